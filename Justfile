@@ -1,0 +1,25 @@
+# Every recipe is one line that also works without just.
+
+# Show the product at work on this machine; needs nothing but Go.
+demo:
+    go run ./demo
+
+# Everything that must hold; with packages, only their tests: just test ./worker/...
+test *packages:
+    ./test.sh {{packages}}
+
+# Measure; the database that some of it needs is started for it.
+bench:
+    ./test.sh -- go test -run='^$' -bench=. -benchmem ./...
+
+# The binary that is shipped: one static file.
+build:
+    CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o omflow-booster .
+
+# Findings in the code, by the golangci-lint version that test.sh pins.
+lint:
+    ./test.sh --lint
+
+# What continuous integration runs.
+ci:
+    .ci/run

@@ -1,0 +1,132 @@
+// Package agent is the service beside an OMFLOW Server: it starts the server and the worker, watches over both, and brings
+// every patch that is announced on the bus into the server's home, in order. See DESIGN.md for the reasons.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/omflow-booster/omflow-booster/internal/buildinfo"
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/internal/supervise"
+)
+
+// Deps is what the agent gets from outside.
+type Deps struct {
+	Client        *bus.Client // from bus.Connect; the caller closes it
+	WorkerCommand []string    // program and arguments that run a worker; empty: none
+}
+
+// Agent is one agent. Make it with New.
+type Agent struct {
+	cfg     Config
+	deps    Deps
+	log     zerolog.Logger
+	ready   chan struct{}
+	started time.Time
+}
+
+// New checks the configuration and touches nothing. It returns a *config.Error that names the variable.
+func New(cfg Config, deps Deps, log zerolog.Logger) (*Agent, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Client == nil {
+		return nil, errors.New("agent needs a connection to the bus")
+	}
+	return &Agent{cfg: cfg, deps: deps, log: log, ready: make(chan struct{})}, nil
+}
+
+// Ready is closed when server and worker have been started, healthy or not. It does not wait for a Booster.
+func (a *Agent) Ready() <-chan struct{} { return a.ready }
+
+// Run starts everything, follows the patches until ctx ends, and stops everything: the worker first, then the server. It
+// returns nil on a requested stop, and a *config.Error if AGENT_DATA_DIR cannot be used or another agent uses it. Call it once.
+func (a *Agent) Run(ctx context.Context) error {
+	a.started = time.Now()
+	dir, err := openDataDir(a.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer dir.close()
+	who, err := dir.identity()
+	if err != nil {
+		return err
+	}
+	if a.cfg.Name != "" {
+		who.Name = a.cfg.Name
+	}
+	book, err := openLedger(dir)
+	if err != nil {
+		return err
+	}
+	home, err := os.OpenRoot(a.cfg.Home)
+	if err != nil {
+		return fmt.Errorf("open OMFLOW_HOME: %w", err)
+	}
+	defer func() { _ = home.Close() }()
+	log := a.log.With().Str(logging.Node, who.Name).Logger()
+
+	// Only the holder of the data directory may do this, and only before it starts children of its own.
+	err = supervise.EndLeftovers(ctx, who.ID, a.cfg.StopTimeout, log)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	h := newHost(&a.cfg, a.deps.WorkerCommand, who.Name, who.ID, a.log)
+	f := &follower{cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, host: h, ledger: book, log: log}
+	return a.serve(ctx, who.Name, h, f, log)
+}
+
+// serve runs the parts until ctx ends or one of them fails.
+func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, log zerolog.Logger) error {
+	describe := func() bus.Node { return a.describe(name, h, f) }
+	stopService, err := addService(a.deps.Client.NC, name, describe)
+	if err != nil {
+		return err
+	}
+	defer stopService()
+
+	group, ctx := errgroup.WithContext(ctx)
+	processes, endProcesses := context.WithCancel(context.WithoutCancel(ctx)) // they end in host.stop's order, not all at once
+	group.Go(func() error { return h.run(processes) })
+	group.Go(func() error {
+		bus.Heartbeat(processes, a.deps.Client.JS, log, describe)
+		return nil
+	})
+	group.Go(func() error {
+		defer endProcesses()
+		log.Info().Str("home", a.cfg.Home).Msg("agent starting")
+		f.resume(ctx)
+		if f.ledger.read().Pending == nil {
+			if err := h.start(ctx); err != nil && ctx.Err() == nil {
+				log.Error().Err(err).Msg("server not healthy; going on")
+			}
+		}
+		close(a.ready)
+		f.run(ctx)
+		log.Info().Msg("agent stopping")
+		return h.stop()
+	})
+	return group.Wait()
+}
+
+func (a *Agent) describe(name string, h *host, f *follower) bus.Node {
+	hostname, _ := os.Hostname()
+	var state bus.AgentState
+	h.describe(&state)
+	f.describe(&state)
+	return bus.Node{
+		Role: bus.ServiceAgent, Name: name, Host: hostname, PID: os.Getpid(), Version: buildinfo.Version(),
+		Started: a.started, At: time.Now(), Agent: &state,
+	}
+}

@@ -1,0 +1,156 @@
+package agent
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/bustest"
+	"github.com/omflow-booster/omflow-booster/internal/config"
+)
+
+func TestServerStartsBeforeTheWorkerAndStopsAfterIt(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n.start()
+	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
+	s := n.state(func(s bus.AgentState) bool {
+		return s.Worker == "running" && s.Server == "running" && s.PatchState == "current"
+	})
+	for _, e := range n.events() {
+		switch e.what {
+		case "server-start":
+			require.Equal(t, e.pid, s.ServerPID)
+		case "worker-start":
+			require.Equal(t, e.pid, s.WorkerPID)
+			require.Equal(t, "srv1/srv1", e.detail, "the worker is named after the agent")
+		}
+	}
+	require.False(t, s.Cordoned)
+
+	var beat bus.Node
+	n.eventually(func() bool {
+		nodes, err := bus.Nodes(t.Context(), n.client.JS)
+		require.NoError(t, err)
+		if len(nodes) == 1 {
+			beat = nodes[0]
+		}
+		return len(nodes) == 1 && beat.Agent.Worker == "running"
+	}, "heartbeat")
+	require.Equal(t, "agent.srv1", beat.Key())
+	require.Equal(t, s, *beat.Agent)
+
+	n.stop()
+	require.Equal(t, []string{"server-start", "server-healthy", "worker-start", "worker-drains", "worker-stop", "server-stop"}, n.sequence())
+	nodes, err := bus.Nodes(t.Context(), n.client.JS)
+	require.NoError(t, err)
+	require.Empty(t, nodes, "a stopped agent leaves no heartbeat")
+}
+
+// No Booster is needed to run the server.
+func TestServerRunsWithoutABooster(t *testing.T) {
+	t.Parallel()
+	b := bustest.New(t, bustest.Layout())
+	n := newNode(t, b, "srv1")
+	b.Stop()
+	n.start()
+	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
+	b.Start()
+	n.state(func(s bus.AgentState) bool { return s.PatchState == "current" })
+}
+
+func TestServerThatEndsIsStartedAgainAndReported(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n.write("broken", "")
+	n.cfg.HealthTimeout = 300 * time.Millisecond
+	n.start() // ready all the same, with a worker
+	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
+	s := n.state(func(s bus.AgentState) bool { return s.Restarts > 0 })
+	require.Contains(t, s.LastError, "server: exit status 3")
+	require.NoError(t, os.Remove(filepath.Join(n.cfg.Home, "broken")))
+	n.eventually(func() bool { return n.count("server-healthy") == 1 }, "server runs")
+}
+
+func TestAgentWithoutServerAndWorker(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, bustest.New(t, bustest.Layout()), "")
+	n.cfg.Command, n.cfg.HealthURL, n.cfg.Worker = "", "", "off"
+	n.start()
+	name := nameOf(t, n)
+	reply, err := n.client.NC.Request("agent.info", nil, patience)
+	require.NoError(t, err)
+	var info bus.Node
+	require.NoError(t, json.Unmarshal(reply.Data, &info))
+	require.Equal(t, stateNone, info.Agent.Server)
+	require.Equal(t, stateNone, info.Agent.Worker)
+	require.Equal(t, name, info.Name)
+	n.stop()
+	n.start()
+	require.Equal(t, name, nameOf(t, n), "a generated name is kept")
+	require.Empty(t, n.events())
+}
+
+func nameOf(t *testing.T, n *node) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(n.cfg.DataDir, identityFile))
+	require.NoError(t, err)
+	var who identity
+	require.NoError(t, json.Unmarshal(data, &who))
+	host, err := os.Hostname()
+	require.NoError(t, err)
+	require.Regexp(t, "^"+bus.Token(host)+"-[a-z0-9]{4}$", who.Name)
+	return who.Name
+}
+
+func TestSecondAgentIsRefusedAndToldWhoRuns(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n.start()
+	second, err := New(n.cfg, Deps{Client: n.client}, zerolog.Nop())
+	require.NoError(t, err)
+	err = second.Run(t.Context())
+	var wrong *config.Error
+	require.ErrorAs(t, err, &wrong)
+	require.Equal(t, "AGENT_DATA_DIR", wrong.Var)
+	require.ErrorContains(t, err, strconv.Itoa(os.Getpid()))
+}
+
+func TestConfiguration(t *testing.T) {
+	t.Parallel()
+	b := bustest.New(t, bustest.Layout())
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	for name, c := range map[string]struct {
+		spoil func(c *Config)
+		wrong string
+	}{
+		"no home":          {func(c *Config) { c.Home = "" }, "OMFLOW_HOME"},
+		"home is missing":  {func(c *Config) { c.Home = "/no/such/place" }, "OMFLOW_HOME"},
+		"home is a file":   {func(c *Config) { c.Home = file }, "OMFLOW_HOME"},
+		"command":          {func(c *Config) { c.Command = "python 'x" }, "OMFLOW_COMMAND"},
+		"health URL":       {func(c *Config) { c.HealthURL = "localhost:8000" }, "OMFLOW_HEALTH_URL"},
+		"worker":           {func(c *Config) { c.Worker = "yes" }, "AGENT_WORKER"},
+		"stop timeout":     {func(c *Config) { c.StopTimeout = 0 }, "AGENT_STOP_TIMEOUT"},
+		"port":             {func(c *Config) { c.Port = 0 }, "BOOSTER_PORT"},
+		"no data dir":      {func(c *Config) { c.DataDir = "" }, "AGENT_DATA_DIR"},
+		"data dir, a file": {func(c *Config) { c.DataDir = filepath.Join(file, "x") }, "AGENT_DATA_DIR"},
+	} {
+		n := newNode(t, b, "srv1")
+		c.spoil(&n.cfg)
+		a, err := New(n.cfg, Deps{Client: n.client}, zerolog.Nop())
+		if err == nil {
+			err = a.Run(t.Context())
+		}
+		var wrong *config.Error
+		require.ErrorAs(t, err, &wrong, name)
+		require.Equal(t, c.wrong, wrong.Var, name)
+	}
+}

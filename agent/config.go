@@ -1,0 +1,96 @@
+package agent
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/internal/supervise"
+)
+
+// Config is the agent's environment.
+type Config struct {
+	bus.ClientConfig
+	logging.Config
+
+	Home      string `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; required"`
+	Command   string `envconfig:"OMFLOW_COMMAND" desc:"command line that runs the OMFLOW Server in the foreground; empty: the agent starts no server"`
+	HealthURL string `envconfig:"OMFLOW_HEALTH_URL" desc:"answers 2xx when the OMFLOW Server is up; empty: it is up when it keeps running"`
+	DataDir   string `envconfig:"AGENT_DATA_DIR" default:"/var/lib/omflow-booster-agent" desc:"the agent's name, ledger of patches and artifacts under way"`
+	Name      string `envconfig:"AGENT_NAME" desc:"name on the bus; default <host name>-<4 random characters>, kept in AGENT_DATA_DIR"`
+	Worker    string `envconfig:"AGENT_WORKER" default:"on" desc:"on: run a worker beside the server; off: do not"`
+
+	StopTimeout   time.Duration `envconfig:"AGENT_STOP_TIMEOUT" default:"45s" desc:"how long worker and server each have to stop before they are killed"`
+	HealthTimeout time.Duration `envconfig:"AGENT_HEALTH_TIMEOUT" default:"1m" desc:"how long the server may take to become healthy"`
+	HealthEvery   time.Duration `envconfig:"AGENT_HEALTH_INTERVAL" default:"1s" desc:"how often OMFLOW_HEALTH_URL is asked while the server starts"`
+	RestartMin    time.Duration `envconfig:"AGENT_RESTART_MIN" default:"1s" desc:"pause before the first restart of a server or worker that ended; doubles each time"`
+	RestartMax    time.Duration `envconfig:"AGENT_RESTART_MAX" default:"1m" desc:"longest pause; who ran for so long starts over with the first"`
+	PatchEvery    time.Duration `envconfig:"AGENT_PATCH_INTERVAL" default:"10s" desc:"how often the agent looks for patches that it was not told of"`
+	PatchRetry    time.Duration `envconfig:"AGENT_PATCH_RETRY" default:"2s" desc:"pause before a patch is tried again; doubles each time, 1m at most"`
+
+	command []string // Command in words
+}
+
+// Validate checks what needs no more than a look at the machine.
+func (c *Config) Validate() error {
+	if err := c.ClientConfig.Validate(); err != nil {
+		return err
+	}
+	if err := c.Config.Validate(); err != nil {
+		return err
+	}
+	if err := c.validateServer(); err != nil {
+		return err
+	}
+	if c.DataDir == "" {
+		return &config.Error{Var: "AGENT_DATA_DIR", Problem: "not set", Fix: "name a directory that the agent may write to"}
+	}
+	if err := config.OneOf("AGENT_WORKER", c.Worker, "on", "off"); err != nil {
+		return err
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"AGENT_STOP_TIMEOUT", c.StopTimeout},
+		{"AGENT_HEALTH_TIMEOUT", c.HealthTimeout},
+		{"AGENT_HEALTH_INTERVAL", c.HealthEvery},
+		{"AGENT_RESTART_MIN", c.RestartMin},
+		{"AGENT_RESTART_MAX", c.RestartMax},
+		{"AGENT_PATCH_INTERVAL", c.PatchEvery},
+		{"AGENT_PATCH_RETRY", c.PatchRetry},
+	} {
+		if err := config.Positive(d.name, d.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateServer() error {
+	if c.Home == "" {
+		return &config.Error{Var: "OMFLOW_HOME", Problem: "not set", Fix: "set it to the directory of the OMFLOW Server, the one with manage.py"}
+	}
+	switch info, err := os.Stat(c.Home); {
+	case err != nil:
+		return &config.Error{Var: "OMFLOW_HOME", Problem: err.Error(), Fix: "set it to the directory of the OMFLOW Server"}
+	case !info.IsDir():
+		return &config.Error{Var: "OMFLOW_HOME", Problem: c.Home + " is not a directory", Fix: "set it to the directory of the OMFLOW Server"}
+	}
+	var err error
+	if c.command, err = supervise.Split(c.Command, runtime.GOOS == "windows"); err != nil {
+		return &config.Error{Var: "OMFLOW_COMMAND", Problem: err.Error(), Fix: "write it as in a shell"}
+	}
+	if c.HealthURL == "" {
+		return nil
+	}
+	if u, err := url.Parse(c.HealthURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return &config.Error{Var: "OMFLOW_HEALTH_URL", Problem: fmt.Sprintf("%q is not an HTTP URL", c.HealthURL), Fix: "use for example http://127.0.0.1:8000/"}
+	}
+	return nil
+}

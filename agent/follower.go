@@ -1,0 +1,269 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+)
+
+const (
+	retryMax    = time.Minute
+	missingMax  = 5                // tries for an artifact that the store does not have
+	reportLimit = 10 * time.Second // for the last report of a try that failed
+)
+
+// follower deals with every patch of PATCH, in the order of the stream. It runs in one goroutine.
+type follower struct {
+	cfg    *Config
+	client *bus.Client
+	node   string
+	dir    *dataDir
+	home   *os.Root
+	host   *host
+	ledger *ledger
+	log    zerolog.Logger
+
+	missing int // tries in a row that found no artifact
+
+	mu    sync.Mutex
+	state string // for the heartbeat: current, applying, or failed: <reason>; empty until the first look
+}
+
+// run follows the stream until ctx ends. Trouble is tried again for ever, because a later patch may build on this one.
+func (f *follower) run(ctx context.Context) {
+	nudge := make(chan struct{}, 1)
+	// The same message that JetStream stores: it says when to look. What to do is read from the stream alone.
+	sub, err := f.client.NC.Subscribe(patch.Announcements, func(*nats.Msg) {
+		select {
+		case nudge <- struct{}{}:
+		default:
+		}
+	})
+	if err == nil {
+		defer func() { _ = sub.Unsubscribe() }()
+	}
+	pause, said := f.cfg.PatchRetry, ""
+	for {
+		wait := f.cfg.PatchEvery
+		switch err := f.round(ctx); {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			f.setState(f.standing())
+			pause, said = f.cfg.PatchRetry, ""
+		default:
+			f.setState("failed: " + err.Error())
+			if err.Error() != said {
+				said = err.Error()
+				f.log.Warn().Err(err).Msg("cannot go on with patches; trying again")
+			}
+			wait, pause = pause, min(2*pause, retryMax)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-nudge:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// round deals with everything that is announced, and sends the reports that are not sent.
+func (f *follower) round(ctx context.Context) error {
+	stream, err := f.client.JS.Stream(ctx, bus.StreamPatch)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", bus.StreamPatch, err)
+	}
+	if err := f.align(stream); err != nil {
+		return err
+	}
+	for {
+		if err := f.sendReports(ctx); err != nil {
+			return err
+		}
+		a, err := patch.Next(ctx, stream, f.ledger.read().Seq+1)
+		known, none, bad := f.ledger.read(), errors.Is(err, patch.ErrNoMore), errors.Is(err, patch.ErrInvalid)
+		switch {
+		case err != nil && !none && !bad:
+		case !none && known.knows(a.ID):
+			err = f.ledger.pass(a.ID, a.Seq)
+		case !none && a.ID < known.Newest:
+			err = f.skip(a, "older than a patch that this server had when the Booster was rebuilt")
+		case known.Pending != nil && known.Pending.ID != a.ID:
+			err = f.abandonPending(ctx)
+		case none:
+			return nil
+		case bad:
+			err = f.fail(ctx, a, err)
+		default:
+			err = f.deal(ctx, a)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// align notices that PATCH is not the stream that the ledger's sequence belongs to: a Booster was rebuilt. Then everything is
+// read from its beginning. What stands there may be in any state of being published again, so from then on a patch that this
+// node does not know and that was built before its newest one is passed over instead of put over newer files.
+func (f *follower) align(stream jetstream.Stream) error {
+	known, info := f.ledger.read(), stream.CachedInfo()
+	if info.Created.Equal(known.Stream) && known.Seq <= info.State.LastSeq {
+		return nil
+	}
+	if known.Seq > 0 {
+		f.log.Warn().Uint64("seq", known.Seq).Msg("stream of patches was built anew; reading it from its beginning")
+	}
+	return f.ledger.change(func(p *page) { p.Stream, p.Seq, p.Newest = info.Created, 0, p.newest() })
+}
+
+// deal brings one announcement to its end: applied, failed or skipped. An error means that it is to be tried again.
+func (f *follower) deal(ctx context.Context, a patch.Announcement) error {
+	if !f.ledger.read().isPending(a.ID) { // a home between two versions says nothing about its version
+		version := patch.HomeVersion(f.home.FS())
+		switch fits, err := a.FitsHome(version); {
+		case err != nil:
+			return f.fail(ctx, a, err)
+		case !fits:
+			return f.skip(a, fmt.Sprintf("it leads to version %s and this server has %s", a.To, version))
+		}
+	}
+	f.setState("applying")
+	err := f.apply(ctx, a)
+	switch {
+	case err == nil:
+		f.missing = 0
+		return nil
+	case errors.Is(err, patch.ErrMissing):
+		if f.missing++; f.missing >= missingMax {
+			f.missing = 0
+			return f.fail(ctx, a, err)
+		}
+	case errors.Is(err, patch.ErrInvalid):
+		return f.fail(ctx, a, err)
+	}
+	if ctx.Err() == nil {
+		r := f.report(a, patch.StateRetrying)
+		r.Error = err.Error()
+		f.tell(r)
+	}
+	return fmt.Errorf("patch %s: %w", a.ID, err)
+}
+
+// fail settles a patch that can never be applied here; the ones after it get their turn. If it had stopped the server between
+// two versions, there is nothing left to wait for.
+func (f *follower) fail(ctx context.Context, a patch.Announcement, cause error) error {
+	begun := f.ledger.read().isPending(a.ID)
+	r := f.report(a, patch.StateFailed)
+	r.Error = cause.Error()
+	if err := f.settle(r); err != nil || !begun {
+		return err
+	}
+	return f.host.start(ctx)
+}
+
+// skip settles a patch that has nothing to bring here.
+func (f *follower) skip(a patch.Announcement, reason string) error {
+	r := f.report(a, patch.StateSkipped)
+	r.Error = reason
+	return f.settle(r)
+}
+
+// abandonPending gives up a pending patch when the bus goes on without it: it is gone from there.
+func (f *follower) abandonPending(ctx context.Context) error {
+	return f.fail(ctx, patch.Announcement{ID: f.ledger.read().Pending.ID},
+		errors.New("it was interrupted and is not on the bus any more; the home may lie between two versions, publish the files again"))
+}
+
+// settle records the end of a patch and cleans up after it.
+func (f *follower) settle(r patch.Report) error {
+	if err := f.ledger.settle(r); err != nil {
+		return err
+	}
+	_ = os.Remove(f.dir.artifact(r.Patch))
+	event := f.log.Info()
+	if r.State == patch.StateFailed {
+		event = f.log.Error()
+	}
+	event.Str(logging.Patch, r.Patch).Str("state", r.State).Str("reason", r.Error).Str("from", r.From).Str("to", r.To).
+		Int("files", r.Files).Msg("patch dealt with")
+	return nil
+}
+
+// report begins a report; the home is as it is now.
+func (f *follower) report(a patch.Announcement, state string) patch.Report {
+	version := patch.HomeVersion(f.home.FS())
+	now := time.Now()
+	return patch.Report{Patch: a.ID, Node: f.node, Seq: a.Seq, State: state, From: version, To: version, Started: now, Finished: now}
+}
+
+// sendReports brings the ledger's news to ROLLOUT.
+func (f *follower) sendReports(ctx context.Context) error {
+	sent := false
+	for _, e := range f.ledger.read().Entries {
+		if e.Sent {
+			continue
+		}
+		if err := patch.PutReport(ctx, f.client.JS, e.Report); err != nil {
+			return err
+		}
+		sent = true
+	}
+	if !sent {
+		return nil
+	}
+	return f.ledger.change(func(p *page) {
+		for i := range p.Entries {
+			p.Entries[i].Sent = true
+		}
+	})
+}
+
+// tell writes a report that is not final. If it does not arrive, the next one will.
+func (f *follower) tell(r patch.Report) {
+	ctx, cancel := context.WithTimeout(context.Background(), reportLimit)
+	defer cancel()
+	if err := patch.PutReport(ctx, f.client.JS, r); err != nil {
+		f.log.Debug().Err(err).Msg("retry not reported")
+	}
+}
+
+// standing is the state of a node that has nothing to do.
+func (f *follower) standing() string {
+	entries := f.ledger.read().Entries
+	if n := len(entries); n > 0 && entries[n-1].State == patch.StateFailed {
+		return "failed: " + entries[n-1].Error
+	}
+	return "current"
+}
+
+func (f *follower) setState(state string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.state = state
+}
+
+// describe fills in what the heartbeat says of patches.
+func (f *follower) describe(state *bus.AgentState) {
+	state.HomeVersion = patch.HomeVersion(f.home.FS())
+	state.PatchSeq = f.ledger.read().Seq
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	state.PatchState = f.state
+}

@@ -1,0 +1,130 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/supervise"
+)
+
+const stateNone = "none" // of a child that this agent does not run
+
+// host is the OMFLOW Server and the worker beside it. Either may be nil.
+type host struct {
+	cfg      *Config
+	log      zerolog.Logger
+	server   *supervise.Child
+	worker   *supervise.Child
+	cordoned atomic.Bool // the worker is stopped on purpose and takes no steps
+}
+
+// newHost prepares the children and starts none. name is the agent's, mark what its processes are found by.
+func newHost(cfg *Config, worker []string, name, mark string, log zerolog.Logger) *host {
+	h := &host{cfg: cfg, log: log}
+	env := supervise.Mark(append(os.Environ(), "OMFLOW_AGENT="+name), mark)
+	spec := supervise.Spec{
+		Dir: cfg.Home, Env: env, StopTimeout: cfg.StopTimeout,
+		RestartMin: cfg.RestartMin, RestartMax: cfg.RestartMax, ReadyEvery: cfg.HealthEvery,
+	}
+	if len(cfg.command) > 0 {
+		server := spec
+		server.Name, server.Command, server.Ready = "server", cfg.command, health(cfg.HealthURL)
+		h.server = supervise.New(server, log)
+	}
+	if cfg.Worker == "on" && len(worker) > 0 {
+		beside := spec
+		beside.Name, beside.Command, beside.Env = "worker", worker, workerEnv(env, name)
+		h.worker = supervise.New(beside, log)
+	}
+	return h
+}
+
+// workerEnv names the worker after the agent unless it has a name, and lets it log what the agent can take apart again.
+func workerEnv(env []string, name string) []string {
+	env = slices.Clone(env)
+	if os.Getenv("WORKER_NAME") == "" {
+		env = append(env, "WORKER_NAME="+name)
+	}
+	return append(env, "LOG_FORMAT=json")
+}
+
+// run owns the processes until ctx ends. It fails only when one cannot be ended.
+func (h *host) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, child := range []*supervise.Child{h.server, h.worker} {
+		if child != nil {
+			group.Go(func() error { return child.Run(ctx) })
+		}
+	}
+	return group.Wait()
+}
+
+// start brings up the server and, when it is healthy or its time is over, the worker: steps do not need the server's web side.
+// It returns an error if the server is not healthy in time, or ctx ended.
+func (h *host) start(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var unhealthy error
+	if h.server != nil {
+		h.server.Start()
+		wait, cancel := context.WithTimeout(ctx, h.cfg.HealthTimeout)
+		defer cancel()
+		unhealthy = h.server.WaitRunning(wait)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	h.cordoned.Store(false)
+	if h.worker != nil {
+		h.worker.Start()
+	}
+	if unhealthy != nil {
+		return fmt.Errorf("the OMFLOW Server was not healthy within %s: %w", h.cfg.HealthTimeout, unhealthy)
+	}
+	return nil
+}
+
+// stop ends the worker first, which finishes its steps while the server is still there, and then the server. It takes no
+// context, because what is half stopped is of no use; both waits are bounded by AGENT_STOP_TIMEOUT.
+func (h *host) stop() error {
+	h.cordoned.Store(true)
+	var errs []error
+	for _, child := range []*supervise.Child{h.worker, h.server} {
+		if child != nil {
+			errs = append(errs, child.Stop(context.Background()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// describe fills in what the heartbeat says of the children.
+func (h *host) describe(state *bus.AgentState) {
+	var restarts [2]int
+	var problems []string
+	state.Server, state.ServerPID, restarts[0], problems = describeChild(h.server, "server", problems)
+	state.Worker, state.WorkerPID, restarts[1], problems = describeChild(h.worker, "worker", problems)
+	state.Restarts = restarts[0] + restarts[1]
+	state.LastError = strings.Join(problems, "; ")
+	state.Cordoned = h.cordoned.Load()
+}
+
+func describeChild(child *supervise.Child, name string, problems []string) (state string, pid, restarts int, _ []string) {
+	if child == nil {
+		return stateNone, 0, 0, problems
+	}
+	s := child.Status()
+	if s.Error != "" {
+		problems = append(problems, name+": "+s.Error)
+	}
+	return string(s.State), s.PID, s.Restarts, problems
+}

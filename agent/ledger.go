@@ -1,0 +1,112 @@
+package agent
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+)
+
+// ledger is what this node knows of patches. It is on disk before anybody else hears of it.
+type ledger struct {
+	dir *dataDir
+	mu  sync.Mutex // the heartbeat reads while the follower writes
+	page
+}
+
+// page is the content of the ledger's file.
+type page struct {
+	Stream  time.Time `json:"stream"`  // creation time of the PATCH that Seq belongs to
+	Seq     uint64    `json:"seq"`     // last message of it that was dealt with
+	Newest  string    `json:"newest"`  // newest patch before that PATCH; empty for the first one that the node knew
+	Pending *pending  `json:"pending"` // the home may lie between two versions: this patch must be brought to its end
+	Entries []entry   `json:"patches"` // every patch that was dealt with, in that order
+}
+
+// pending is a patch whose files are being put into their places.
+type pending struct {
+	ID      string    `json:"id"`
+	Seq     uint64    `json:"seq"`
+	From    string    `json:"from"` // version of the home before
+	Started time.Time `json:"started"`
+}
+
+type entry struct {
+	patch.Report
+	Sent bool `json:"sent"` // ROLLOUT has it
+}
+
+func openLedger(dir *dataDir) (*ledger, error) {
+	l := &ledger{dir: dir}
+	return l, dir.load(ledgerFile, &l.page)
+}
+
+// read returns the current page; its entries are not to be changed.
+func (l *ledger) read() page {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.page
+}
+
+// change edits a copy of the page, and makes it the current one once it is on disk.
+func (l *ledger) change(edit func(p *page)) error {
+	next := l.read()
+	next.Entries = slices.Clone(next.Entries)
+	edit(&next)
+	if err := l.dir.save(ledgerFile, next); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.page = next
+	return nil
+}
+
+// settle records what became of a patch. It is dealt with from then on.
+func (l *ledger) settle(r patch.Report) error {
+	return l.change(func(p *page) {
+		p.Seq = max(p.Seq, r.Seq)
+		if p.isPending(r.Patch) {
+			p.Pending = nil
+		}
+		if i := p.find(r.Patch); i >= 0 {
+			p.Entries[i] = entry{Report: r}
+			return
+		}
+		p.Entries = append(p.Entries, entry{Report: r})
+	})
+}
+
+// pass goes on after a message about a patch that was dealt with before. Its report is sent again, in case that the bucket was
+// built anew.
+func (l *ledger) pass(id string, seq uint64) error {
+	return l.change(func(p *page) {
+		p.Seq = max(p.Seq, seq)
+		if i := p.find(id); i >= 0 {
+			p.Entries[i].Sent = false
+		}
+	})
+}
+
+// knows tells whether the patch was dealt with.
+func (p page) knows(id string) bool { return p.find(id) >= 0 }
+
+// isPending tells whether the patch may have been put into place in part.
+func (p page) isPending(id string) bool { return p.Pending != nil && p.Pending.ID == id }
+
+// newest returns the largest id of all patches that this node has had to do with; ids sort by time.
+func (p page) newest() string {
+	id := p.Newest
+	if p.Pending != nil {
+		id = max(id, p.Pending.ID)
+	}
+	for _, e := range p.Entries {
+		id = max(id, e.Patch)
+	}
+	return id
+}
+
+func (p page) find(id string) int {
+	return slices.IndexFunc(p.Entries, func(e entry) bool { return e.Patch == id })
+}

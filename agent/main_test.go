@@ -1,0 +1,105 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/config"
+)
+
+// TestMain lets the test binary play the OMFLOW Server, the worker and an agent that can be killed:
+//
+//	server DIR ADDRESS   answers at ADDRESS; ends at once if the home has a file "broken"
+//	worker DIR           ends on request, but not while the home has a file "long-step"
+//	agent                configured by its environment, as the product
+//
+// Server and worker write what happens to them into DIR/events.
+func TestMain(m *testing.M) {
+	switch role := append(os.Args, "")[1]; role {
+	case "server":
+		playServer(os.Args[2], os.Args[3])
+	case "worker":
+		playWorker(os.Args[2])
+	case "agent":
+		if err := playAgent(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	default:
+		_ = os.Setenv("GORACE", "atexit_sleep_ms=0") // for the children: the race detector would delay their end by a second
+		goleak.VerifyTestMain(m)
+	}
+}
+
+func playServer(dir, address string) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if _, err := os.Stat("broken"); err == nil {
+		fmt.Println("cannot start")
+		os.Exit(3)
+	}
+	app, _ := os.ReadFile("omflow/app.py")
+	happened(dir, "server-start", string(app))
+	time.Sleep(50 * time.Millisecond) // a real one is not there at once either
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		panic(err)
+	}
+	happened(dir, "server-healthy", "")
+	go func() {
+		_ = http.Serve(listener, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	}()
+	<-ctx.Done()
+	happened(dir, "server-stop", "")
+}
+
+func playWorker(dir string) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	happened(dir, "worker-start", os.Getenv("WORKER_NAME")+"/"+os.Getenv("OMFLOW_AGENT"))
+	<-ctx.Done()
+	happened(dir, "worker-drains", "")
+	for err := error(nil); err == nil; _, err = os.Stat("long-step") {
+		time.Sleep(50 * time.Millisecond) // its steps
+	}
+	happened(dir, "worker-stop", "")
+}
+
+func playAgent() error {
+	var cfg Config
+	if err := config.Load(&cfg); err != nil {
+		return err
+	}
+	client, err := bus.Connect(cfg.ClientConfig, "agent", zerolog.Nop())
+	if err != nil {
+		return err
+	}
+	a, err := New(cfg, Deps{Client: client, WorkerCommand: strings.Fields(os.Getenv("TEST_WORKER"))}, zerolog.New(os.Stderr))
+	if err != nil {
+		return err
+	}
+	return a.Run(context.Background())
+}
+
+// happened adds a line "<nanoseconds> <pid> <what> <detail>".
+func happened(dir, what, detail string) {
+	f, err := os.OpenFile(filepath.Join(dir, "events"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Fprintf(f, "%d %d %s %s\n", time.Now().UnixNano(), os.Getpid(), what, detail)
+	_ = f.Close()
+}

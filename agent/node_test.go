@@ -1,0 +1,215 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/bustest"
+	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+)
+
+const (
+	patience = 30 * time.Second
+	poll     = 20 * time.Millisecond
+)
+
+// node is the host of an OMFLOW Server, with an agent that can be started and stopped.
+type node struct {
+	t      *testing.T
+	bus    *bustest.Bus
+	client *bus.Client
+	cfg    Config
+	dir    string // events
+	agent  *Agent
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// newNode prepares a host and starts nothing. Its home has the application "v0".
+func newNode(t *testing.T, b *bustest.Bus, name string) *node {
+	t.Helper()
+	n := &node{t: t, bus: b, client: b.Client(), dir: t.TempDir()}
+	address := freeAddress(t)
+	n.cfg = Config{
+		ClientConfig: b.Config(), Config: logging.Config{Level: "info", Format: "json"}, Home: t.TempDir(), DataDir: t.TempDir(), Name: name,
+		Command:   fmt.Sprintf("'%s' server '%s' %s", os.Args[0], n.dir, address),
+		HealthURL: "http://" + address, Worker: "on",
+		StopTimeout: patience, HealthTimeout: patience, HealthEvery: poll, RestartMin: poll, RestartMax: time.Minute,
+		PatchEvery: 200 * time.Millisecond, PatchRetry: poll,
+	}
+	n.cfg.SecondPort = 5169
+	n.write("omflow/app.py", "v0")
+	n.write("omflow/settings.py", "mine alone")
+	t.Cleanup(n.stop)
+	return n
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := l.Addr().String()
+	require.NoError(t, l.Close())
+	return address
+}
+
+// start starts the agent and returns when it is ready.
+func (n *node) start() {
+	n.t.Helper()
+	var err error
+	n.agent, err = New(n.cfg, Deps{Client: n.client, WorkerCommand: []string{os.Args[0], "worker", n.dir}}, zerolog.New(zerolog.NewTestWriter(n.t)))
+	require.NoError(n.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel, n.done = cancel, make(chan error, 1)
+	go func() { n.done <- n.agent.Run(ctx) }()
+	select {
+	case <-n.agent.Ready():
+	case err := <-n.done:
+		require.NoError(n.t, err)
+	case <-time.After(patience):
+		n.t.Fatal("agent is not ready")
+	}
+}
+
+func (n *node) stop() {
+	if n.cancel == nil {
+		return
+	}
+	n.cancel()
+	n.cancel = nil
+	require.NoError(n.t, <-n.done)
+}
+
+func (n *node) write(name, content string) {
+	n.t.Helper()
+	full := filepath.Join(n.cfg.Home, name)
+	require.NoError(n.t, os.MkdirAll(filepath.Dir(full), 0o755))
+	require.NoError(n.t, os.WriteFile(full, []byte(content), 0o644))
+}
+
+func (n *node) read(name string) string {
+	n.t.Helper()
+	data, err := os.ReadFile(filepath.Join(n.cfg.Home, name))
+	require.NoError(n.t, err)
+	return string(data)
+}
+
+type event struct {
+	at     int64
+	pid    int
+	what   string
+	detail string
+}
+
+// events are what happened to server and worker so far.
+func (n *node) events() (list []event) {
+	n.t.Helper()
+	data, err := os.ReadFile(filepath.Join(n.dir, "events"))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	require.NoError(n.t, err)
+	for line := range strings.Lines(string(data)) {
+		var e event
+		_, err := fmt.Sscan(line, &e.at, &e.pid, &e.what)
+		require.NoError(n.t, err)
+		e.detail = strings.TrimSpace(strings.SplitN(line, " ", 4)[3])
+		list = append(list, e)
+	}
+	return list
+}
+
+func (n *node) sequence() (words []string) {
+	for _, e := range n.events() {
+		words = append(words, e.what)
+	}
+	return words
+}
+
+func (n *node) count(what string) int {
+	return strings.Count(strings.Join(n.sequence(), " "), what)
+}
+
+// report waits until the node has reported a state of a patch.
+func (n *node) report(patchID, state string) patch.Report {
+	n.t.Helper()
+	var r patch.Report
+	n.eventually(func() bool {
+		reports, err := patch.Reports(context.Background(), n.client.JS)
+		if err != nil {
+			return false
+		}
+		for _, r = range reports[patchID] {
+			if r.Node == n.cfg.Name && r.State == state {
+				return true
+			}
+		}
+		return false
+	}, "report "+state)
+	return r
+}
+
+// state waits until what the node says of itself fulfils cond. It is for a bus with one node.
+func (n *node) state(cond func(s bus.AgentState) bool) bus.AgentState {
+	n.t.Helper()
+	var info bus.Node
+	n.eventually(func() bool {
+		reply, err := n.client.NC.Request("agent.info", nil, time.Second)
+		if err != nil {
+			return false
+		}
+		require.NoError(n.t, json.Unmarshal(reply.Data, &info))
+		return info.Name == n.cfg.Name && cond(*info.Agent)
+	}, "state")
+	return *info.Agent
+}
+
+func (n *node) eventually(cond func() bool, what string) {
+	n.t.Helper()
+	require.Eventually(n.t, cond, patience, poll, what)
+}
+
+// artifact builds a patch and returns the name of its file.
+func artifact(t *testing.T, files map[string]string, o patch.Options) (name string, m patch.Manifest) {
+	t.Helper()
+	dir := fstest.MapFS{}
+	for path, content := range files {
+		dir[path] = &fstest.MapFile{Data: []byte(content), Mode: 0o644}
+	}
+	var out bytes.Buffer
+	m, err := patch.Build(&out, dir, o)
+	require.NoError(t, err)
+	name = filepath.Join(t.TempDir(), m.ID)
+	require.NoError(t, os.WriteFile(name, out.Bytes(), 0o600))
+	return name, m
+}
+
+// publish publishes files as a patch, as `omflow-booster patch publish` does.
+func publish(t *testing.T, c *bus.Client, files map[string]string, o patch.Options) patch.Announcement {
+	t.Helper()
+	name, _ := artifact(t, files, o)
+	return republish(t, c, name)
+}
+
+func republish(t *testing.T, c *bus.Client, artifact string) patch.Announcement {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	a, err := patch.Publish(ctx, c.JS, artifact, patch.DefaultLimit, nil)
+	require.NoError(t, err)
+	return a
+}

@@ -1,0 +1,315 @@
+package agent
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/bustest"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+)
+
+func TestPatchIsAppliedWhileWorkerAndServerAreStopped(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n.write(patch.VersionFile, "version=1.1.4.0\n")
+	n.write("omflow/old.py", "old")
+	n.start()
+	a := publish(t, n.client, map[string]string{"omflow/app.py": "v1", "omflow/new/b.py": "b", patch.VersionFile: "version=1.1.5.0\n"},
+		patch.Options{From: "1.1.4.0", Deletions: []string{"omflow/old.py"}})
+	r := n.report(a.ID, patch.StateApplied)
+	n.eventually(func() bool { return n.count("worker-start") == 2 }, "worker runs again")
+	require.Equal(t, []string{
+		"server-start", "server-healthy", "worker-start",
+		"worker-drains", "worker-stop", "server-stop", "server-start", "server-healthy", "worker-start",
+	}, n.sequence())
+	require.Equal(t, "v1", n.events()[6].detail, "the new server has the new files")
+	require.Equal(t, "mine alone", n.read("omflow/settings.py"))
+	require.NoFileExists(t, filepath.Join(n.cfg.Home, "omflow/old.py"))
+	require.Equal(t, patch.Report{
+		Patch: a.ID, Node: "srv1", Seq: 1, State: patch.StateApplied, From: "1.1.4.0", To: "1.1.5.0",
+		Files: 3, Bytes: 2 + 1 + 16, Deleted: 1, Started: r.Started, Finished: r.Finished,
+	}, r)
+	s := n.state(func(s bus.AgentState) bool { return s.PatchSeq == 1 && s.PatchState == "current" })
+	require.Equal(t, "1.1.5.0", s.HomeVersion)
+	left, err := os.ReadDir(filepath.Join(n.cfg.DataDir, stagingDir))
+	require.NoError(t, err)
+	require.Empty(t, left, "no artifact is left behind")
+}
+
+func TestNodeThatWasAwayCatchesUpInOrder(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n.start()
+	zero := publish(t, n.client, map[string]string{"omflow/app.py": "v0+", "omflow/zero.py": "0"}, patch.Options{})
+	first := n.report(zero.ID, patch.StateApplied)
+	n.stop()
+	ids := []string{
+		publish(t, n.client, map[string]string{"omflow/app.py": "v1", "omflow/one.py": "1"}, patch.Options{}).ID,
+		publish(t, n.client, map[string]string{"omflow/app.py": "v2"}, patch.Options{Deletions: []string{"omflow/one.py"}}).ID,
+		publish(t, n.client, map[string]string{"omflow/app.py": "v3", "omflow/three.py": "3"}, patch.Options{}).ID,
+	}
+	n.start()
+	for i, id := range ids {
+		require.EqualValues(t, i+2, n.report(id, patch.StateApplied).Seq)
+	}
+	require.Equal(t, "v3", n.read("omflow/app.py"))
+	require.NoFileExists(t, filepath.Join(n.cfg.Home, "omflow/one.py"))
+	require.Equal(t, first, n.report(zero.ID, patch.StateApplied), "what it had was not applied again")
+	var seen []string
+	for _, e := range n.events() {
+		if e.what == "server-start" {
+			seen = append(seen, e.detail)
+		}
+	}
+	require.Equal(t, []string{"v0", "v0+", "v0+", "v1", "v2", "v3"}, seen)
+}
+
+func TestPatchThatIsAnnouncedAgainIsNotAppliedAgain(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n.start()
+	a := publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{})
+	b := publish(t, n.client, map[string]string{"omflow/app.py": "v2"}, patch.Options{})
+	first := n.report(a.ID, patch.StateApplied)
+	n.report(b.ID, patch.StateApplied)
+	announce(t, n.client, a)
+	n.state(func(s bus.AgentState) bool { return s.PatchSeq == 3 })
+	require.Equal(t, "v2", n.read("omflow/app.py"), "an older patch is never put over a newer one")
+	require.Equal(t, first, n.report(a.ID, patch.StateApplied))
+	require.Equal(t, 3, n.count("server-start"))
+}
+
+// announce publishes an announcement as it is.
+func announce(t *testing.T, c *bus.Client, a patch.Announcement) {
+	t.Helper()
+	data, err := json.Marshal(a)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err = c.JS.Publish(ctx, bus.AnnounceSubject(a.ID), data)
+	require.NoError(t, err)
+}
+
+func TestRebuiltStreamIsReadFromItsBeginning(t *testing.T) {
+	t.Parallel()
+	b := bustest.New(t, bustest.Layout())
+	n := newNode(t, b, "srv1")
+	n.start()
+	older, _ := artifact(t, map[string]string{"omflow/app.py": "v-older"}, patch.Options{Now: time.Now().Add(-time.Hour)})
+	one, m1 := artifact(t, map[string]string{"omflow/app.py": "v1"}, patch.Options{})
+	two, m2 := artifact(t, map[string]string{"omflow/app.py": "v2"}, patch.Options{})
+	republish(t, n.client, one)
+	republish(t, n.client, two)
+	first := n.report(m1.ID, patch.StateApplied)
+	n.report(m2.ID, patch.StateApplied)
+
+	b.Stop()
+	b.Wipe()
+	b.Start()
+	require.NoError(t, n.client.WaitReady(t.Context()))
+	a := republish(t, n.client, older)
+	require.Contains(t, n.report(a.ID, patch.StateSkipped).Error, "older than")
+	republish(t, n.client, one)
+	republish(t, n.client, two)
+	require.Equal(t, first, n.report(m1.ID, patch.StateApplied), "known patches are reported again")
+	n.report(m2.ID, patch.StateApplied)
+	three := publish(t, n.client, map[string]string{"omflow/app.py": "v3"}, patch.Options{})
+	n.report(three.ID, patch.StateApplied)
+	require.Equal(t, "v3", n.read("omflow/app.py"))
+	require.Equal(t, 4, n.count("server-start"), "one for each patch that was new, and the first")
+}
+
+func TestBadPatchIsReportedAndPassedOver(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n.write(patch.VersionFile, "version=1.1.4.0\n")
+	n.start()
+	store := func(id, content string) patch.Announcement {
+		objects, err := n.client.JS.ObjectStore(t.Context(), bus.ObjectPatches)
+		require.NoError(t, err)
+		_, err = objects.PutString(t.Context(), id, content)
+		require.NoError(t, err)
+		sum := sha256.Sum256([]byte(content))
+		return patch.Announcement{ID: id, Object: id, Size: int64(len(content)), SHA256: hex.EncodeToString(sum[:])}
+	}
+	garbage := store("garbage", "no archive")
+	announce(t, n.client, garbage)
+	good, m := artifact(t, map[string]string{"omflow/app.py": "evil"}, patch.Options{})
+	data, err := os.ReadFile(good)
+	require.NoError(t, err)
+	renamed := store("renamed", string(data)) // the artifact of another patch
+	announce(t, n.client, renamed)
+	gone := garbage
+	gone.ID, gone.Object = "gone", "gone"
+	announce(t, n.client, gone)
+	wrong := publish(t, n.client, map[string]string{"omflow/app.py": "v9"}, patch.Options{From: "1.1.3.0", To: "1.1.9.0"})
+	old := publish(t, n.client, map[string]string{"omflow/app.py": "v-old"}, patch.Options{To: "1.1.3.0"})
+	for id, says := range map[string]string{
+		"garbage": "damaged", "renamed": m.ID, "gone": "not in the store", wrong.ID: "it is for version 1.1.3.0 and this server has 1.1.4.0",
+	} {
+		require.Contains(t, n.report(id, patch.StateFailed).Error, says)
+	}
+	require.Contains(t, n.report(old.ID, patch.StateSkipped).Error, "1.1.3.0")
+	require.Equal(t, "v0", n.read("omflow/app.py"))
+	require.Equal(t, 1, n.count("server-start"), "the server was not disturbed")
+
+	fine := publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{})
+	n.report(fine.ID, patch.StateApplied)
+	require.Equal(t, "v1", n.read("omflow/app.py"))
+}
+
+// Trouble that may pass holds later patches back, because they may build on this one, and leaves the server alone.
+func TestTroubleIsTriedAgainAndKeepsTheOrder(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n.start()
+	staging := filepath.Join(n.cfg.DataDir, stagingDir)
+	require.NoError(t, os.Remove(staging)) // as good as a broken disk
+	a := publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{})
+	b := publish(t, n.client, map[string]string{"omflow/app.py": "v2"}, patch.Options{})
+	require.Contains(t, n.report(a.ID, patch.StateRetrying).Error, "stage artifact")
+	require.Equal(t, 1, n.count("server-start"))
+	require.NoError(t, os.Mkdir(staging, 0o700))
+	require.EqualValues(t, 1, n.report(a.ID, patch.StateApplied).Seq)
+	n.report(b.ID, patch.StateApplied)
+	require.Equal(t, "v2", n.read("omflow/app.py"))
+}
+
+func TestServerThatDoesNotSurviveAPatchIsReported(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n.cfg.HealthTimeout = 2 * time.Second
+	n.start()
+	bad := publish(t, n.client, map[string]string{"broken": ""}, patch.Options{})
+	r := n.report(bad.ID, patch.StateFailed)
+	require.Contains(t, r.Error, "it is in place, but the OMFLOW Server was not healthy within 2s")
+	require.Contains(t, r.Error, "exit status 3")
+	n.state(func(s bus.AgentState) bool { return s.Server == "failing" && s.PatchState == "failed: "+r.Error })
+	repair := publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{Deletions: []string{"broken"}})
+	n.report(repair.ID, patch.StateApplied)
+	n.state(func(s bus.AgentState) bool { return s.Server == "running" && s.PatchState == "current" })
+}
+
+// A crash between two versions is repaired before the server is started, even without a Booster.
+func TestInterruptedPatchIsCompletedBeforeTheServerStarts(t *testing.T) {
+	t.Parallel()
+	b := bustest.New(t, bustest.Layout())
+	n := newNode(t, b, "srv1")
+	name, m := artifact(t, map[string]string{"omflow/app.py": "v1", "omflow/other.py": "o"}, patch.Options{})
+	a := republish(t, n.client, name)
+	n.write("omflow/other.py", "o") // in place already
+	data, err := os.ReadFile(name)
+	require.NoError(t, err)
+	dir, err := openDataDir(n.cfg.DataDir)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(dir.artifact(m.ID), data, 0o600))
+	stream, err := n.client.JS.Stream(t.Context(), bus.StreamPatch)
+	require.NoError(t, err)
+	begun := time.Now().Add(-time.Hour).UTC()
+	require.NoError(t, dir.save(ledgerFile, page{
+		Stream: stream.CachedInfo().Created, Pending: &pending{ID: m.ID, Seq: a.Seq, From: "before", Started: begun},
+	}))
+	dir.close()
+
+	b.Stop()
+	n.start()
+	require.Equal(t, "v1", n.events()[0].detail)
+	b.Start()
+	r := n.report(m.ID, patch.StateApplied)
+	require.Equal(t, "before", r.From)
+	require.True(t, begun.Equal(r.Started))
+	n.state(func(s bus.AgentState) bool { return s.PatchSeq == a.Seq && s.PatchState == "current" })
+	require.Equal(t, 1, n.count("server-start"))
+}
+
+// If the artifact went with the crash, it is fetched again; if the bus lost it, too, the server starts all the same.
+func TestInterruptedPatchWithoutItsArtifact(t *testing.T) {
+	t.Parallel()
+	b := bustest.New(t, bustest.Layout())
+	for _, published := range []bool{true, false} {
+		n := newNode(t, b, "srv-"+map[bool]string{true: "a", false: "b"}[published])
+		id := "lost"
+		if published {
+			id = publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{}).ID
+		}
+		dir, err := openDataDir(n.cfg.DataDir)
+		require.NoError(t, err)
+		require.NoError(t, dir.save(ledgerFile, page{Pending: &pending{ID: id}}))
+		dir.close()
+		n.start()
+		if published {
+			n.report(id, patch.StateApplied)
+			require.Equal(t, "v1", n.events()[0].detail, "no server was started before")
+		} else {
+			require.Contains(t, n.report(id, patch.StateFailed).Error, "not on the bus any more")
+		}
+		n.eventually(func() bool { return n.count("worker-start") > 0 }, "server and worker run")
+	}
+}
+
+// A node that loses its turn while it is still stopping takes everything back and waits for the next one.
+func TestTurnThatIsLostBeforeThePatchIsInPlace(t *testing.T) {
+	t.Parallel()
+	b := bustest.New(t, bustest.Layout())
+	n := newNode(t, b, "srv1")
+	n.start()
+	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
+	n.write("long-step", "")
+	a := publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{})
+	n.eventually(func() bool { return n.count("worker-drains") == 1 }, "worker is being stopped")
+	b.Stop()
+	away := time.Now()
+	n.eventually(func() bool { return time.Since(away) > turnTTL }, "turn is lost")
+	require.NoError(t, os.Remove(filepath.Join(n.cfg.Home, "long-step")))
+	n.eventually(func() bool { return n.count("worker-start") == 2 }, "worker runs again")
+	require.Equal(t, "v0", n.read("omflow/app.py"))
+	b.Start()
+	n.report(a.ID, patch.StateApplied)
+	require.Equal(t, "v1", n.read("omflow/app.py"))
+}
+
+func TestTwoNodesNeverApplyAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	b := bustest.New(t, bustest.Layout())
+	nodes := []*node{newNode(t, b, "srv1"), newNode(t, b, "srv2"), newNode(t, b, "srv3")}
+	for _, n := range nodes {
+		n.start()
+		n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
+	}
+	var ids []string
+	for _, version := range []string{"v1", "v2"} {
+		ids = append(ids, publish(t, nodes[0].client, map[string]string{"omflow/app.py": version}, patch.Options{}).ID)
+	}
+	type outage struct{ from, to int64 }
+	var outages []outage
+	for _, n := range nodes {
+		for _, id := range ids {
+			n.report(id, patch.StateApplied)
+		}
+		n.eventually(func() bool { return n.count("server-healthy") == 3 }, "server runs again")
+		stopped := int64(0)
+		for _, e := range n.events() {
+			switch {
+			case e.what == "server-stop":
+				stopped = e.at
+			case e.what == "server-healthy" && stopped != 0:
+				outages = append(outages, outage{stopped, e.at})
+			}
+		}
+	}
+	require.Len(t, outages, len(nodes)*len(ids))
+	for i, a := range outages {
+		for _, b := range outages[i+1:] {
+			require.True(t, a.to < b.from || b.to < a.from, "two servers were down at the same time: %v", outages)
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package broker
+
+import (
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/logging"
+)
+
+// Config is the Booster's environment.
+type Config struct {
+	logging.Config
+
+	IP         string        `envconfig:"BOOSTER_IP" desc:"own address or name that the OMFLOW Servers reach; unset: this machine only"`
+	Port       int           `envconfig:"BOOSTER_PORT" default:"5169" desc:"port for workers, agents and commands"`
+	Name       string        `envconfig:"BOOSTER_NAME" desc:"name on the bus; default generated once and kept in the data directory"`
+	DataDir    string        `envconfig:"BOOSTER_DATA_DIR" default:"/var/lib/omflow-booster" desc:"where the queue is stored"`
+	Sync       Sync          `envconfig:"BOOSTER_SYNC" default:"auto" desc:"flush to disk: always, an interval such as 500ms, or auto: every second, since the database holds the truth"`
+	StoreMB    int64         `envconfig:"BOOSTER_STORE_MB" default:"0" desc:"most disk space of the queue in MB; 0: four fifths of what is free, 20000 at most"`
+	Lease      time.Duration `envconfig:"BOOSTER_LEASE" default:"30s" desc:"a step comes again when its worker was silent this long"`
+	ReadyAfter time.Duration `envconfig:"BOOSTER_START_TIMEOUT" default:"1m" desc:"how long the start may take, recovery of the store included"`
+}
+
+// Validate checks what does not need anything outside the process.
+func (c *Config) Validate() error {
+	if err := c.Config.Validate(); err != nil {
+		return err
+	}
+	if err := config.Port("BOOSTER_PORT", c.Port); err != nil {
+		return err
+	}
+	if c.DataDir == "" {
+		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: "empty", Fix: "name a directory that the Booster may write"}
+	}
+	if c.StoreMB != 0 && c.StoreMB < minStoreMB {
+		return &config.Error{Var: "BOOSTER_STORE_MB", Problem: strconv.FormatInt(c.StoreMB, 10) + " is too small", Fix: "use 256 or more, or 0"}
+	}
+	if c.Lease < time.Second {
+		return &config.Error{Var: "BOOSTER_LEASE", Problem: c.Lease.String() + " is too short", Fix: "use 1s or more"}
+	}
+	return config.Positive("BOOSTER_START_TIMEOUT", c.ReadyAfter)
+}
+
+// listenHost is where the server listens. Without an address of its own the Booster serves this machine only, because nothing
+// else was asked for; with one it listens everywhere, because the address may belong to a router or a container host.
+func (c *Config) listenHost() string {
+	if c.IP == "" || c.IP == "localhost" || net.ParseIP(c.IP).IsLoopback() {
+		return "127.0.0.1"
+	}
+	return "0.0.0.0"
+}
+
+// address is how others reach this Booster.
+func (c *Config) address() string {
+	host := c.IP
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, strconv.Itoa(c.Port))
+}
+
+// Sync is how often the store is flushed to disk.
+type Sync struct {
+	Always   bool
+	Interval time.Duration // between flushes when not always
+}
+
+// singleSync is auto for a single Booster: the row in SQL is the truth and is published again, so a flush for each publish and
+// each ack would cost most of the throughput and buy nothing. See docs/ARCHITECTURE.md, Guarantees.
+const singleSync = time.Second
+
+// Decode reads always, auto or an interval; for envconfig.
+func (s *Sync) Decode(value string) error {
+	switch value {
+	case "auto":
+		*s = Sync{Interval: singleSync}
+		return nil
+	case "always":
+		*s = Sync{Always: true}
+		return nil
+	}
+	d, err := time.ParseDuration(value)
+	if err != nil || d < 10*time.Millisecond || d > 10*time.Minute {
+		return &config.Error{Var: "BOOSTER_SYNC", Problem: strconv.Quote(value) + " is not known", Fix: "use auto, always, or an interval from 10ms to 10m"}
+	}
+	*s = Sync{Interval: d}
+	return nil
+}
+
+func (s Sync) String() string {
+	if s.Always {
+		return "always"
+	}
+	return s.Interval.String()
+}

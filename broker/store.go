@@ -1,0 +1,188 @@
+package broker
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/shirou/gopsutil/v4/disk"
+
+	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/config"
+)
+
+// Modes of a store. A store that one mode wrote is never opened in another: the server would take its streams for orphans and
+// delete them.
+const modeStandalone = "standalone"
+
+const (
+	markerName = "booster.json" // beside the store: who wrote it and how
+	lockName   = "booster.lock"
+	storeName  = "jetstream" // the server's own directory
+
+	mib        = 1 << 20
+	minStoreMB = 256
+	maxStoreMB = 20_000    // unless BOOSTER_STORE_MB says more: the truth is in SQL, so the queue need not keep months
+	minFree    = 512 * mib // start only with this much free: a store on a full disk stops in the middle of a write
+	freeShare  = 4.0 / 5.0 // of the free space that auto takes
+)
+
+// store is the data directory while this process holds it.
+type store struct {
+	dir    string
+	marker marker
+	lock   *flock.Flock
+}
+
+// marker is booster.json.
+type marker struct {
+	Format  int       `json:"format"` // of this file and the directory's layout
+	Mode    string    `json:"mode"`
+	Name    string    `json:"name"` // of this Booster on the bus; generated once, because peers are known by it
+	Created time.Time `json:"created"`
+}
+
+const markerFormat = 1
+
+// openStore takes the data directory for this process, or says in one line why it cannot.
+func openStore(dir, name string) (*store, error) {
+	wrong := func(problem, fix string) error {
+		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: problem, Fix: fix}
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, wrong("cannot make the data directory: "+err.Error(), "make it writable for this user or choose another")
+	}
+	s := &store{dir: dir, lock: flock.New(filepath.Join(dir, lockName))}
+	locked, err := s.lock.TryLock()
+	if err != nil {
+		return nil, wrong(fmt.Sprintf("data directory %s is not writable: %s", dir, err), "make it writable for this user or choose another")
+	}
+	if !locked {
+		return nil, wrong(fmt.Sprintf("data directory %s is in use by another Booster%s", dir, s.holder()), "stop that one or choose another directory")
+	}
+	if err := s.open(name); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *store) open(name string) error {
+	// The lock file doubles as a test that the directory takes writes and as a note for whoever finds it locked.
+	if err := os.WriteFile(s.lock.Path(), fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600); err != nil {
+		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("data directory %s is not writable: %s", s.dir, err), Fix: "make it writable or choose another"}
+	}
+	data, err := os.ReadFile(filepath.Join(s.dir, markerName))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return s.create(name)
+	case err != nil:
+		return fmt.Errorf("read %s: %w", markerName, err)
+	}
+	if err := json.Unmarshal(data, &s.marker); err != nil {
+		return s.refuse(fmt.Sprintf("%s is damaged (%s)", markerName, err))
+	}
+	switch {
+	case s.marker.Format > markerFormat:
+		return s.refuse(fmt.Sprintf("it was written by a newer omflow-booster (format %d, this one knows %d)", s.marker.Format, markerFormat))
+	case s.marker.Mode != modeStandalone:
+		return s.refuse(fmt.Sprintf("it was written in mode %q and this Booster runs alone (HA_BOOSTER_IP is not set)", s.marker.Mode))
+	case name != "" && name != s.marker.Name:
+		return &config.Error{Var: "BOOSTER_NAME", Problem: fmt.Sprintf("%q, but the data directory belongs to %q", name, s.marker.Name), Fix: "unset it, or use another data directory"}
+	}
+	return nil
+}
+
+// create marks an empty directory as ours.
+func (s *store) create(name string) error {
+	if entries, err := os.ReadDir(filepath.Join(s.dir, storeName)); err == nil && len(entries) > 0 {
+		return s.refuse("it holds a JetStream store without " + markerName + ": another program wrote it")
+	}
+	if name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "booster"
+		}
+		name = bus.Token(strings.ToLower(host)) + "-" + strings.ToLower(rand.Text()[:6])
+	}
+	s.marker = marker{Format: markerFormat, Mode: modeStandalone, Name: name, Created: time.Now().UTC().Truncate(time.Second)}
+	data, err := json.MarshalIndent(s.marker, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Write(filepath.Join(s.dir, markerName), append(data, '\n'), 0o600); err != nil {
+		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: err.Error(), Fix: "make the directory writable or choose another"}
+	}
+	return nil
+}
+
+func (s *store) refuse(why string) error {
+	return &config.Error{
+		Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("data directory %s is left untouched: %s", s.dir, why),
+		Fix: "choose an empty directory, or move this one away",
+	}
+}
+
+// holder says who holds the lock, if the lock file tells.
+func (s *store) holder() string {
+	data, err := os.ReadFile(s.lock.Path())
+	if err != nil || len(data) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (process %s)", strings.TrimSpace(string(data)))
+}
+
+func (s *store) close() { _ = s.lock.Unlock() }
+
+// budget is how much the store may hold: what was asked for, or a share of the space that is free or used by the store already.
+// It fails when the disk is nearly full.
+func (s *store) budget(askedMB int64, freeSpace func(dir string) (int64, error)) (int64, error) {
+	free, err := freeSpace(s.dir)
+	if err != nil {
+		return 0, fmt.Errorf("read free space of %s: %w", s.dir, err)
+	}
+	if free < minFree {
+		return 0, fmt.Errorf("BOOSTER_DATA_DIR: disk of %s is nearly full: %d MB free, %d MB needed; free some space or choose another disk",
+			s.dir, free/mib, minFree/mib)
+	}
+	room := free + size(filepath.Join(s.dir, storeName))
+	if askedMB > 0 {
+		if asked := askedMB * mib; asked <= room {
+			return asked, nil
+		}
+		return 0, &config.Error{
+			Var: "BOOSTER_STORE_MB", Problem: fmt.Sprintf("%d MB asked for, but %s has room for %d MB", askedMB, s.dir, room/mib),
+			Fix: "ask for less, or set 0",
+		}
+	}
+	return max(minStoreMB*mib, min(maxStoreMB*mib, int64(float64(room)*freeShare))), nil
+}
+
+// freeSpace is how many bytes this user may still write to the file system of dir.
+func freeSpace(dir string) (int64, error) {
+	usage, err := disk.Usage(dir)
+	if err != nil {
+		return 0, err
+	}
+	return int64(min(usage.Free, 1<<62)), nil
+}
+
+// size adds up the files below dir.
+func size(dir string) (total int64) {
+	_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			if info, err := d.Info(); err == nil {
+				total += info.Size()
+			}
+		}
+		return nil // what cannot be read does not count
+	})
+	return total
+}

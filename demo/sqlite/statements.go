@@ -1,0 +1,34 @@
+package sqlite
+
+import "github.com/omflow-booster/omflow-booster/internal/sqldb"
+
+// statements says in SQLite's words what sqldb.Postgres says in PostgreSQL's. A value that is needed twice comes from a
+// subquery, because "?" stands for the next argument each time.
+var statements = sqldb.Statements{
+	HasQueue: `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'omflow_queuedata'`,
+
+	QueueIDs:   `SELECT id FROM omflow_queuedata ORDER BY id`,
+	OutboxIDs:  `SELECT id FROM omflow_booster_outbox ORDER BY id`,
+	QueueRows:  `SELECT id, queue_id, name, module_name, method_name, input_param FROM omflow_queuedata WHERE id IN (?) ORDER BY id`,
+	OutboxRows: `SELECT id, body FROM omflow_booster_outbox WHERE id IN (?) ORDER BY id`,
+	QueueCheck: `SELECT (SELECT count(*) FROM omflow_queuedata WHERE id = step.id) AS found,
+		coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'q' AND row_id = step.id), 0) AS free
+		FROM (SELECT ? AS id) AS step`,
+	OutboxCheck: `SELECT (SELECT count(*) FROM omflow_booster_outbox WHERE id = step.id) AS found,
+		coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'o' AND row_id = step.id), 0) AS free
+		FROM (SELECT ? AS id) AS step`,
+
+	DeleteQueue:    `DELETE FROM omflow_queuedata WHERE id IN (?)`,
+	DeleteOutbox:   `DELETE FROM omflow_booster_outbox WHERE id IN (?)`,
+	DeleteGiveback: `DELETE FROM omflow_booster_giveback WHERE source = ? AND row_id IN (?)`,
+	AddGiveback: `INSERT INTO omflow_booster_giveback (source, row_id, deliveries) VALUES (?, ?, 1)
+		ON CONFLICT (source, row_id) DO UPDATE SET deliveries = deliveries + 1`,
+
+	InsertOutbox: `INSERT INTO omflow_booster_outbox (item_key, body) VALUES (:item_key, :body) ON CONFLICT (item_key) DO NOTHING`,
+	OutboxByKey:  `SELECT id, item_key FROM omflow_booster_outbox WHERE item_key IN (?)`,
+
+	InsertHistory: `INSERT INTO omflow_booster_history (work_id, kind, flow, ticket, worker, attempt, outcome, error, started_at, duration_us)
+		VALUES (:work_id, :kind, :flow, :ticket, :worker, :attempt, :outcome, :error, :started_at, :duration_us)`,
+	PruneHistory: `DELETE FROM omflow_booster_history WHERE id IN
+		(SELECT id FROM omflow_booster_history WHERE started_at < ? ORDER BY started_at LIMIT ?)`,
+}

@@ -1,0 +1,112 @@
+// Package bus holds what every service knows of the bus: its names, how to connect, which streams and buckets
+// exist with which limits, the lock that elects one holder, and the heartbeat of a node.
+//
+// The names in this file are a public interface: people read them in the nats CLI and write them in scripts.
+package bus
+
+import "strings"
+
+// Streams.
+const (
+	StreamWork     = "WORK"     // work.<kind>.<flow>.<id>: steps waiting or running; one message per id at most
+	StreamDead     = "DEAD"     // dead.<kind>.<flow>.<id>: steps given up on, kept until retried or purged
+	StreamSchedule = "SCHEDULE" // schedule.>: delayed and recurring work
+	StreamPatch    = "PATCH"    // patch.announce.<id>: patches in the order in which every agent applies them
+)
+
+// Key-value buckets and the object store.
+const (
+	BucketNodes   = "NODES"   // <role>.<name>: heartbeat of each booster, worker and agent; entries expire
+	BucketRollout = "ROLLOUT" // <patch id>.<node>: what became of a patch on a node
+	BucketControl = "CONTROL" // lock.<name>: who holds a singleton; later licence, pauses and limits
+	ObjectPatches = "PATCHES" // the artifacts, by patch id
+)
+
+// ConsumerWorkers is the durable consumer of WORK that all workers pull from.
+const ConsumerWorkers = "workers"
+
+// NATS micro services, one name for each role.
+const (
+	ServiceBooster = "booster"
+	ServiceWorker  = "worker"
+	ServiceAgent   = "agent"
+)
+
+// ServiceVersion is the version of the micro services' interface, not of the program.
+const ServiceVersion = "1.0.0"
+
+// Endpoints of the micro services.
+const (
+	SubjectSubmit = "worker.submit" // request: items as JSON lines; any one worker answers
+)
+
+// Headers of a message on WORK and DEAD.
+const (
+	HeaderMsgID   = "Nats-Msg-Id"  // omflow-queue-<row> or booster-outbox-<row>
+	HeaderID      = "Work-Id"      // q<row> (a row of omflow_queuedata) or o<row> (a row of our outbox)
+	HeaderKey     = "Work-Key"     // ticket: <flow>/<data_no>; empty when the item names none
+	HeaderKind    = "Work-Kind"    // name of the queue, for example FormFlow
+	HeaderAttempt = "Work-Attempt" // on DEAD and towards executors: which try, from 1
+	HeaderDiscard = "Work-Discard" // "true": do not run the step, only remove its row (dead purge)
+
+	HeaderDeadReason = "Dead-Reason" // why the step was given up, one line
+	HeaderDeadError  = "Dead-Error"  // the last error, one line
+	HeaderDeadWorker = "Dead-Worker" // the worker that gave up
+	HeaderDeadAt     = "Dead-At"     // RFC 3339
+)
+
+// Lock names, held in CONTROL.
+const (
+	LockReconciler = "reconciler" // the one worker that publishes rows without a message
+	LockPatchTurn  = "patch-turn" // the one agent that is applying a patch
+)
+
+// WorkSubject is the subject of a waiting step; DeadSubject of one given up on.
+// The last token is the step's identity, so the server itself keeps a row from being queued twice.
+func WorkSubject(kind, flow, id string) string { return subject("work", kind, flow, id) }
+
+// DeadSubject is the subject of a step that was given up on.
+func DeadSubject(kind, flow, id string) string { return subject("dead", kind, flow, id) }
+
+// AnnounceSubject is the subject under which a patch is announced.
+func AnnounceSubject(patchID string) string { return "patch.announce." + Token(patchID) }
+
+func subject(prefix, kind, flow, id string) string {
+	return prefix + "." + Token(strings.ToLower(kind)) + "." + Token(flow) + "." + Token(id)
+}
+
+// SubjectID returns the last token of a subject: the identity of a step on WORK or DEAD.
+func SubjectID(subject string) string {
+	return subject[strings.LastIndexByte(subject, '.')+1:]
+}
+
+// Token makes s usable as one token of a subject or key: letters, digits, '-', '_', '=' stay, everything else becomes '_'.
+// An empty string becomes "-".
+func Token(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_', r == '=':
+			return r
+		default:
+			return '_'
+		}
+	}, s)
+}
+
+// HeaderText makes s fit for a header value: one line of printable text, 1,000 bytes at most.
+func HeaderText(s string) string {
+	const limit = 1000
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "") + "…"
+	}
+	return strings.TrimSpace(s)
+}

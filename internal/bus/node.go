@@ -1,0 +1,146 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+)
+
+// HeartbeatEvery is how often a node writes its entry in NODES.
+const HeartbeatEvery = 2 * time.Second
+
+// Node is the heartbeat of a booster, worker or agent, as JSON in NODES under <role>.<name>.
+type Node struct {
+	Role    string    `json:"role"` // booster, worker or agent
+	Name    string    `json:"name"`
+	Host    string    `json:"host"`
+	PID     int       `json:"pid"`
+	Version string    `json:"version"` // of omflow-booster
+	Started time.Time `json:"started"`
+	At      time.Time `json:"at"` // of this heartbeat, by the node's own clock
+
+	Booster *BoosterState `json:"booster,omitempty"`
+	Worker  *WorkerState  `json:"worker,omitempty"`
+	Agent   *AgentState   `json:"agent,omitempty"`
+}
+
+// BoosterState is what a Booster says of itself.
+type BoosterState struct {
+	Mode       string `json:"mode"` // standalone
+	Address    string `json:"address"`
+	Sync       string `json:"sync"` // how often the store is flushed to disk: always, or an interval
+	StoreBytes int64  `json:"store_bytes"`
+	StoreLimit int64  `json:"store_limit"`
+}
+
+// WorkerState is what a worker says of itself. Counters start at zero with the process.
+type WorkerState struct {
+	Server      string `json:"server"` // name of the agent that started it, if any
+	Executor    string `json:"executor"`
+	Slots       int    `json:"slots"`
+	Running     int    `json:"running"`
+	Done        int64  `json:"done"`
+	Failed      int64  `json:"failed"` // tries that failed
+	Dead        int64  `json:"dead"`
+	Redelivered int64  `json:"redelivered"` // deliveries that were not the first
+	Skipped     int64  `json:"skipped"`     // deliveries whose row was gone: done already
+	Database    string `json:"database"`    // ok, or what is wrong
+	Reconciler  bool   `json:"reconciler"`  // holds the reconciler lock
+}
+
+// AgentState is what an agent says of its OMFLOW Server.
+type AgentState struct {
+	HomeVersion string `json:"home_version"` // of the OMFLOW Server, from its version file
+	PatchSeq    uint64 `json:"patch_seq"`    // last message of PATCH that was dealt with
+	PatchState  string `json:"patch_state"`  // current, applying, or failed: <reason>
+	Server      string `json:"server_state"` // running, stopped, starting, failing, none
+	Worker      string `json:"worker_state"` // the same for the worker
+	ServerPID   int    `json:"server_pid"`   // 0 when it does not run
+	WorkerPID   int    `json:"worker_pid"`   // 0 when it does not run
+	Restarts    int    `json:"restarts"`     // of both, since the agent started
+	Cordoned    bool   `json:"cordoned"`     // takes no steps
+	LastError   string `json:"last_error"`   // of a child that ended by itself
+}
+
+// Key is the node's key in NODES.
+func (n Node) Key() string { return Token(n.Role) + "." + Token(n.Name) }
+
+// Heartbeat writes what describe returns to NODES every HeartbeatEvery until ctx ends, and then removes the entry.
+// A Booster that is away is waited for; the entry is back with the first heartbeat after its return.
+func Heartbeat(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, describe func() Node) {
+	tick := time.NewTicker(HeartbeatEvery)
+	defer tick.Stop()
+	missed := false
+	for {
+		err := putNode(ctx, js, describe())
+		if failed := err != nil && ctx.Err() == nil; failed != missed {
+			missed = failed
+			if failed {
+				log.Warn().Err(err).Msg("heartbeat not written")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if kv, err := js.KeyValue(last, BucketNodes); err == nil {
+				_ = kv.Purge(last, describe().Key())
+			}
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func putNode(ctx context.Context, js jetstream.JetStream, n Node) error {
+	ctx, cancel := context.WithTimeout(ctx, HeartbeatEvery)
+	defer cancel()
+	kv, err := js.KeyValue(ctx, BucketNodes)
+	if err != nil {
+		return err
+	}
+	n.At = time.Now()
+	data, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	_, err = kv.Put(ctx, n.Key(), data)
+	return err
+}
+
+// Nodes returns the living nodes, sorted by role and name.
+func Nodes(ctx context.Context, js jetstream.JetStream) ([]Node, error) {
+	kv, err := js.KeyValue(ctx, BucketNodes)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", BucketNodes, err)
+	}
+	keys, err := kv.Keys(ctx)
+	if errors.Is(err, jetstream.ErrNoKeysFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", BucketNodes, err)
+	}
+	sort.Strings(keys)
+	nodes := make([]Node, 0, len(keys))
+	for _, key := range keys {
+		entry, err := kv.Get(ctx, key)
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			continue // left meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s of %s: %w", key, BucketNodes, err)
+		}
+		var n Node
+		if json.Unmarshal(entry.Value(), &n) == nil {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes, nil
+}

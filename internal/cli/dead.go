@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+func (a *App) deadCommand() *cobra.Command {
+	return group("dead", "Look at steps that were given up on, retry or purge them",
+		"A step that failed too often, or that cannot succeed, goes to the stream DEAD with the reason, and its row stays in the\n"+
+			"database. Retry gives it all its attempts again; purge removes it and its row for good.",
+		"  omflow-booster dead ls\n"+
+			"  omflow-booster dead retry q1024\n"+
+			"  omflow-booster dead purge --flow 4f1c… --yes",
+		a.deadListCommand(), a.deadShowCommand(), a.deadRetryCommand(), a.deadPurgeCommand())
+}
+
+func (a *App) deadListCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "ls",
+		Short:   "List steps that were given up on, oldest first",
+		Example: "  omflow-booster dead ls --kind FormFlow --limit 100",
+		Args:    noArgs(),
+	}
+	var chosen selection
+	var limit int
+	chosen.flags(cmd)
+	limitFlag(cmd, &limit)
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkLimit(limit); err != nil {
+			return err
+		}
+		return a.withBus(func(c *bus.Client) error {
+			stream, err := openStream(cmd.Context(), c.JS, bus.StreamDead)
+			if err != nil {
+				return err
+			}
+			list, err := listSteps(cmd.Context(), stream, chosen.filter(bus.DeadSubject), limit, describeDead)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(a.Stdout, list)
+			}
+			return a.printDead(list, stream.CachedInfo().TimeStamp)
+		})
+	}
+	return cmd
+}
+
+func (a *App) deadShowCommand() *cobra.Command {
+	return a.showCommand("Print a step that was given up on, headers and body",
+		"  omflow-booster dead show q1024", bus.StreamDead, bus.DeadSubject)
+}
+
+// deadStep is a step that was given up on, for lists.
+type deadStep struct {
+	step
+	Attempts string `json:"attempts"`
+	Reason   string `json:"reason"`
+	Error    string `json:"error"`
+	Worker   string `json:"worker"`
+	Empty    bool   `json:"empty"` // the item could not be carried and was not kept; a retry reads its row again
+}
+
+func describeDead(m *jetstream.RawStreamMsg) deadStep {
+	d := deadStep{
+		step:     describeStep(m),
+		Attempts: m.Header.Get(bus.HeaderAttempt),
+		Reason:   m.Header.Get(bus.HeaderDeadReason),
+		Error:    m.Header.Get(bus.HeaderDeadError),
+		Worker:   m.Header.Get(bus.HeaderDeadWorker),
+		Empty:    len(m.Data) == 0,
+	}
+	if at, err := time.Parse(time.RFC3339, m.Header.Get(bus.HeaderDeadAt)); err == nil {
+		d.At = at.UTC() // the worker's word; when the message was stored is as good without it
+	}
+	return d
+}
+
+// errorWidth keeps a line of the list on a screen; `dead show` has the whole error.
+const errorWidth = 60
+
+func (a *App) printDead(list stepList[deadStep], now time.Time) error {
+	if len(list.Steps) == 0 {
+		_, err := fmt.Fprintln(a.Stdout, "No dead step.")
+		return err
+	}
+	t := newTable(a.Stdout, "ID", "KIND", "FLOW", "KEY", "ATTEMPTS", "DIED", "WORKER", "REASON", "ERROR")
+	for _, d := range list.Steps {
+		t.row(d.ID, d.Kind, d.Flow, d.Key, d.Attempts, age(now.Sub(d.At))+" ago", d.Worker, d.Reason, shorten(d.Error, errorWidth))
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	return a.printMore(list.More)
+}

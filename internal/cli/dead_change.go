@@ -1,0 +1,190 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+func (a *App) deadRetryCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "retry ID… | --all | --flow F | --kind K",
+		Short:   "Queue dead steps again, with all their attempts",
+		Example: "  omflow-booster dead retry q1024 q1025\n  omflow-booster dead retry --kind FormFlow",
+	}
+	target := addTarget(cmd)
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, given []string) error {
+		chosen, err := target.search(given)
+		if err != nil {
+			return err
+		}
+		return a.withBus(func(c *bus.Client) error {
+			yard, err := openGraveyard(cmd.Context(), c.JS)
+			if err != nil {
+				return err
+			}
+			return a.change(cmd.Context(), yard, chosen, yard.retry, *asJSON)
+		})
+	}
+	return cmd
+}
+
+func (a *App) deadPurgeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "purge ID… | --all | --flow F | --kind K",
+		Short: "Remove dead steps and their rows for good",
+		Long: "Remove dead steps for good. The row of a step goes as well, as soon as a worker has time for it: without that the\n" +
+			"step would be queued again. There is no way back.",
+		Example: "  omflow-booster dead purge q1024\n  omflow-booster dead purge --all --yes",
+	}
+	yes := cmd.Flags().Bool("yes", false, "do not ask")
+	target := addTarget(cmd)
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, given []string) error {
+		chosen, err := target.search(given)
+		if err != nil {
+			return err
+		}
+		if canAsk := isTerminal(a.Stdin) && isTerminal(a.Stderr); !*yes && !canAsk {
+			return usageError{errors.New("purge removes steps for good: add --yes, or run it on a terminal to be asked")}
+		}
+		return a.withBus(func(c *bus.Client) error {
+			yard, err := openGraveyard(cmd.Context(), c.JS)
+			if err != nil {
+				return err
+			}
+			if !*yes {
+				sure, err := confirm(a.Stdin, a.Stderr, "Remove "+chosen.String()+" and the rows of the database for good?")
+				if err != nil || !sure {
+					return firstError(err, errors.New("nothing was purged"))
+				}
+			}
+			return a.change(cmd.Context(), yard, chosen, yard.purge, *asJSON)
+		})
+	}
+	return cmd
+}
+
+// target is the part of a command line that says which dead steps are meant.
+type target struct {
+	all    bool
+	chosen selection
+}
+
+func addTarget(cmd *cobra.Command) *target {
+	t := &target{}
+	cmd.Flags().BoolVar(&t.all, "all", false, "every dead step")
+	t.chosen.flags(cmd)
+	return t
+}
+
+// search refuses a command line that could be understood in two ways: what it removes does not come back.
+func (t *target) search(given []string) (search, error) {
+	ways := 0
+	for _, used := range []bool{len(given) > 0, t.all, !t.chosen.empty()} {
+		if used {
+			ways++
+		}
+	}
+	switch {
+	case ways == 0:
+		return search{}, usageError{errors.New("which steps? name their IDs, or use --flow, --kind or --all")}
+	case ways > 1:
+		return search{}, usageError{errors.New("name IDs, or use --all, or choose by --flow and --kind: not two of these at once")}
+	}
+	ids, err := parseIDs(given)
+	return search{ids: ids, chosen: t.chosen}, err
+}
+
+// String names the steps in a question.
+func (s search) String() string {
+	switch {
+	case len(s.ids) > 0:
+		names := make([]string, len(s.ids))
+		for i, id := range s.ids {
+			names[i] = id.String()
+		}
+		return "dead " + strings.Join(names, ", ")
+	case s.chosen.empty():
+		return "EVERY dead step"
+	}
+	var parts []string
+	if s.chosen.kind != "" {
+		parts = append(parts, "of kind "+s.chosen.kind)
+	}
+	if s.chosen.flow != "" {
+		parts = append(parts, "of flow "+s.chosen.flow)
+	}
+	return "every dead step " + strings.Join(parts, " ")
+}
+
+// confirm asks a question that only y or yes answers with yes.
+func confirm(in io.Reader, out io.Writer, question string) (bool, error) {
+	if _, err := fmt.Fprintf(out, "%s [y/N] ", question); err != nil {
+		return false, err
+	}
+	answer, err := bufio.NewReader(in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("read the answer: %w", err)
+	}
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes", nil
+}
+
+// changeReport is what became of the steps of one command.
+type changeReport struct {
+	Done    int       `json:"done"`
+	NotDone int       `json:"not_done"`
+	Steps   []outcome `json:"steps"`
+	Error   string    `json:"error,omitempty"` // why the rest was not looked at
+}
+
+// change applies do to the steps and reports each. It fails if one of them is not done.
+func (a *App) change(ctx context.Context, yard graveyard, chosen search, do verb, asJSON bool) error {
+	report := changeReport{Steps: []outcome{}}
+	var failure error
+	for o, err := range yard.run(ctx, chosen, do) {
+		if err != nil {
+			failure = fmt.Errorf("%w (%s done before)", err, counted(report.Done, "step"))
+			report.Error = err.Error()
+			break
+		}
+		if o.done() {
+			report.Done++
+		} else {
+			report.NotDone++
+		}
+		report.Steps = append(report.Steps, o)
+		if !asJSON {
+			fmt.Fprintln(a.Stdout, oneLine(o.String()))
+		}
+	}
+	if asJSON {
+		if err := printJSON(a.Stdout, report); err != nil {
+			return err
+		}
+	} else if failure == nil && len(report.Steps) == 0 {
+		fmt.Fprintln(a.Stdout, "No dead step.")
+	}
+	if failure == nil && report.NotDone > 0 {
+		return errReported
+	}
+	return failure
+}
+
+// String is the line that people see.
+func (o outcome) String() string {
+	text := o.ID + " " + strings.ReplaceAll(o.Result, "_", " ")
+	if o.Detail != "" {
+		text += ": " + o.Detail
+	}
+	return text
+}

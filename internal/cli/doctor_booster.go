@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+// clockTolerance is how far a clock may be off before ages and times of two hosts stop making sense together.
+const clockTolerance = 2 * time.Second
+
+// needServer is the oldest NATS server that has everything that the streams ask for: message schedules came with it.
+var needServer = [2]int{2, 12}
+
+// booster checks the way to the Booster and what it holds.
+func (d doctor) booster(ctx context.Context) []finding {
+	c, err := d.dial()
+	if err != nil {
+		return []finding{
+			{"booster", verdictFail, err.Error(), ""},
+			{"streams", verdictSkip, "needs a Booster", ""},
+			{"clock", verdictSkip, "needs a Booster", ""},
+		}
+	}
+	defer c.Close()
+	server := describeServer(c)
+	call, cancel := ask(ctx)
+	defer cancel()
+	if _, err := c.JS.AccountInfo(call); err != nil {
+		return []finding{{
+			"booster", verdictFail, server.Detail + ", but JetStream does not answer: " + err.Error(),
+			"Is this a Booster? A NATS cluster of one's own needs JetStream for this account.",
+		}}
+	}
+	server.Detail += ", JetStream answers"
+	return []finding{server, d.layout(ctx, c), d.clock(ctx, c)}
+}
+
+func describeServer(c *bus.Client) finding {
+	version := c.NC.ConnectedServerVersion()
+	f := finding{"booster", verdictOK, fmt.Sprintf("%s at %s, NATS server %s", c.NC.ConnectedServerName(), c.NC.ConnectedUrlRedacted(), version), ""}
+	var have [2]int
+	if _, err := fmt.Sscanf(version, "%d.%d", &have[0], &have[1]); err == nil && olderThan(have, needServer) {
+		f.Verdict, f.Fix = verdictWarn, fmt.Sprintf("update the NATS server to %d.%d or newer", needServer[0], needServer[1])
+	}
+	return f
+}
+
+func olderThan(have, need [2]int) bool {
+	return have[0] < need[0] || (have[0] == need[0] && have[1] < need[1])
+}
+
+// layout checks that every stream, consumer, bucket and store is there.
+func (d doctor) layout(ctx context.Context, c *bus.Client) finding {
+	missing, err := missingParts(ctx, c.JS)
+	switch {
+	case err != nil:
+		return finding{"streams", verdictFail, err.Error(), "run this again; if it stays, look at the log of the Booster"}
+	case len(missing) > 0:
+		return finding{
+			"streams", verdictFail, "not there: " + strings.Join(missing, ", "),
+			"`omflow-booster broker` creates them when it starts; is it one that answers here?",
+		}
+	}
+	return finding{"streams", verdictOK, "all streams, buckets and stores are there", ""}
+}
+
+func missingParts(ctx context.Context, js jetstream.JetStream) ([]string, error) {
+	var missing []string
+	for _, name := range []string{
+		bus.StreamWork, bus.StreamDead, bus.StreamSchedule, bus.StreamPatch, objectStream(bus.ObjectPatches),
+		bucketStream(bus.BucketNodes), bucketStream(bus.BucketRollout), bucketStream(bus.BucketControl),
+	} {
+		stream, err := openStream(ctx, js, name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			missing = append(missing, name)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if name != bus.StreamWork {
+			continue
+		}
+		state, err := gatherWork(ctx, stream)
+		if err != nil {
+			return nil, err
+		}
+		if state == nil {
+			missing = append(missing, "consumer "+bus.ConsumerWorkers+" of "+name)
+		}
+	}
+	return missing, nil
+}
+
+// clock compares the clock of this host with that of the Booster, which dates its answers.
+func (d doctor) clock(ctx context.Context, c *bus.Client) finding {
+	asked := time.Now()
+	stream, err := openStream(ctx, c.JS, bus.StreamWork)
+	took := time.Since(asked)
+	if err != nil {
+		return finding{"clock", verdictSkip, "needs stream " + bus.StreamWork, ""}
+	}
+	off := clockOffset(asked, took, stream.CachedInfo().TimeStamp)
+	if off.Abs() <= clockTolerance {
+		return finding{"clock", verdictOK, "agrees with the Booster", ""}
+	}
+	direction := "ahead of"
+	if off < 0 {
+		direction = "behind"
+	}
+	return finding{
+		"clock", verdictWarn, fmt.Sprintf("this host is %s %s the Booster", age(off.Abs()), direction),
+		"let both follow the same time server (NTP)",
+	}
+}
+
+// clockOffset is how far this host is ahead of the Booster, which answered halfway, as far as anybody knows; an answer
+// that took long proves little, so what may be explained by it is not counted.
+func clockOffset(asked time.Time, took time.Duration, answered time.Time) time.Duration {
+	off := asked.Add(took / 2).Sub(answered)
+	if off.Abs() <= took/2 {
+		return 0
+	}
+	return off
+}

@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/shirou/gopsutil/v4/disk"
+
+	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/sqldb"
+)
+
+// database checks that DATABASE_URL leads to a database with our tables in the right version.
+func (d doctor) database(ctx context.Context) []finding {
+	const check = "database"
+	url, chosen := d.settings.value("DATABASE_URL")
+	if !chosen {
+		return []finding{{check, verdictSkip, "DATABASE_URL is not set; only workers need it", ""}}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*answerTimeout)
+	defer cancel()
+	db, err := sqldb.Open(ctx, url, d.engines)
+	var wrong *config.Error
+	switch {
+	case errors.As(err, &wrong):
+		return []finding{{check, verdictFail, wrong.Var + ": " + wrong.Problem, wrong.Fix}}
+	case err != nil:
+		return []finding{{check, verdictFail, err.Error(), ""}}
+	}
+	defer func() { _ = db.Close() }()
+	schema, err := db.SchemaVersion(ctx)
+	where := db.Engine.Name + " at " + sqldb.Shown(url)
+	if err != nil {
+		return []finding{{check, verdictFail, where + ": " + err.Error(), "the account needs the right to read and write"}}
+	}
+	return []finding{judgeSchema(check, where, schema)}
+}
+
+func judgeSchema(check, where string, s sqldb.Schema) finding {
+	switch {
+	case s.Current > s.Latest:
+		return finding{
+			check, verdictFail, fmt.Sprintf("%s: schema %d is newer than this program, which knows %d", where, s.Current, s.Latest),
+			"update omflow-booster on this host",
+		}
+	case s.Current < s.Latest:
+		return finding{
+			check, verdictWarn, fmt.Sprintf("%s: schema %d of %d", where, s.Current, s.Latest),
+			"the next worker that starts brings it up to date; or run `omflow-booster migrate`",
+		}
+	}
+	return finding{check, verdictOK, fmt.Sprintf("%s, schema %d", where, s.Current), ""}
+}
+
+// workerSocket asks the worker of this host, if there is one, how it is.
+func (d doctor) workerSocket(ctx context.Context) []finding {
+	const check = "worker"
+	path, chosen := d.settings.value("WORKER_SOCKET")
+	if _, err := os.Stat(path); err != nil {
+		if !chosen && errors.Is(err, fs.ErrNotExist) {
+			return []finding{{check, verdictSkip, "no worker on this host", ""}}
+		}
+		return []finding{{check, verdictFail, "WORKER_SOCKET: " + err.Error(), "is `omflow-booster worker` running here?"}}
+	}
+	ctx, cancel := ask(ctx)
+	defer cancel()
+	status, text, err := getHealth(ctx, path)
+	switch {
+	case err != nil:
+		return []finding{{check, verdictFail, "no answer on " + path + ": " + err.Error(), "is `omflow-booster worker` running here?"}}
+	case status != http.StatusOK:
+		return []finding{{check, verdictFail, fmt.Sprintf("not healthy (%d): %s", status, text), "look at the log of the worker"}}
+	}
+	var health struct {
+		Connected *bool `json:"booster_connected"`
+	}
+	if json.Unmarshal([]byte(text), &health) == nil && health.Connected != nil && !*health.Connected {
+		return []finding{{check, verdictWarn, "answers on " + path + ", but has no connection to a Booster", "compare its BOOSTER_IP and BOOSTER_PORT with those here"}}
+	}
+	return []finding{{check, verdictOK, "answers on " + path, ""}}
+}
+
+// getHealth asks for /healthz over a Unix socket.
+func getHealth(ctx context.Context, socket string) (status int, text string, err error) {
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+		DisableKeepAlives: true,
+	}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://unix/healthz", nil)
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	return resp.StatusCode, string(body), err
+}
+
+// Free space from which the disk of a data directory is a warning or a failure.
+const (
+	warnFreePercent = 10
+	failFreeBytes   = 512 << 20
+)
+
+// disk checks the file systems under the data directories that are on this host.
+func (d doctor) disk(ctx context.Context) (findings []finding) {
+	for _, name := range sortedKeys(d.settings.defaults) {
+		if !strings.HasSuffix(name, "_DATA_DIR") {
+			continue
+		}
+		dir, chosen := d.settings.value(name)
+		if _, err := os.Stat(dir); err != nil {
+			if chosen {
+				findings = append(findings, finding{"disk", verdictWarn, name + ": " + err.Error(), "the service creates it if it may"})
+			}
+			continue
+		}
+		findings = append(findings, diskSpace(ctx, name, dir))
+	}
+	if len(findings) == 0 {
+		findings = []finding{{"disk", verdictSkip, "no data directory on this host", ""}}
+	}
+	return findings
+}
+
+func diskSpace(ctx context.Context, name, dir string) finding {
+	ctx, cancel := ask(ctx)
+	defer cancel()
+	usage, err := disk.UsageWithContext(ctx, dir)
+	if err != nil {
+		return finding{"disk", verdictWarn, fmt.Sprintf("%s: free space of %s is not known: %s", name, dir, err), ""}
+	}
+	f := finding{"disk", verdictOK, fmt.Sprintf("%s: %s of %s free in %s", name, size(usage.Free), size(usage.Total), dir), ""}
+	switch {
+	case usage.Free < failFreeBytes:
+		f.Verdict, f.Fix = verdictFail, "make room, or move the directory: a full disk stops the service"
+	case usage.Free*100 < usage.Total*warnFreePercent:
+		f.Verdict, f.Fix = verdictWarn, "make room before it is full"
+	}
+	return f
+}
+
+// oldestPython is what OMFLOW itself asks for.
+var oldestPython = [3]int{3, 7, 7}
+
+// python checks the Python of the OMFLOW Server, if one is on this host.
+func (d doctor) python(ctx context.Context) []finding {
+	const check = "python"
+	home, chosen := d.settings.value("OMFLOW_HOME")
+	if !chosen {
+		return []finding{{check, verdictSkip, "OMFLOW_HOME is not set", ""}}
+	}
+	if info, err := os.Stat(home); err != nil || !info.IsDir() {
+		return []finding{{check, verdictFail, "OMFLOW_HOME: " + home + " is not a directory", "give the directory of the OMFLOW Server, where manage.py is"}}
+	}
+	program, _ := d.settings.value("OMFLOW_PYTHON")
+	version, err := askPython(ctx, program, home)
+	switch {
+	case err != nil:
+		return []finding{{check, verdictFail, fmt.Sprintf("%s --version: %s", program, err), "set OMFLOW_PYTHON to the Python of the OMFLOW Server"}}
+	case tooOld(version):
+		return []finding{{
+			check, verdictFail, fmt.Sprintf("%s is Python %d.%d.%d", program, version[0], version[1], version[2]),
+			"OMFLOW needs 3.7.7 or newer; set OMFLOW_PYTHON",
+		}}
+	}
+	return []finding{{check, verdictOK, fmt.Sprintf("%s is Python %d.%d.%d", program, version[0], version[1], version[2]), ""}}
+}
+
+func askPython(ctx context.Context, program, dir string) (version [3]int, err error) {
+	ctx, cancel := ask(ctx)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, "--version")
+	cmd.Dir = dir
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput() // Python 2 answers on standard error
+	if err != nil {
+		return version, err
+	}
+	if _, err := fmt.Sscanf(string(out), "Python %d.%d.%d", &version[0], &version[1], &version[2]); err != nil {
+		return version, fmt.Errorf("answered %q", oneLine(string(out)))
+	}
+	return version, nil
+}
+
+func tooOld(v [3]int) bool {
+	for i, need := range oldestPython {
+		if v[i] != need {
+			return v[i] < need
+		}
+	}
+	return false
+}

@@ -1,0 +1,54 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+func (a *App) nodesCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "nodes",
+		Short: "List the Boosters, workers and agents that are alive",
+		Long: "List the Boosters, workers and agents that are alive: each writes a heartbeat every few seconds, and one that\n" +
+			"stops doing so leaves the list by itself. SEEN compares the clock of the node with the clock of this host.",
+		Example: "  omflow-booster nodes\n  omflow-booster nodes --json",
+		Args:    noArgs(),
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.withBus(func(c *bus.Client) error {
+			nodes, err := livingNodes(cmd.Context(), c)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(a.Stdout, map[string]any{"nodes": nodes})
+			}
+			return a.printNodes(nodes, time.Now())
+		})
+	}
+	return cmd
+}
+
+// livingNodes returns the entries of NODES, never nil: JSON shows an empty list as [].
+func livingNodes(ctx context.Context, c *bus.Client) ([]bus.Node, error) {
+	ctx, cancel := ask(ctx)
+	defer cancel()
+	nodes, err := bus.Nodes(ctx, c.JS)
+	if nodes == nil {
+		nodes = []bus.Node{}
+	}
+	return nodes, err
+}
+
+func (a *App) printNodes(nodes []bus.Node, now time.Time) error {
+	t := newTable(a.Stdout, "ROLE", "NAME", "HOST", "PID", "VERSION", "UP", "SEEN")
+	for _, n := range nodes {
+		t.row(n.Role, n.Name, n.Host, n.PID, n.Version, age(now.Sub(n.Started)), age(now.Sub(n.At))+" ago")
+	}
+	return t.flush()
+}

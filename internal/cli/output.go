@@ -1,0 +1,236 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/config"
+)
+
+// answerTimeout bounds every single question that a command asks a Booster, a worker or a database.
+const answerTimeout = 5 * time.Second
+
+// dial connects the way an operator does: where the environment says the Boosters are, and only now.
+// It fails with bus.ErrNoBooster, or a *config.Error for a wrong variable. The caller closes the client.
+func (a *App) dial() (*bus.Client, error) {
+	var cfg bus.ClientConfig
+	if err := config.Load(&cfg); err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	return bus.Dial(cfg, "omflow-booster operator on "+host)
+}
+
+// withBus runs do over an operator's connection and closes it afterwards.
+func (a *App) withBus(do func(c *bus.Client) error) error {
+	c, err := a.dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return do(c)
+}
+
+// ask bounds one question.
+func ask(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, answerTimeout)
+}
+
+// group is a command that only has subcommands. Without one it prints its help; an unknown one is wrong usage.
+func group(use, short, long, example string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     use,
+		Short:   short,
+		Long:    long,
+		Example: example,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("unknown command %q of %s; see `%s --help`", args[0], cmd.Name(), cmd.CommandPath())}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// args is a cobra.PositionalArgs that wants low to high words (high < 0: any number) and calls them what.
+func args(low, high int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, given []string) error {
+		if len(given) >= low && (high < 0 || len(given) <= high) {
+			return nil
+		}
+		if len(given) > 0 && high == 0 {
+			return usageError{fmt.Errorf("unexpected %q; `%s` takes no arguments", given[0], cmd.CommandPath())}
+		}
+		return usageError{fmt.Errorf("`%s` wants %s; see `%s --help`", cmd.CommandPath(), what, cmd.CommandPath())}
+	}
+}
+
+// noArgs is args for a command without any.
+func noArgs() cobra.PositionalArgs { return args(0, 0, "") }
+
+// jsonFlag adds --json, which every command for people has: one indented document with stable snake_case fields.
+func jsonFlag(cmd *cobra.Command) *bool {
+	return cmd.Flags().Bool("json", false, "print one JSON document")
+}
+
+// printJSON writes one indented document.
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("print JSON: %w", err)
+	}
+	return nil
+}
+
+// isTerminal tells whether a stream of the App is a person's terminal.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && (isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()))
+}
+
+// table prints aligned columns, under a header if columns are named. Cells are made safe for a terminal.
+type table struct {
+	out    io.Writer
+	indent string
+	lines  [][]string
+}
+
+func newTable(w io.Writer, columns ...string) *table {
+	t := &table{out: w}
+	if len(columns) > 0 {
+		t.lines = append(t.lines, columns)
+	}
+	return t
+}
+
+// row adds one line; an empty cell is shown as "-".
+func (t *table) row(cells ...any) {
+	texts := make([]string, len(cells))
+	for i, cell := range cells {
+		texts[i] = oneLine(fmt.Sprint(cell))
+		if texts[i] == "" {
+			texts[i] = "-"
+		}
+	}
+	t.lines = append(t.lines, texts)
+}
+
+// flush writes the table. Nothing is printed before.
+func (t *table) flush() error {
+	tw := tabwriter.NewWriter(t.out, 0, 4, 2, ' ', 0)
+	for _, cells := range t.lines {
+		fmt.Fprintln(tw, t.indent+strings.Join(cells, "\t"))
+	}
+	if err := tw.Flush(); err != nil {
+		return fmt.Errorf("print table: %w", err)
+	}
+	return nil
+}
+
+// oneLine makes text from elsewhere safe to show: control characters, which could steer the terminal, become spaces.
+func oneLine(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s))
+}
+
+// shorten cuts a text for a narrow column; the JSON form has all of it.
+func shorten(s string, length int) string {
+	runes := []rune(s)
+	if len(runes) <= length {
+		return s
+	}
+	return string(runes[:length-1]) + "…"
+}
+
+// age writes a duration as people say it, in its two largest units: 800ms, 12s, 3m12s, 5h2m, 3d4h. Clocks of two
+// machines differ, so what seems to lie in the future is 0s.
+func age(d time.Duration) string {
+	const day = 24 * time.Hour
+	two := func(big, small time.Duration, bigName, smallName string) string {
+		text := strconv.Itoa(int(d/big)) + bigName
+		if rest := d % big / small; rest > 0 {
+			text += strconv.Itoa(int(rest)) + smallName
+		}
+		return text
+	}
+	switch {
+	case d < time.Millisecond:
+		return "0s"
+	case d < time.Second:
+		return strconv.Itoa(int(d/time.Millisecond)) + "ms"
+	case d < time.Minute:
+		return strconv.Itoa(int(d/time.Second)) + "s"
+	case d < time.Hour:
+		return two(time.Minute, time.Second, "m", "s")
+	case d < day:
+		return two(time.Hour, time.Minute, "h", "m")
+	default:
+		return two(day, time.Hour, "d", "h")
+	}
+}
+
+// count writes a number with thousands separators: 1,234,567.
+func count[N ~int | ~int64 | ~uint64](n N) string {
+	digits := fmt.Sprint(n)
+	sign := ""
+	if digits[0] == '-' {
+		sign, digits = "-", digits[1:]
+	}
+	var out strings.Builder
+	for i, d := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			out.WriteByte(',')
+		}
+		out.WriteRune(d)
+	}
+	return sign + out.String()
+}
+
+// counted writes a number with its noun: 1 step, 1,200 steps.
+func counted[N ~int | ~int64 | ~uint64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return count(n) + " " + noun + "s"
+}
+
+// size writes a number of bytes in binary units: 640 B, 1.5 KiB, 12 MiB.
+func size[N ~int | ~int64 | ~uint64](n N) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n), -1
+	for value >= 1023.5 && unit < len(sizeUnits)-1 {
+		value, unit = value/1024, unit+1
+	}
+	if value < 10 {
+		return strings.TrimSuffix(strconv.FormatFloat(value, 'f', 1, 64), ".0") + " " + sizeUnits[unit]
+	}
+	return strconv.FormatFloat(value, 'f', 0, 64) + " " + sizeUnits[unit]
+}
+
+var sizeUnits = []string{"KiB", "MiB", "GiB", "TiB", "PiB"}

@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+)
+
+// files makes a directory of files.
+func files(t *testing.T, contents map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range contents {
+		full := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(full, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestPatchIsPublishedAndListed(t *testing.T) {
+	s := newStage(t)
+	if r := run(t, "", "patch", "ls"); r.code != exitOK || r.stdout != "no patch was published yet\n" {
+		t.Fatalf("%+v", r)
+	}
+	r := run(t, "", "patch", "ls", "--json")
+	wantJSON(t, r.stdout, `{"patches": []}`)
+
+	dir := files(t, map[string]string{"omflow/a.py": "new", "omflow/__pycache__/a.pyc": "no"})
+	r = run(t, "", "patch", "publish", dir, "--json", "--from", "1.1.4", "--to", "1.1.5", "--note", "leave form", "--author", "eve", "--delete", "omflow/old.py")
+	if r.code != exitOK || r.stderr != "" {
+		t.Fatalf("%+v", r)
+	}
+	var first listedPatch
+	if err := json.Unmarshal([]byte(r.stdout), &first); err != nil {
+		t.Fatal(err)
+	}
+	if first.Seq != 1 || first.Files != 1 || first.Deletions != 1 || first.Bytes != 3 || first.From != "1.1.4" || first.To != "1.1.5" {
+		t.Fatalf("%+v", first)
+	}
+	r = run(t, "", "patch", "publish", dir)
+	if r.code != exitOK || !strings.Contains(r.stdout, ": 1 file, 3 B\n") {
+		t.Fatalf("%+v", r)
+	}
+
+	finished := time.Now().UTC().Truncate(time.Second)
+	for _, report := range []patch.Report{
+		{Patch: first.ID, Node: "srv1", State: patch.StateApplied, Finished: finished},
+		{Patch: first.ID, Node: "srv2", State: patch.StateFailed, Error: "no\nplace", Finished: finished},
+	} {
+		if err := patch.PutReport(s.ctx, s.c.JS, report); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv3", At: time.Now()})
+	s.putNode(bus.Node{Role: bus.ServiceWorker, Name: "srv3", At: time.Now()})
+	r = run(t, "", "patch", "ls")
+	for _, part := range []string{"applied srv1; waiting srv3; failed srv2", "leave form", "eve", first.ID + " failed on srv2: no place"} {
+		if !strings.Contains(r.stdout, part) {
+			t.Errorf("%q is missing in\n%s", part, r.stdout)
+		}
+	}
+	var listed struct{ Patches []listedPatch }
+	if err := json.Unmarshal([]byte(run(t, "", "patch", "ls", "--json").stdout), &listed); err != nil {
+		t.Fatal(err)
+	}
+	if len(listed.Patches) != 2 || listed.Patches[0].ID != first.ID || listed.Patches[1].Seq != 2 {
+		t.Fatalf("%+v", listed)
+	}
+	states := ""
+	for _, n := range listed.Patches[0].Nodes {
+		states += n.Node + " " + n.State + ", "
+	}
+	if states != "srv1 applied, srv2 failed, srv3 waiting, " {
+		t.Error(states)
+	}
+}
+
+func TestPatchThatAgentsWouldRefuseIsWrongUsage(t *testing.T) {
+	newStage(t)
+	for says, line := range map[string][]string{
+		"no such file":                     {"publish", "/no/such/dir"},
+		"not a directory":                  {"publish", os.Args[0]},
+		"uploads/x belongs to each server": {"publish", files(t, map[string]string{"uploads/x": "x"})},
+		"no files":                         {"publish", files(t, nil)},
+		"plain path below OMFLOW_HOME":     {"publish", files(t, map[string]string{"x": "x"}), "--delete", "../x"},
+		"wants one directory":              {"publish"},
+		"unknown flag":                     {"ls", "--jsno"},
+		"unexpected":                       {"ls", "x"},
+	} {
+		r := run(t, "", append([]string{"patch"}, line...)...)
+		if r.code != exitUsage || !strings.Contains(r.stderr, says) || strings.Count(r.stderr, "\n") != 1 {
+			t.Errorf("%s: %+v", says, r)
+		}
+	}
+}
+
+func TestPatchWithoutBooster(t *testing.T) {
+	useBooster(t, "nats://127.0.0.1:1")
+	for _, line := range [][]string{{"patch", "ls"}, {"patch", "publish", files(t, map[string]string{"x": "x"})}} {
+		if r := run(t, "", line...); r.code != exitFailed || !strings.Contains(r.stderr, "no Booster answers") {
+			t.Errorf("%v: %+v", line, r)
+		}
+	}
+}

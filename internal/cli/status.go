@@ -1,0 +1,210 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/config"
+)
+
+// watchEvery is how often `status --watch` looks again.
+const watchEvery = 2 * time.Second
+
+func (a *App) statusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show Boosters, work, workers and agents on one screen, and what is wrong",
+		Long: "Show Boosters, work, workers and agents on one screen, and at its end what is wrong.\n\n" +
+			"Running and what concerns single nodes is what they said in their last heartbeat, some seconds ago at most. Delayed\n" +
+			"steps wait for their next try. Exit code 0 means that a Booster answered, also if there are warnings.",
+		Example: "  omflow-booster status\n  omflow-booster status --watch\n  omflow-booster status --json",
+		Args:    noArgs(),
+	}
+	watch := cmd.Flags().Bool("watch", false, "look again every 2 seconds, on a terminal")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *watch {
+			if *asJSON || !isTerminal(a.Stdout) {
+				return usageError{errors.New("--watch needs a terminal and goes without --json")}
+			}
+			return a.watchStatus(cmd.Context())
+		}
+		return a.withBus(func(c *bus.Client) error {
+			report, err := gatherStatus(cmd.Context(), c)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(a.Stdout, report)
+			}
+			return report.print(a.Stdout, isTerminal(a.Stdout))
+		})
+	}
+	return cmd
+}
+
+// watchStatus shows one screen after the other until ctx ends, Booster or no Booster.
+func (a *App) watchStatus(ctx context.Context) error {
+	const home = "\x1b[H\x1b[2J"
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		var screen bytes.Buffer // whole at once: no flicker
+		err := a.withBus(func(c *bus.Client) error {
+			report, err := gatherStatus(ctx, c)
+			if err != nil {
+				return err
+			}
+			return report.print(&screen, true)
+		})
+		var wrong *config.Error
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.As(err, &wrong):
+			return err // waiting does not make it right
+		case err != nil:
+			fmt.Fprintln(&screen, oneLine(err.Error()))
+		}
+		if _, err := fmt.Fprint(a.Stdout, home, screen.String()); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// print writes the screen. Colours are for terminals.
+func (r statusReport) print(w io.Writer, colours bool) error {
+	for _, part := range []func(io.Writer) error{
+		r.printBoosters, r.printStreams, r.printWork, r.printWorkers, r.printAgents,
+	} {
+		if err := part(w); err != nil {
+			return err
+		}
+	}
+	for _, p := range r.Problems {
+		line := "WARNING: " + oneLine(p.Text)
+		if colours {
+			line = "\x1b[1;31m" + line + "\x1b[0m"
+		}
+		if p.Hint != "" {
+			line += "\n         " + oneLine(p.Hint)
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// section prints a title, and a table if it has rows.
+func section(w io.Writer, title string, columns []string, rows [][]any) error {
+	if len(rows) == 0 {
+		_, err := fmt.Fprintf(w, "%s: none\n\n", title)
+		return err
+	}
+	if _, err := fmt.Fprintln(w, title); err != nil {
+		return err
+	}
+	t := newTable(w, columns...)
+	t.indent = "  "
+	for _, row := range rows {
+		t.row(row...)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(w)
+	return err
+}
+
+func (r statusReport) printBoosters(w io.Writer) error {
+	var rows [][]any
+	for _, n := range r.Boosters {
+		b := n.Booster
+		if b == nil {
+			b = &bus.BoosterState{}
+		}
+		store := size(b.StoreBytes)
+		if b.StoreLimit > 0 {
+			store += " of " + size(b.StoreLimit)
+		}
+		rows = append(rows, []any{n.Name, b.Mode, b.Address, store, b.Sync, n.Version, age(r.At.Sub(n.Started))})
+	}
+	return section(w, "Boosters", []string{"NAME", "MODE", "ADDRESS", "STORE", "SYNC", "VERSION", "UP"}, rows)
+}
+
+func (r statusReport) printStreams(w io.Writer) error {
+	var rows [][]any
+	for _, s := range r.Streams {
+		limit, full := "none", ""
+		if s.LimitBytes > 0 {
+			limit = size(s.LimitBytes)
+			full = percent(s.Full)
+		}
+		rows = append(rows, []any{s.Name, count(s.Messages), size(s.Bytes), limit, full})
+	}
+	return section(w, "Streams", []string{"NAME", "MESSAGES", "BYTES", "LIMIT", "FULL"}, rows)
+}
+
+func (r statusReport) printWork(w io.Writer) error {
+	if r.Work == nil {
+		_, err := fmt.Fprint(w, "Work: not known\n\n")
+		return err
+	}
+	k := r.Work
+	oldest := ""
+	if k.OldestWaiting != nil {
+		oldest = k.OldestWaiting.ID + ", queued " + age(r.At.Sub(k.OldestWaiting.At)) + " ago"
+	}
+	return section(w, "Work",
+		[]string{"WAITING", "RUNNING", "DELAYED", "REDELIVERED", "DEAD", "OLDEST WAITING"},
+		[][]any{{count(k.Waiting), count(k.Running), count(k.Delayed), count(k.Redelivered), count(k.Dead), oldest}})
+}
+
+func (r statusReport) printWorkers(w io.Writer) error {
+	var rows [][]any
+	for _, n := range r.Workers {
+		s := n.Worker
+		if s == nil {
+			s = &bus.WorkerState{}
+		}
+		duty := ""
+		if s.Reconciler {
+			duty = "reconciler"
+		}
+		rows = append(rows, []any{
+			n.Name, s.Server, s.Executor, fmt.Sprintf("%d/%d", s.Running, s.Slots),
+			count(s.Done), count(s.Failed), count(s.Redelivered), s.Database, duty,
+		})
+	}
+	return section(w, "Workers",
+		[]string{"NAME", "SERVER", "EXECUTOR", "RUNNING/SLOTS", "DONE", "FAILED", "REDELIVERED", "DATABASE", "DUTY"}, rows)
+}
+
+func (r statusReport) printAgents(w io.Writer) error {
+	var rows [][]any
+	for _, n := range r.Agents {
+		s := n.Agent
+		if s == nil {
+			s = &bus.AgentState{}
+		}
+		worker := s.Worker
+		if s.Cordoned {
+			worker += " (cordoned)"
+		}
+		rows = append(rows, []any{n.Name, s.HomeVersion, s.Server, worker, s.PatchState, s.Restarts})
+	}
+	return section(w, "Agents", []string{"NAME", "OMFLOW", "SERVER", "WORKER", "PATCHES", "RESTARTS"}, rows)
+}

@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+// problem is something that an operator should look at. Code is stable, for scripts.
+type problem struct {
+	Code string `json:"code"`
+	Text string `json:"text"`
+	Hint string `json:"hint,omitempty"` // what to do
+}
+
+// nearlyFull is the share of a stream's limit from which people are warned: what follows is backpressure.
+const nearlyFull = 0.80
+
+const stateOK = "ok" // of WorkerState.Database
+
+// findProblems looks at a report only: what it finds can be tested without a bus.
+func findProblems(r statusReport) []problem {
+	problems := []problem{}
+	for _, check := range []func(statusReport) []problem{
+		streamProblems, boosterProblems, deadProblems, workerProblems, agentProblems,
+	} {
+		problems = append(problems, check(r)...)
+	}
+	return problems
+}
+
+func streamProblems(r statusReport) (found []problem) {
+	var missing []string
+	for _, s := range r.Streams {
+		switch {
+		case s.Missing:
+			missing = append(missing, s.Name)
+		case s.Full > nearlyFull:
+			hint := "When it is full, the Booster refuses more; nothing that it has is lost."
+			if s.Name == bus.StreamWork {
+				hint = "When it is full, new steps wait in the database. Add workers, or give the Booster more disk."
+			}
+			found = append(found, problem{"stream_nearly_full", fmt.Sprintf("%s is %s full", s.Name, percent(s.Full)), hint})
+		}
+	}
+	if len(missing) > 0 {
+		found = append(found, problem{
+			"stream_missing", "not there: " + strings.Join(missing, ", "),
+			"The Booster is still starting, or this is a NATS server without one; see `omflow-booster doctor`.",
+		})
+	} else if r.Work == nil {
+		found = append(found, problem{
+			"consumer_missing", "the workers' consumer of " + bus.StreamWork + " is not there",
+			"The Booster is still starting, or somebody removed it; a restart of the Booster creates it.",
+		})
+	}
+	return found
+}
+
+func boosterProblems(r statusReport) []problem {
+	switch len(r.Boosters) {
+	case 0:
+		return []problem{{
+			"no_booster_heartbeat", "no Booster writes its heartbeat, although a server answers",
+			"Is `omflow-booster broker` running at the address in BOOSTER_IP?",
+		}}
+	case 1:
+		return []problem{{"one_booster", "one Booster: no standby, no automatic takeover", ""}}
+	}
+	return nil
+}
+
+func deadProblems(r statusReport) []problem {
+	if r.Work == nil || r.Work.Dead == 0 {
+		return nil
+	}
+	return []problem{{
+		"dead_steps", counted(r.Work.Dead, "step") + " given up on",
+		"Look with `omflow-booster dead ls`, then `omflow-booster dead retry` or `purge`.",
+	}}
+}
+
+func workerProblems(r statusReport) (found []problem) {
+	if len(r.Workers) == 0 {
+		return []problem{{
+			"no_worker", "no worker: no step is executed",
+			"Start `omflow-booster agent` (or `worker`) beside an OMFLOW Server.",
+		}}
+	}
+	reconciler := false
+	for _, n := range r.Workers {
+		if n.Worker == nil {
+			continue
+		}
+		reconciler = reconciler || n.Worker.Reconciler
+		if n.Worker.Database != stateOK {
+			found = append(found, problem{
+				"worker_database", fmt.Sprintf("worker %s: database %s", n.Name, orUnknown(n.Worker.Database)),
+				"It takes no steps until its database answers; run `omflow-booster doctor` on " + n.Host + ".",
+			})
+		}
+	}
+	if !reconciler {
+		found = append(found, problem{
+			"no_reconciler", "no worker is the reconciler: rows without a message are not queued",
+			"One takes over within a minute; if not, look at the logs of the workers.",
+		})
+	}
+	return found
+}
+
+func agentProblems(r statusReport) (found []problem) {
+	versions := map[string][]string{} // home version → agents
+	for _, n := range r.Agents {
+		if n.Agent == nil {
+			continue
+		}
+		versions[n.Agent.HomeVersion] = append(versions[n.Agent.HomeVersion], n.Name)
+		if strings.HasPrefix(n.Agent.PatchState, "failed") {
+			found = append(found, problem{
+				"patch_failed", fmt.Sprintf("agent %s: patch %s", n.Name, n.Agent.PatchState),
+				"Look with `omflow-booster patch` and at the log of the agent.",
+			})
+		}
+		for _, child := range []struct{ name, state string }{{"OMFLOW Server", n.Agent.Server}, {"worker", n.Agent.Worker}} {
+			if child.state == "failing" {
+				found = append(found, problem{
+					"child_failing",
+					fmt.Sprintf("agent %s: its %s does not stay up: %s", n.Name, child.name, orUnknown(n.Agent.LastError)),
+					"Look at the log of the agent on " + n.Host + ".",
+				})
+			}
+		}
+	}
+	if len(versions) > 1 {
+		found = append(found, problem{
+			"versions_differ", "OMFLOW versions differ: " + listVersions(versions),
+			"Servers on one database need one version; `omflow-booster patch` brings the others up.",
+		})
+	}
+	return found
+}
+
+func listVersions(versions map[string][]string) string {
+	var parts []string
+	for version, agents := range versions {
+		parts = append(parts, orUnknown(version)+" on "+strings.Join(agents, ", "))
+	}
+	sort.Strings(parts)
+	return strings.Join(parts, "; ")
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
+}

@@ -1,0 +1,300 @@
+package cli
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+var (
+	noon    = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	started = noon.Add(-90 * time.Minute)
+)
+
+func boosterNode(name string) bus.Node {
+	return bus.Node{
+		Role: bus.ServiceBooster, Name: name, Host: name + ".example", PID: 10, Version: "v1.0.0", Started: started, At: noon,
+		Booster: &bus.BoosterState{Mode: "standalone", Address: "10.0.0.5:5169", Sync: "1s", StoreBytes: 3 << 20, StoreLimit: 20 << 30},
+	}
+}
+
+func workerNode(name string, change func(*bus.WorkerState)) bus.Node {
+	state := &bus.WorkerState{Server: "om1", Executor: "runner", Slots: 4, Running: 1, Done: 12345, Failed: 2, Redelivered: 1, Database: "ok", Reconciler: true}
+	change(state)
+	return bus.Node{Role: bus.ServiceWorker, Name: name, Host: name + ".example", PID: 11, Version: "v1.0.0", Started: started, At: noon, Worker: state}
+}
+
+func agentNode(name string, change func(*bus.AgentState)) bus.Node {
+	state := &bus.AgentState{HomeVersion: "1.1.4.0", PatchSeq: 3, PatchState: "current", Server: "running", Worker: "running", ServerPID: 20, WorkerPID: 21}
+	change(state)
+	return bus.Node{Role: bus.ServiceAgent, Name: name, Host: name + ".example", PID: 12, Version: "v1.0.0", Started: started, At: noon, Agent: state}
+}
+
+func asIs[T any](*T) {}
+
+// healthy is a report without problems.
+func healthy() statusReport {
+	return statusReport{
+		At: noon, Server: "b1",
+		Boosters: []bus.Node{boosterNode("b1"), boosterNode("b2")},
+		Streams: []streamState{
+			{Name: "WORK", Messages: 1234, Bytes: 5 << 20, LimitBytes: 8 << 30, Full: 5. / 8192},
+			{Name: "DEAD", LimitBytes: 2 << 30},
+			{Name: "SCHEDULE"},
+		},
+		Work: &workState{
+			Waiting: 1200, Delivered: 34, Running: 1, Delayed: 33, Redelivered: 2,
+			OldestWaiting: &step{ID: "q1024", Kind: "FormFlow", At: noon.Add(-192 * time.Second)},
+		},
+		Workers: []bus.Node{workerNode("w1", asIs)},
+		Agents:  []bus.Node{agentNode("om1", asIs)},
+	}
+}
+
+func TestStatusScreen(t *testing.T) {
+	t.Parallel()
+	r := healthy()
+	r.Boosters = r.Boosters[:1]
+	r.Work.Dead = 2
+	r.Problems = findProblems(r)
+	var out strings.Builder
+	if err := r.print(&out, false); err != nil {
+		t.Fatal(err)
+	}
+	want := `Boosters
+  NAME  MODE        ADDRESS        STORE            SYNC  VERSION  UP
+  b1    standalone  10.0.0.5:5169  3 MiB of 20 GiB  1s    v1.0.0   1h30m
+
+Streams
+  NAME      MESSAGES  BYTES  LIMIT  FULL
+  WORK      1,234     5 MiB  8 GiB  0 %
+  DEAD      0         0 B    2 GiB  0 %
+  SCHEDULE  0         0 B    none   -
+
+Work
+  WAITING  RUNNING  DELAYED  REDELIVERED  DEAD  OLDEST WAITING
+  1,200    1        33       2            2     q1024, queued 3m12s ago
+
+Workers
+  NAME  SERVER  EXECUTOR  RUNNING/SLOTS  DONE    FAILED  REDELIVERED  DATABASE  DUTY
+  w1    om1     runner    1/4            12,345  2       1            ok        reconciler
+
+Agents
+  NAME  OMFLOW   SERVER   WORKER   PATCHES  RESTARTS
+  om1   1.1.4.0  running  running  current  0
+
+WARNING: one Booster: no standby, no automatic takeover
+WARNING: 2 steps given up on
+         Look with ` + "`omflow-booster dead ls`, then `omflow-booster dead retry` or `purge`." + "\n"
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+	out.Reset()
+	if err := r.print(&out, true); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "\x1b[1;31mWARNING: 2 steps given up on\x1b[0m\n") {
+		t.Errorf("no colour on a terminal:\n%q", out.String())
+	}
+}
+
+// A node of another version may write an entry without its part; that is no reason to fall over.
+func TestStatusOfNodesThatSayNothing(t *testing.T) {
+	t.Parallel()
+	r := healthy()
+	r.Boosters[0].Booster, r.Workers[0].Worker, r.Agents[0].Agent, r.Work = nil, nil, nil, nil
+	r.combine()
+	r.Problems = findProblems(r)
+	var out strings.Builder
+	if err := r.print(&out, false); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "Work: not known") {
+		t.Error(out.String())
+	}
+}
+
+func TestStatusProblems(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		change func(*statusReport)
+		want   []string // code and text
+	}{
+		{"all is well", asIs[statusReport], nil},
+		{"no Booster", func(r *statusReport) { r.Boosters = nil }, []string{"no_booster_heartbeat no Booster writes its heartbeat, although a server answers"}},
+		{"one Booster", func(r *statusReport) { r.Boosters = r.Boosters[1:] }, []string{"one_booster one Booster: no standby, no automatic takeover"}},
+		{"no worker", func(r *statusReport) { r.Workers = nil }, []string{"no_worker no worker: no step is executed"}},
+		{"80 % is not yet nearly full", func(r *statusReport) { r.Streams[0].Full = .8 }, nil},
+		{"nearly full", func(r *statusReport) { r.Streams[0].Full = .812 }, []string{"stream_nearly_full WORK is 81 % full"}},
+		{"dead steps", func(r *statusReport) { r.Work.Dead = 1 }, []string{"dead_steps 1 step given up on"}},
+		{"streams missing", func(r *statusReport) { r.Streams[0].Missing, r.Streams[2].Missing, r.Work = true, true, nil }, []string{"stream_missing not there: WORK, SCHEDULE"}},
+		{"consumer missing", func(r *statusReport) { r.Work = nil }, []string{"consumer_missing the workers' consumer of WORK is not there"}},
+		{
+			"database away",
+			func(r *statusReport) {
+				r.Workers = append(r.Workers, workerNode("w2", func(s *bus.WorkerState) { s.Database = "does not answer" }),
+					workerNode("w3", func(s *bus.WorkerState) { s.Database = "" }))
+			},
+			[]string{"worker_database worker w2: database does not answer", "worker_database worker w3: database unknown"},
+		},
+		{
+			"no reconciler", func(r *statusReport) { r.Workers[0].Worker.Reconciler = false },
+			[]string{"no_reconciler no worker is the reconciler: rows without a message are not queued"},
+		},
+		{
+			"versions differ",
+			func(r *statusReport) {
+				r.Agents = append(r.Agents, agentNode("om2", func(s *bus.AgentState) { s.HomeVersion = "1.1.4.1" }),
+					agentNode("om3", asIs), agentNode("om4", func(s *bus.AgentState) { s.HomeVersion = "" }))
+			},
+			[]string{"versions_differ OMFLOW versions differ: 1.1.4.0 on om1, om3; 1.1.4.1 on om2; unknown on om4"},
+		},
+		{
+			"patch failed", func(r *statusReport) { r.Agents[0].Agent.PatchState = "failed: no space" },
+			[]string{"patch_failed agent om1: patch failed: no space"},
+		},
+		{
+			"server does not stay up",
+			func(r *statusReport) {
+				r.Agents[0].Agent.Server, r.Agents[0].Agent.LastError = "failing", "exit status 1"
+			},
+			[]string{"child_failing agent om1: its OMFLOW Server does not stay up: exit status 1"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := healthy()
+			c.change(&r)
+			var got []string
+			for _, p := range findProblems(r) {
+				got = append(got, p.Code+" "+p.Text)
+			}
+			if !reflect.DeepEqual(got, c.want) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// Everything that status shows comes from the bus and nowhere else.
+func TestStatusJSON(t *testing.T) {
+	s := newStage(t)
+	s.putNode(boosterNode("b1"))
+	s.putNode(workerNode("w1", asIs))
+	s.putNode(agentNode("om1", asIs))
+	for _, id := range []string{"q1", "q2", "q3", "q4"} {
+		s.putWork("FormFlow", "f1", id)
+	}
+	s.putDead("FormFlow", "f1", "q9", body("FormFlow"))
+	s.take()  // q1 is done
+	s.fetch() // q2 runs, as the heartbeat says
+	if err := s.fetch().NakWithDelay(time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.c.NC.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, "", "status", "--json")
+	if r.code != exitOK || r.stderr != "" {
+		t.Fatalf("%+v", r)
+	}
+	var got statusReport
+	if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(got.At); d < 0 || d > time.Minute {
+		t.Errorf("at %s", got.At)
+	}
+	for i := range got.Streams {
+		got.Streams[i].Bytes, got.Streams[i].LimitBytes, got.Streams[i].Full = 0, 0, 0
+	}
+	for _, oldest := range []*step{got.Work.OldestWaiting, got.Work.OldestUnfinished} {
+		oldest.At = time.Time{}
+	}
+	want := statusReport{
+		At: got.At, Server: "booster-1",
+		Boosters: []bus.Node{boosterNode("b1")},
+		Streams: []streamState{
+			{Name: "WORK", Messages: 3}, {Name: "DEAD", Messages: 1}, {Name: "SCHEDULE"}, {Name: "PATCH"}, {Name: "OBJ_PATCHES"},
+		},
+		Work: &workState{
+			Waiting: 1, Delivered: 2, Running: 1, Delayed: 1, Dead: 1,
+			OldestWaiting:    &step{ID: "q4", Kind: "FormFlow", Flow: "f1", Key: "f1/7", Sequence: 4, Bytes: 90},
+			OldestUnfinished: &step{ID: "q2", Kind: "FormFlow", Flow: "f1", Key: "f1/7", Sequence: 2, Bytes: 90},
+		},
+		Workers:  []bus.Node{workerNode("w1", asIs)},
+		Agents:   []bus.Node{agentNode("om1", asIs)},
+		Problems: got.Problems,
+	}
+	if !reflect.DeepEqual(got, want) {
+		a, _ := json.MarshalIndent(got, "", " ")
+		b, _ := json.MarshalIndent(want, "", " ")
+		t.Errorf("got\n%s\nwant\n%s", a, b)
+	}
+	var codes []string
+	for _, p := range got.Problems {
+		codes = append(codes, p.Code)
+	}
+	if strings.Join(codes, " ") != "one_booster dead_steps" {
+		t.Errorf("problems %v", got.Problems)
+	}
+}
+
+// A server that no Booster prepared, or not yet, is shown with what is missing.
+func TestStatusOfABareServer(t *testing.T) {
+	newBareStage(t)
+	r := run(t, "", "status")
+	if r.code != exitOK || !strings.Contains(r.stdout, "WARNING: not there: WORK, DEAD, SCHEDULE, PATCH, OBJ_PATCHES\n") ||
+		!strings.Contains(r.stdout, "Boosters: none\n") {
+		t.Errorf("%+v", r)
+	}
+	var got map[string]any
+	if err := json.Unmarshal([]byte(run(t, "", "status", "--json").stdout), &got); err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range []string{"boosters", "streams", "workers", "agents", "problems"} {
+		if _, ok := got[list].([]any); !ok {
+			t.Errorf("%s is no list: %v", list, got[list])
+		}
+	}
+}
+
+func TestNodes(t *testing.T) {
+	s := newStage(t)
+	if r := run(t, "", "nodes"); r.code != exitOK || r.stdout != "ROLE  NAME  HOST  PID  VERSION  UP  SEEN\n" {
+		t.Errorf("%+v", r)
+	}
+	wantJSON(t, run(t, "", "nodes", "--json").stdout, `{"nodes":[]}`)
+	s.putNode(workerNode("w1", asIs))
+	s.putNode(boosterNode("b1"))
+	var out strings.Builder
+	nodes, err := livingNodes(s.ctx, s.c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (&App{Stdout: &out}).printNodes(nodes, noon.Add(3*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	want := "ROLE     NAME  HOST        PID  VERSION  UP     SEEN\n" +
+		"booster  b1    b1.example  10   v1.0.0   1h30m  3s ago\n" +
+		"worker   w1    w1.example  11   v1.0.0   1h30m  3s ago\n"
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	r := run(t, "", "version")
+	if r.code != exitOK || !strings.HasPrefix(r.stdout, "omflow-booster ") || !strings.Contains(r.stdout, "NATS server 2.") {
+		t.Errorf("%+v", r)
+	}
+	var got versionReport
+	if err := json.Unmarshal([]byte(run(t, "", "version", "--json").stdout), &got); err != nil || got.Version == "" || !strings.HasPrefix(got.Go, "go1.") {
+		t.Errorf("%v %+v", err, got)
+	}
+}

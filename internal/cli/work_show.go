@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/work"
+)
+
+func (a *App) workShowCommand() *cobra.Command {
+	return a.showCommand("Print a step that waits or runs, headers and body",
+		"  omflow-booster work show q1024", bus.StreamWork, bus.WorkSubject)
+}
+
+// showCommand prints one message of WORK or DEAD.
+func (a *App) showCommand(short, example, streamName string, subject namer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "show ID",
+		Short:   short,
+		Example: example,
+		Args:    args(1, 1, "one step: q<row> or o<row>"),
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, given []string) error {
+		ids, err := parseIDs(given)
+		if err != nil {
+			return err
+		}
+		return a.withBus(func(c *bus.Client) error {
+			stream, err := openStream(cmd.Context(), c.JS, streamName)
+			if err != nil {
+				return err
+			}
+			m, err := findStep(cmd.Context(), stream, subject, ids[0])
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				return notFound(cmd.Context(), c.JS, streamName, ids[0])
+			}
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(a.Stdout, describeLetter(m))
+			}
+			return describeLetter(m).print(a.Stdout, stream.CachedInfo().TimeStamp)
+		})
+	}
+	return cmd
+}
+
+// notFound says where a step is that is not in a stream: people mix up waiting and dead.
+func notFound(ctx context.Context, js jetstream.JetStream, streamName string, id work.ID) error {
+	here, there, otherStream, otherSubject := "waits or runs", "dead show", bus.StreamDead, namer(bus.DeadSubject)
+	if streamName == bus.StreamDead {
+		here, there, otherStream, otherSubject = "is dead", "work show", bus.StreamWork, bus.WorkSubject
+	}
+	if other, err := openStream(ctx, js, otherStream); err == nil {
+		if _, err := findStep(ctx, other, otherSubject, id); err == nil {
+			return fmt.Errorf("no step %s %s; try `omflow-booster %s %s`", id, here, there, id)
+		}
+	}
+	return fmt.Errorf("no step %s %s: it is done, or its row was never queued", id, here)
+}

@@ -1,0 +1,95 @@
+package patch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+// Announcements matches the subject of every announcement on PATCH.
+const Announcements = "patch.announce.*"
+
+// Announcement is a message on PATCH. Its place in the stream is the patch's place in the order of all patches.
+type Announcement struct {
+	ID        string    `json:"id"`
+	Object    string    `json:"object"` // name in the object store PATCHES
+	Size      int64     `json:"size"`   // of the artifact
+	SHA256    string    `json:"sha256"` // of the artifact
+	From      string    `json:"from"`
+	To        string    `json:"to"`
+	Author    string    `json:"author"`
+	Note      string    `json:"note"`
+	Created   time.Time `json:"created"`
+	Files     int       `json:"files"`
+	Deletions int       `json:"deletions"`
+	Bytes     int64     `json:"bytes"` // of the files, unpacked
+
+	Seq uint64 `json:"-"` // in PATCH
+}
+
+// check refuses an announcement that an agent cannot act upon.
+func (a Announcement) check(subject string) error {
+	switch {
+	case !ValidID(a.ID) || bus.SubjectID(subject) != a.ID:
+		return invalid("its announcement names the id %q", a.ID)
+	case a.Object == "" || a.Size <= 0 || !isSHA256(a.SHA256):
+		return invalid("its announcement names no artifact")
+	}
+	return nil
+}
+
+// ErrNoMore is returned by Next when no announcement follows yet.
+var ErrNoMore = errors.New("no further patch is announced")
+
+// Next returns the first announcement of PATCH at seq or after it, or ErrNoMore. A message that is no announcement comes back
+// with an error that matches ErrInvalid, and with its ID and Seq, so that it can be reported and passed over.
+func Next(ctx context.Context, stream jetstream.Stream, seq uint64) (Announcement, error) {
+	msg, err := stream.GetMsg(ctx, max(seq, 1), jetstream.WithGetMsgSubject(Announcements))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return Announcement{}, ErrNoMore
+	}
+	if err != nil {
+		return Announcement{}, fmt.Errorf("read %s: %w", bus.StreamPatch, err)
+	}
+	var a Announcement
+	if err := json.Unmarshal(msg.Data, &a); err != nil {
+		return Announcement{ID: bus.SubjectID(msg.Subject), Seq: msg.Sequence}, invalid("its announcement cannot be read: %w", err)
+	}
+	a.Seq = msg.Sequence
+	if err := a.check(msg.Subject); err != nil {
+		a.ID = bus.SubjectID(msg.Subject)
+		return a, err
+	}
+	return a, nil
+}
+
+// List returns all announcements in the order in which agents apply them. A patch that was announced again is listed once,
+// at its first place.
+func List(ctx context.Context, js jetstream.JetStream) ([]Announcement, error) {
+	stream, err := js.Stream(ctx, bus.StreamPatch)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", bus.StreamPatch, err)
+	}
+	var list []Announcement
+	seen := make(map[string]bool)
+	for seq := uint64(1); ; {
+		a, err := Next(ctx, stream, seq)
+		if errors.Is(err, ErrNoMore) {
+			return list, nil
+		}
+		if err != nil && !errors.Is(err, ErrInvalid) {
+			return nil, err
+		}
+		seq = a.Seq + 1
+		if !seen[a.ID] {
+			seen[a.ID] = true
+			list = append(list, a)
+		}
+	}
+}

@@ -1,0 +1,173 @@
+package patch
+
+import (
+	"archive/tar"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Names inside the archive.
+const (
+	manifestEntry = "manifest.json"
+	filesPrefix   = "files/"
+)
+
+// windowBytes bounds the memory that reading an artifact takes, whatever its size.
+const windowBytes = 4 << 20
+
+// Options is what people say about a patch.
+type Options struct {
+	From, To  string // versions; To defaults to the one in the patch's own version file
+	Author    string
+	Note      string
+	Deletions []string  // paths relative to the home
+	Now       time.Time // default: now
+	Limit     int64     // default: DefaultLimit
+}
+
+// Build writes an artifact with every file below dir to w. What Python generates (__pycache__, *.pyc) is left out; anything
+// else that agents would refuse is refused here, with an error that matches ErrInvalid. Files are read twice, for their
+// digests and for the archive; one that changes in between is an error.
+func Build(w io.Writer, dir fs.FS, o Options) (Manifest, error) {
+	if o.Now.IsZero() {
+		o.Now = time.Now()
+	}
+	if o.Limit == 0 {
+		o.Limit = DefaultLimit
+	}
+	m := Manifest{
+		Format: Format, ID: NewID(o.Now), From: o.From, To: o.To, Author: o.Author, Note: o.Note,
+		Created: o.Now.UTC().Round(time.Millisecond), Deletions: o.Deletions,
+	}
+	var err error
+	if m.Files, err = collect(dir); err != nil {
+		return m, err
+	}
+	if m.To == "" && hasFile(m.Files, VersionFile) {
+		m.To = HomeVersion(dir)
+	}
+	if err := m.Validate(o.Limit); err != nil {
+		return m, err
+	}
+	return m, writeArchive(w, dir, m)
+}
+
+func collect(dir fs.FS) ([]File, error) {
+	var files []File
+	err := fs.WalkDir(dir, ".", func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && entry.Name() == "__pycache__":
+			return fs.SkipDir
+		case entry.IsDir(), IsGenerated(name):
+			return nil
+		case !entry.Type().IsRegular():
+			return invalid("%s is not a regular file (%s)", name, entry.Type())
+		}
+		f, err := describe(dir, name)
+		files = append(files, f)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read files of the patch: %w", err)
+	}
+	// The version file comes last, so a home says that it is new only when everything else is in place.
+	sort.SliceStable(files, func(i, j int) bool {
+		if last := files[j].Path == VersionFile; last || files[i].Path == VersionFile {
+			return last && files[i].Path != VersionFile
+		}
+		return files[i].Path < files[j].Path
+	})
+	return files, nil
+}
+
+func describe(dir fs.FS, name string) (File, error) {
+	in, err := dir.Open(name)
+	if err != nil {
+		return File{}, err
+	}
+	defer func() { _ = in.Close() }()
+	info, err := in.Stat()
+	if err != nil {
+		return File{}, err
+	}
+	sum := sha256.New()
+	size, err := io.Copy(sum, in)
+	if err != nil {
+		return File{}, err
+	}
+	return File{Path: name, Mode: Mode(info.Mode().Perm()), Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
+}
+
+func hasFile(files []File, name string) bool {
+	for _, f := range files {
+		if strings.EqualFold(f.Path, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func writeArchive(w io.Writer, dir fs.FS, m Manifest) error {
+	packed, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(windowBytes))
+	if err != nil {
+		return fmt.Errorf("compress patch: %w", err)
+	}
+	archive := tar.NewWriter(packed)
+	manifest, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write manifest: %w", err)
+	}
+	if len(manifest) > maxManifestBytes {
+		return invalid("its manifest is larger than %d bytes", maxManifestBytes)
+	}
+	err = writeEntry(archive, manifestEntry, 0o644, m.Created, manifest)
+	for i := 0; err == nil && i < len(m.Files); i++ {
+		err = copyFile(archive, dir, m.Files[i], m.Created)
+	}
+	return errors.Join(err, archive.Close(), packed.Close())
+}
+
+func writeEntry(archive *tar.Writer, name string, mode int64, created time.Time, data []byte) error {
+	if err := archive.WriteHeader(header(name, mode, int64(len(data)), created)); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	_, err := archive.Write(data)
+	return err
+}
+
+func copyFile(archive *tar.Writer, dir fs.FS, f File, created time.Time) error {
+	in, err := dir.Open(f.Path)
+	if err != nil {
+		return fmt.Errorf("read files of the patch: %w", err)
+	}
+	defer func() { _ = in.Close() }()
+	if err := archive.WriteHeader(header(filesPrefix+f.Path, int64(f.Mode), f.Size, created)); err != nil {
+		return fmt.Errorf("write %s: %w", f.Path, err)
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(io.MultiWriter(archive, sum), in); err != nil && !errors.Is(err, tar.ErrWriteTooLong) {
+		return fmt.Errorf("write %s: %w", f.Path, err)
+	}
+	if hex.EncodeToString(sum.Sum(nil)) != f.SHA256 {
+		return fmt.Errorf("%s changed while the patch was built; try again when nothing writes to it", f.Path)
+	}
+	return nil
+}
+
+func header(name string, mode, size int64, created time.Time) *tar.Header {
+	return &tar.Header{
+		Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: size, ModTime: created.Truncate(time.Second), Format: tar.FormatPAX,
+	}
+}

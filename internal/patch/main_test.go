@@ -1,0 +1,133 @@
+package patch
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// homeOf makes the home of a server from paths and contents.
+func homeOf(t *testing.T, files map[string]string) *os.Root {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		full := filepath.Join(dir, filepath.FromSlash(name))
+		require.NoError(t, os.MkdirAll(filepath.Dir(full), 0o755))
+		require.NoError(t, os.WriteFile(full, []byte(content), 0o644))
+	}
+	home, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = home.Close() })
+	return home
+}
+
+// snapshot is everything that is to see of a directory: names, modes, contents, links.
+func snapshot(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	seen := make(map[string]string)
+	require.NoError(t, filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+		require.NoError(t, err)
+		info, err := entry.Info()
+		require.NoError(t, err)
+		content := ""
+		switch {
+		case info.Mode().IsRegular():
+			data, err := os.ReadFile(name)
+			require.NoError(t, err)
+			content = string(data)
+		case info.Mode()&fs.ModeSymlink != 0:
+			content, err = os.Readlink(name)
+			require.NoError(t, err)
+		}
+		rel, err := filepath.Rel(dir, name)
+		require.NoError(t, err)
+		seen[filepath.ToSlash(rel)] = info.Mode().String() + " " + content
+		return nil
+	}))
+	return seen
+}
+
+// tree is a directory of files to build a patch from.
+func tree(files map[string]string) fstest.MapFS {
+	dir := fstest.MapFS{}
+	for name, content := range files {
+		dir[name] = &fstest.MapFile{Data: []byte(content), Mode: 0o644}
+	}
+	return dir
+}
+
+func build(t *testing.T, files map[string]string, o Options) ([]byte, Manifest) {
+	t.Helper()
+	var out bytes.Buffer
+	m, err := Build(&out, tree(files), o)
+	require.NoError(t, err)
+	return out.Bytes(), m
+}
+
+func digest(content string) string {
+	sum := sha256.Sum256([]byte(content))
+	return hex.EncodeToString(sum[:])
+}
+
+// craft is an artifact that Build would never write.
+type craft struct {
+	manifest Manifest
+	entries  []*tar.Header
+	contents []string
+	tail     []byte // after the end of the archive, compressed with it
+}
+
+// honest is a craft without fault, for a test to spoil.
+func honest() *craft {
+	c := &craft{manifest: Manifest{Format: Format, ID: "20260101-000000-test", Created: time.Unix(0, 0).UTC()}}
+	c.add("omflow/a.py", "new a")
+	c.add("omflow/b.py", "new b")
+	return c
+}
+
+func (c *craft) add(name, content string) {
+	c.manifest.Files = append(c.manifest.Files, File{Path: name, Mode: 0o644, Size: int64(len(content)), SHA256: digest(content)})
+	c.entry(name, content)
+}
+
+func (c *craft) entry(name, content string) {
+	c.entries = append(c.entries, header(filesPrefix+name, 0o644, int64(len(content)), c.manifest.Created))
+	c.contents = append(c.contents, content)
+}
+
+func (c *craft) bytes(t *testing.T) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	packed, err := zstd.NewWriter(&out, zstd.WithEncoderConcurrency(1))
+	require.NoError(t, err)
+	archive := tar.NewWriter(packed)
+	data, err := json.Marshal(c.manifest)
+	require.NoError(t, err)
+	require.NoError(t, writeEntry(archive, manifestEntry, 0o644, c.manifest.Created, data))
+	for i, h := range c.entries {
+		require.NoError(t, archive.WriteHeader(h))
+		if h.Typeflag == tar.TypeReg {
+			_, err = archive.Write([]byte(c.contents[i]))
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, archive.Close())
+	_, err = packed.Write(c.tail)
+	require.NoError(t, err)
+	require.NoError(t, packed.Close())
+	return out.Bytes()
+}

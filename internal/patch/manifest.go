@@ -1,0 +1,146 @@
+// Package patch is the artifact that brings a changed OMFLOW Server to all the others: building it, publishing it on the bus,
+// checking it, and applying it to the home of a server.
+//
+// An artifact is a tar archive compressed with zstd. Its first entry, manifest.json, says everything that follows: the files
+// under files/, in the manifest's order, and nothing else. An artifact is checked to its last byte before a home is touched,
+// and no path, link or archive entry can lead outside the home. See DESIGN.md for the reasons.
+package patch
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+// Format is the version of the artifact's layout. An agent refuses what it does not know.
+const Format = 1
+
+// DefaultLimit is how many bytes the files of one patch may have together.
+const DefaultLimit = 1 << 30
+
+// What a manifest may hold, so that it can be read into memory and announced in one message.
+const (
+	maxManifestBytes = 32 << 20
+	maxFiles         = 100_000
+	maxPathBytes     = 1024
+	maxNoteBytes     = 4096
+	maxNameBytes     = 256 // author, versions
+)
+
+// ErrInvalid is returned for a patch that can never be applied, here or now: trying again does not help.
+// Transient trouble (disk, bus) never matches it.
+var ErrInvalid = errors.New("patch refused")
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrInvalid, fmt.Errorf(format, args...))
+}
+
+// Manifest is the first entry of an artifact.
+type Manifest struct {
+	Format    int       `json:"format"`
+	ID        string    `json:"id"`   // sorts by time of building: 20260131-094500-k3v7q2mx
+	From      string    `json:"from"` // version of the OMFLOW Server that it is for; empty: any
+	To        string    `json:"to"`   // version that it leads to; empty: none of its own
+	Author    string    `json:"author"`
+	Note      string    `json:"note"`
+	Created   time.Time `json:"created"`
+	Files     []File    `json:"files"`
+	Deletions []string  `json:"deletions"` // files that go away; one that is not there is no error
+}
+
+// File is one file of a patch. Paths are relative to the server's home, with forward slashes.
+type File struct {
+	Path   string `json:"path"`
+	Mode   Mode   `json:"mode"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"` // lower-case hexadecimal
+}
+
+// Mode is the permission bits of a file, in JSON an octal string such as "0644".
+type Mode uint32
+
+// MarshalText writes four octal digits.
+func (m Mode) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%04o", uint32(m)), nil }
+
+// UnmarshalText reads octal digits.
+func (m *Mode) UnmarshalText(text []byte) error {
+	bits, err := strconv.ParseUint(string(text), 8, 32)
+	if err != nil {
+		return fmt.Errorf("mode %q is not octal", text)
+	}
+	*m = Mode(bits)
+	return nil
+}
+
+func (m Mode) perm() fs.FileMode { return fs.FileMode(m) & fs.ModePerm }
+
+// Bytes is the size of all files together.
+func (m Manifest) Bytes() int64 {
+	var sum int64
+	for _, f := range m.Files {
+		sum += f.Size
+	}
+	return sum
+}
+
+// NewID returns an identity that sorts by time and that two hosts never both choose.
+func NewID(now time.Time) string {
+	return now.UTC().Format("20060102-150405-") + strings.ToLower(rand.Text()[:8])
+}
+
+// Validate refuses a manifest that could do harm, or that this version does not understand. limit bounds the bytes of all
+// files together. Every error matches ErrInvalid.
+func (m Manifest) Validate(limit int64) error {
+	if m.Format != Format {
+		return invalid("its format is %d and this omflow-booster knows %d; update omflow-booster", m.Format, Format)
+	}
+	if !ValidID(m.ID) {
+		return invalid("%q is not the id of a patch", m.ID)
+	}
+	if len(m.Note) > maxNoteBytes || max(len(m.Author), len(m.From), len(m.To)) > maxNameBytes {
+		return invalid("note, author or version is too long (at most %d, %d and %d bytes)", maxNoteBytes, maxNameBytes, maxNameBytes)
+	}
+	if len(m.Files)+len(m.Deletions) == 0 {
+		return invalid("it has no files and deletes none")
+	}
+	if len(m.Files)+len(m.Deletions) > maxFiles {
+		return invalid("it names more than %d files", maxFiles)
+	}
+	paths := newPathSet()
+	left := limit
+	for _, f := range m.Files {
+		if err := paths.add(f.Path); err != nil {
+			return err
+		}
+		if f.Mode&^Mode(fs.ModePerm) != 0 {
+			return invalid("%s has mode %04o; only permission bits are possible", f.Path, uint32(f.Mode))
+		}
+		if f.Size < 0 || f.Size > left || f.Size == math.MaxInt64 {
+			return invalid("its files are larger than %d bytes together", limit)
+		}
+		left -= f.Size
+		if !isSHA256(f.SHA256) {
+			return invalid("%s has no valid sha256", f.Path)
+		}
+	}
+	for _, path := range m.Deletions {
+		if err := paths.add(path); err != nil {
+			return err
+		}
+	}
+	return paths.checkNesting()
+}
+
+// ValidID tells whether s can be the id of a patch: a token of a subject and the name of a file.
+func ValidID(s string) bool { return s != "-" && s == bus.Token(s) && len(s) <= 64 }
+
+func isSHA256(s string) bool {
+	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
+}

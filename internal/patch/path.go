@@ -1,0 +1,110 @@
+package patch
+
+import (
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strings"
+	"unicode"
+)
+
+// A home has files that belong to one server: its settings, logs, uploads and database. A patch never carries them.
+// The names are compared without regard to case, because the file system of a Windows server does not regard it either.
+var (
+	localFiles = []string{"omflow/settings.py", "db.omflow"}
+	localTrees = []string{"logs", "uploads"}
+)
+
+// IsLocal tells whether path belongs to one server and is never part of a patch.
+func IsLocal(name string) bool {
+	name = strings.ToLower(name)
+	for _, f := range localFiles {
+		if name == f {
+			return true
+		}
+	}
+	first, _, _ := strings.Cut(name, "/")
+	for _, tree := range localTrees {
+		if first == tree {
+			return true
+		}
+	}
+	return IsGenerated(name)
+}
+
+// IsGenerated tells whether Python writes the file itself, on every server for itself.
+func IsGenerated(name string) bool {
+	name = strings.ToLower(name)
+	if strings.HasSuffix(name, ".pyc") {
+		return true
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if part == "__pycache__" {
+			return true
+		}
+	}
+	return false
+}
+
+// checkPath refuses a path that is not plainly a file below the home, on Linux and on Windows alike: an artifact that one
+// node takes is good for all.
+func checkPath(name string) error {
+	switch {
+	case name == "" || name == ".":
+		return invalid("a file has an empty path")
+	case len(name) > maxPathBytes:
+		return invalid("path %.40q… is longer than %d bytes", name, maxPathBytes)
+	case strings.ContainsRune(name, '\\'):
+		return invalid("path %q has a backslash; use forward slashes", name)
+	case strings.HasPrefix(name, "/"):
+		return invalid("path %q is absolute; paths are relative to OMFLOW_HOME", name)
+	case strings.ContainsRune(name, ':'):
+		return invalid("path %q has a colon, which a Windows server cannot store", name)
+	case strings.ContainsFunc(name, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
+		return invalid("path %q has characters that cannot be printed", name)
+	case !fs.ValidPath(name):
+		return invalid("path %q is not a plain path below OMFLOW_HOME (it may not contain \"..\", \".\" or \"//\")", name)
+	case !filepath.IsLocal(filepath.FromSlash(name)):
+		return invalid("path %q is reserved by the operating system", name)
+	case IsLocal(name):
+		return invalid("%s belongs to each server alone and is never patched", name)
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if strings.HasSuffix(part, ".") || strings.HasSuffix(part, " ") {
+			return invalid("path %q has a name that ends in a dot or space, which a Windows server drops", name)
+		}
+	}
+	return nil
+}
+
+// pathSet finds paths that get in each other's way.
+type pathSet struct{ byFold map[string]string }
+
+func newPathSet() pathSet { return pathSet{make(map[string]string)} }
+
+func (s pathSet) add(name string) error {
+	if err := checkPath(name); err != nil {
+		return err
+	}
+	fold := strings.ToLower(name)
+	if other, ok := s.byFold[fold]; ok {
+		if other == name {
+			return invalid("path %q is there twice", name)
+		}
+		return invalid("paths %q and %q are the same file on a Windows server", other, name)
+	}
+	s.byFold[fold] = name
+	return nil
+}
+
+// checkNesting refuses a path that is a file and a directory at once.
+func (s pathSet) checkNesting() error {
+	for fold, name := range s.byFold {
+		for dir := path.Dir(fold); dir != "."; dir = path.Dir(dir) {
+			if other, ok := s.byFold[dir]; ok {
+				return invalid("%q is a file and the directory of %q", other, name)
+			}
+		}
+	}
+	return nil
+}

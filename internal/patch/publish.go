@@ -1,0 +1,117 @@
+package patch
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+// How long storing an artifact may take: some seconds, plus its size at the slowest rate that we put up with.
+const (
+	transferBase = time.Minute
+	transferRate = 256 << 10 // bytes a second
+)
+
+// Publish checks an artifact, stores it, and announces it: every agent applies it, after all patches announced before.
+// The announcement comes last, so an agent that reads it finds the artifact. Publishing the same artifact again does no harm.
+// progress, if not nil, is called with the bytes stored so far, in one goroutine. What agents would refuse is not published
+// and returns an error that matches ErrInvalid.
+func Publish(ctx context.Context, js jetstream.JetStream, artifact string, limit int64, progress func(done, total int64)) (Announcement, error) {
+	f, err := os.Open(artifact)
+	if err != nil {
+		return Announcement{}, fmt.Errorf("open artifact: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	a, err := announcementOf(f, limit)
+	if err != nil {
+		return a, err
+	}
+	if err := store(ctx, js, f, a, progress); err != nil {
+		return a, fmt.Errorf("store patch %s in %s: %w", a.ID, bus.ObjectPatches, err)
+	}
+	data, err := json.Marshal(a)
+	if err != nil {
+		return a, fmt.Errorf("announce patch %s: %w", a.ID, err)
+	}
+	ack, err := js.Publish(ctx, bus.AnnounceSubject(a.ID), data,
+		jetstream.WithMsgID(a.ID), jetstream.WithExpectStream(bus.StreamPatch), jetstream.WithRetryAttempts(5))
+	if err != nil {
+		return a, fmt.Errorf("announce patch %s: %w; it is stored, publish it again", a.ID, err)
+	}
+	a.Seq = ack.Sequence
+	return a, nil
+}
+
+func announcementOf(f *os.File, limit int64) (Announcement, error) {
+	sum := sha256.New()
+	m, err := Verify(io.TeeReader(f, sum), limit)
+	if err != nil {
+		return Announcement{}, err
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return Announcement{}, fmt.Errorf("read artifact: %w", err)
+	}
+	return Announcement{
+		ID: m.ID, Object: m.ID, Size: size, SHA256: hex.EncodeToString(sum.Sum(nil)),
+		From: m.From, To: m.To, Author: m.Author, Note: m.Note, Created: m.Created,
+		Files: len(m.Files), Deletions: len(m.Deletions), Bytes: m.Bytes(),
+	}, nil
+}
+
+func store(ctx context.Context, js jetstream.JetStream, f *os.File, a Announcement, progress func(done, total int64)) error {
+	ctx, cancel := context.WithTimeout(ctx, transferBase+time.Duration(a.Size/transferRate)*time.Second)
+	defer cancel()
+	objects, err := js.ObjectStore(ctx, bus.ObjectPatches)
+	if err != nil {
+		return err
+	}
+	if info, err := objects.GetInfo(ctx, a.Object); err == nil && info.Size == uint64(a.Size) && sameDigest(info.Digest, a.SHA256) {
+		return nil // stored by an earlier try; replacing it would take it from agents that are reading it
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	var in io.Reader = f
+	if progress != nil {
+		in = &progressReader{r: f, total: a.Size, report: progress}
+	}
+	info, err := objects.Put(ctx, jetstream.ObjectMeta{Name: a.Object, Description: a.Note}, in)
+	if err != nil {
+		return err
+	}
+	if !sameDigest(info.Digest, a.SHA256) {
+		return fmt.Errorf("the artifact changed while it was stored")
+	}
+	return nil
+}
+
+// sameDigest compares the object store's form of a digest, SHA-256=<base64>, with the hexadecimal one.
+func sameDigest(stored, want string) bool {
+	raw, err := base64.URLEncoding.DecodeString(strings.TrimPrefix(stored, "SHA-256="))
+	return err == nil && hex.EncodeToString(raw) == want
+}
+
+type progressReader struct {
+	r           io.Reader
+	done, total int64
+	report      func(done, total int64)
+}
+
+func (p *progressReader) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	p.done += int64(n)
+	p.report(p.done, p.total)
+	return n, err
+}

@@ -1,0 +1,125 @@
+package patch
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/bustest"
+)
+
+func write(t *testing.T, data []byte) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "artifact.tar.zst")
+	require.NoError(t, os.WriteFile(name, data, 0o600))
+	return name
+}
+
+func TestPublishedPatchIsFoundAndFetched(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	js := bustest.New(t, bustest.Layout()).Client().JS
+
+	noise := make([]byte, 1<<20) // several chunks
+	_, err := rand.Read(noise)
+	require.NoError(t, err)
+	first, m := build(t, map[string]string{"omflow/noise": string(noise), "omflow/a.py": "a"}, Options{Note: "one", Author: "eve"})
+	var progress int64
+	a, err := Publish(ctx, js, write(t, first), DefaultLimit, func(done, total int64) {
+		require.EqualValues(t, len(first), total)
+		progress = done
+	})
+	require.NoError(t, err)
+	require.EqualValues(t, len(first), progress)
+	require.Equal(t, Announcement{
+		ID: m.ID, Object: m.ID, Size: int64(len(first)), SHA256: digest(string(first)), Note: "one", Author: "eve",
+		Created: m.Created, Files: 2, Bytes: 1<<20 + 1, Seq: 1,
+	}, a)
+
+	second, _ := build(t, map[string]string{"x": "x"}, Options{})
+	b, err := Publish(ctx, js, write(t, second), DefaultLimit, nil)
+	require.NoError(t, err)
+	again, err := Publish(ctx, js, write(t, first), DefaultLimit, nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, again.Seq, "the same patch is not announced twice")
+
+	list, err := List(ctx, js)
+	require.NoError(t, err)
+	require.Equal(t, []Announcement{a, b}, list)
+
+	var got bytes.Buffer
+	require.NoError(t, Fetch(ctx, js, a, &got))
+	require.Equal(t, first, got.Bytes())
+
+	_, err = Publish(ctx, js, write(t, []byte("not a patch")), DefaultLimit, nil)
+	require.ErrorIs(t, err, ErrInvalid)
+}
+
+func TestFetchSaysWhenTheStoreHasSomethingElse(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	js := bustest.New(t, bustest.Layout()).Client().JS
+	artifact, _ := build(t, map[string]string{"x": "x"}, Options{})
+	a, err := Publish(ctx, js, write(t, artifact), DefaultLimit, nil)
+	require.NoError(t, err)
+
+	other := a
+	other.SHA256 = digest("other")
+	require.ErrorIs(t, Fetch(ctx, js, other, &bytes.Buffer{}), ErrMissing)
+
+	objects, err := js.ObjectStore(ctx, bus.ObjectPatches)
+	require.NoError(t, err)
+	_, err = objects.PutString(ctx, a.Object, "replaced")
+	require.NoError(t, err)
+	require.ErrorIs(t, Fetch(ctx, js, a, &bytes.Buffer{}), ErrMissing)
+	require.NoError(t, objects.Delete(ctx, a.Object))
+	require.ErrorIs(t, Fetch(ctx, js, a, &bytes.Buffer{}), ErrMissing)
+}
+
+func TestMessageThatIsNoAnnouncement(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	js := bustest.New(t, bustest.Layout()).Client().JS
+	for _, body := range []string{"no JSON", `{"id":"other"}`, `{"id":"p2","object":"x","size":1,"sha256":"x"}`} {
+		_, err := js.Publish(ctx, bus.AnnounceSubject("p2"), []byte(body))
+		require.NoError(t, err)
+	}
+	stream, err := js.Stream(ctx, bus.StreamPatch)
+	require.NoError(t, err)
+	for seq := uint64(1); seq <= 3; seq++ {
+		a, err := Next(ctx, stream, seq)
+		require.ErrorIs(t, err, ErrInvalid)
+		require.Equal(t, "p2", a.ID)
+		require.Equal(t, seq, a.Seq)
+	}
+	_, err = Next(ctx, stream, 4)
+	require.ErrorIs(t, err, ErrNoMore)
+}
+
+func TestReports(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	js := bustest.New(t, bustest.Layout()).Client().JS
+	none, err := Reports(ctx, js)
+	require.NoError(t, err)
+	require.Empty(t, none)
+	b := Report{Patch: "p1", Node: "host.b", State: StateApplied, Files: 2}
+	a := Report{Patch: "p1", Node: "host.a", State: StateFailed, Error: errors.New("no").Error()}
+	require.NoError(t, PutReport(ctx, js, b))
+	require.NoError(t, PutReport(ctx, js, a))
+	got, err := Reports(ctx, js)
+	require.NoError(t, err)
+	require.Equal(t, map[string][]Report{"p1": {a, b}}, got)
+}

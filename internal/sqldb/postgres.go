@@ -1,0 +1,63 @@
+package sqldb
+
+import (
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // driver "pgx"
+	"github.com/jmoiron/sqlx"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/omflow-booster/omflow-booster/migrations"
+)
+
+// Postgres is PostgreSQL 12 or later, through pgx.
+func Postgres() Engine {
+	return Engine{
+		Name:       "PostgreSQL",
+		Schemes:    []string{"postgres", "postgresql"},
+		Open:       openPostgres,
+		Dialect:    goose.DialectPostgres,
+		Migrations: migrations.Postgres(),
+		Locker: func() (lock.SessionLocker, error) {
+			return lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 120)) // ask every second, two minutes at most
+		},
+		Statements: Statements{
+			HasQueue: `SELECT count(*) FROM (SELECT to_regclass('omflow_queuedata') AS t) AS x WHERE t IS NOT NULL`,
+
+			QueueIDs:   `SELECT id FROM omflow_queuedata ORDER BY id`,
+			OutboxIDs:  `SELECT id FROM omflow_booster_outbox ORDER BY id`,
+			QueueRows:  `SELECT id, queue_id, name, module_name, method_name, input_param FROM omflow_queuedata WHERE id IN (?) ORDER BY id`,
+			OutboxRows: `SELECT id, body FROM omflow_booster_outbox WHERE id IN (?) ORDER BY id`,
+			QueueCheck: `SELECT (SELECT count(*) FROM omflow_queuedata WHERE id = $1) AS found,
+				coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'q' AND row_id = $1), 0) AS free`,
+			OutboxCheck: `SELECT (SELECT count(*) FROM omflow_booster_outbox WHERE id = $1) AS found,
+				coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'o' AND row_id = $1), 0) AS free`,
+
+			DeleteQueue:    `DELETE FROM omflow_queuedata WHERE id IN (?)`,
+			DeleteOutbox:   `DELETE FROM omflow_booster_outbox WHERE id IN (?)`,
+			DeleteGiveback: `DELETE FROM omflow_booster_giveback WHERE source = ? AND row_id IN (?)`,
+			AddGiveback: `INSERT INTO omflow_booster_giveback (source, row_id, deliveries) VALUES ($1, $2, 1)
+				ON CONFLICT (source, row_id) DO UPDATE SET deliveries = omflow_booster_giveback.deliveries + 1`,
+
+			InsertOutbox: `INSERT INTO omflow_booster_outbox (item_key, body) VALUES (:item_key, :body) ON CONFLICT (item_key) DO NOTHING`,
+			OutboxByKey:  `SELECT id, item_key FROM omflow_booster_outbox WHERE item_key IN (?)`,
+
+			InsertHistory: `INSERT INTO omflow_booster_history (work_id, kind, flow, ticket, worker, attempt, outcome, error, started_at, duration_us)
+				VALUES (:work_id, :kind, :flow, :ticket, :worker, :attempt, :outcome, :error, :started_at, :duration_us)`,
+			PruneHistory: `DELETE FROM omflow_booster_history WHERE id IN
+				(SELECT id FROM omflow_booster_history WHERE started_at < $1 ORDER BY started_at LIMIT $2)`,
+		},
+	}
+}
+
+func openPostgres(databaseURL string) (*sqlx.DB, error) {
+	db, err := sqlx.Open("pgx", databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(16) // statements are short and grouped; the OMFLOW Servers need connections too
+	db.SetMaxIdleConns(8)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	return db, nil
+}

@@ -1,0 +1,101 @@
+package supervise
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/omflow-booster/omflow-booster/internal/logging"
+)
+
+// EndLeftovers ends what an earlier life of the service has left behind, and returns when it is gone: processes that carry
+// the owner's mark. They are asked first, parents before children so that a worker can let its runners finish, and killed
+// after timeout. Call it before the first child is started, and only while no other process can be that owner.
+func EndLeftovers(ctx context.Context, owner string, timeout time.Duration, log zerolog.Logger) error {
+	asked := make(map[int]bool)
+	kill := time.Now().Add(timeout)
+	giveUp := kill.Add(killWait)
+	for {
+		left, err := marked(owner)
+		if err != nil {
+			return fmt.Errorf("look for processes of an earlier run: %w", err)
+		}
+		if len(left) == 0 {
+			return nil
+		}
+		now := time.Now()
+		if now.After(giveUp) {
+			return fmt.Errorf("process %d of an earlier run does not end, even when it is killed; end it by hand", left[0].pid)
+		}
+		for _, p := range left {
+			hasParent := slices.ContainsFunc(left, func(other leftover) bool { return other.pid == p.parent })
+			switch {
+			case now.After(kill):
+				_ = syscall.Kill(p.pid, syscall.SIGKILL)
+			case !hasParent && !asked[p.pid]:
+				asked[p.pid] = true
+				log.Warn().Int(logging.PID, p.pid).Msg("ending a process that an earlier run left behind")
+				_ = syscall.Kill(p.pid, syscall.SIGTERM)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+type leftover struct{ pid, parent int }
+
+// marked lists the living processes with the owner's mark, ourselves excepted.
+func marked(owner string) ([]leftover, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	mark := []byte("\x00" + markVariable + "=" + owner + "\x00")
+	var found []leftover
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		env, err := os.ReadFile("/proc/" + entry.Name() + "/environ")
+		if err != nil { // ended meanwhile, or of another user
+			continue
+		}
+		if !bytes.Contains(append([]byte{0}, env...), mark) {
+			continue
+		}
+		if parent, err := parentOf(pid); err == nil {
+			found = append(found, leftover{pid, parent})
+		}
+	}
+	return found, nil
+}
+
+var errEnded = errors.New("process has ended")
+
+// parentOf reads the fourth field of /proc/<pid>/stat; the second, the name, may contain anything but ends at the last ")".
+func parentOf(pid int) (int, error) {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	text := string(stat)
+	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+	if len(fields) < 2 || fields[0] == "Z" || fields[0] == "X" {
+		return 0, errEnded
+	}
+	return strconv.Atoi(fields[1])
+}

@@ -1,0 +1,13 @@
+//go:build !linux
+
+package supervise
+
+import (
+	"context"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// EndLeftovers has nothing to do on Windows: the system ends the job of every child with this process, see group.
+func EndLeftovers(context.Context, string, time.Duration, zerolog.Logger) error { return nil }

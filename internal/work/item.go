@@ -1,0 +1,146 @@
+// Package work is the domain type that travels from a form to its effect: one queued step.
+package work
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// MaxItemBytes is the largest encoded item that is carried: 4 MiB.
+const MaxItemBytes = 4 << 20
+
+// Errors of Parse.
+var (
+	ErrMalformed = errors.New("malformed item") // not JSON, or a field is missing or of the wrong form
+	ErrOversized = errors.New("oversized item") // more than MaxItemBytes
+)
+
+// Source says which table holds the row that makes a step durable.
+type Source byte
+
+// The two tables that a step can live in.
+const (
+	Queue  Source = 'q' // omflow_queuedata, written by the OMFLOW Server
+	Outbox Source = 'o' // our own outbox, for work that was submitted without an OMFLOW row
+)
+
+// ID is the identity of a step: a table and the primary key in it. Written q<row> or o<row>.
+type ID struct {
+	Source Source
+	Row    int64
+}
+
+func (id ID) String() string { return string(rune(id.Source)) + strconv.FormatInt(id.Row, 10) }
+
+// MsgID is the value of Nats-Msg-Id for the step.
+func (id ID) MsgID() string {
+	if id.Source == Queue {
+		return "omflow-queue-" + strconv.FormatInt(id.Row, 10)
+	}
+	return "booster-outbox-" + strconv.FormatInt(id.Row, 10)
+}
+
+// ParseID reads q<row> or o<row>.
+func ParseID(s string) (ID, error) {
+	if len(s) > 1 && (s[0] == byte(Queue) || s[0] == byte(Outbox)) {
+		if row, err := strconv.ParseInt(s[1:], 10, 64); err == nil && row > 0 {
+			return ID{Source(s[0]), row}, nil
+		}
+	}
+	return ID{}, fmt.Errorf("%q is not a step: want q<row> or o<row>", s)
+}
+
+// Item is a queue item as OMFLOW writes it, plus the primary key of its row.
+type Item struct {
+	Row        int64           `json:"row,omitempty"` // primary key in omflow_queuedata; 0: none, our outbox takes it
+	QueueID    string          `json:"queue_id"`      // flow_uuid + data_id + chart_id; not unique over time
+	Name       string          `json:"name"`          // kind of queue, for example FormFlow
+	ModuleName string          `json:"module_name"`   // Python module, or any name that the executor understands
+	MethodName string          `json:"method_name"`
+	InputParam json.RawMessage `json:"input_param"` // JSON value, or the JSON text of one in a string; never changed
+
+	// SubmitID is the submitter's own key for work without a row: while the work waits, submitting it again changes nothing.
+	SubmitID string `json:"submit_id,omitempty"`
+}
+
+// Parse reads one item. It returns ErrOversized or ErrMalformed with what is wrong; the item is never altered.
+func Parse(data []byte) (Item, error) {
+	if len(data) > MaxItemBytes {
+		return Item{}, fmt.Errorf("%w: %d bytes, the limit is %d", ErrOversized, len(data), MaxItemBytes)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	var it Item
+	if err := dec.Decode(&it); err != nil {
+		return Item{}, fmt.Errorf("%w: %s", ErrMalformed, strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return Item{}, fmt.Errorf("%w: more than one JSON value", ErrMalformed)
+	}
+	return it, it.Check()
+}
+
+// Check tells whether the item has what a step needs and can be carried: ErrMalformed or ErrOversized if not.
+func (it Item) Check() error {
+	switch {
+	case it.Row < 0:
+		return fmt.Errorf("%w: row %d is negative", ErrMalformed, it.Row)
+	case it.Name == "":
+		return fmt.Errorf("%w: name is missing (the kind of queue, for example FormFlow)", ErrMalformed)
+	case it.ModuleName == "":
+		return fmt.Errorf("%w: module_name is missing", ErrMalformed)
+	case it.MethodName == "":
+		return fmt.Errorf("%w: method_name is missing", ErrMalformed)
+	case len(it.InputParam) == 0:
+		return fmt.Errorf("%w: input_param is missing (use {} for none)", ErrMalformed)
+	case len(it.InputParam) > MaxItemBytes-4096: // the names beside it are short
+		return fmt.Errorf("%w: input_param has %d bytes, the limit is %d", ErrOversized, len(it.InputParam), MaxItemBytes-4096)
+	}
+	return nil
+}
+
+// Encode writes the body of a message.
+func (it Item) Encode() ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false) // what OMFLOW wrote stays as it is
+	if err := enc.Encode(it); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	data := bytes.TrimRight(buf.Bytes(), "\n")
+	if len(data) > MaxItemBytes {
+		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrOversized, len(data), MaxItemBytes)
+	}
+	return data, nil
+}
+
+// Params returns the input parameter as JSON, unwrapping the string form that OMFLOW stores in its table.
+func (it Item) Params() json.RawMessage {
+	if len(it.InputParam) > 0 && it.InputParam[0] == '"' {
+		var text string
+		if json.Unmarshal(it.InputParam, &text) == nil && json.Valid([]byte(text)) {
+			return json.RawMessage(text)
+		}
+	}
+	return it.InputParam
+}
+
+// Flow is the flow that the step belongs to, and Key its ticket as <flow>/<data_no>; both may be empty.
+func (it Item) Flow() (flow, key string) {
+	var p struct {
+		Flow   string      `json:"flow_uuid"`
+		DataNo json.Number `json:"data_no"`
+	}
+	if json.Unmarshal(it.Params(), &p) != nil || p.Flow == "" {
+		return "", ""
+	}
+	if p.DataNo == "" {
+		return p.Flow, ""
+	}
+	return p.Flow, p.Flow + "/" + p.DataNo.String()
+}

@@ -1,0 +1,10 @@
+// Command omflow-booster spreads the queued steps of OMFLOW forms over many OMFLOW Servers.
+package main
+
+import (
+	"os"
+
+	"github.com/omflow-booster/omflow-booster/internal/cli"
+)
+
+func main() { os.Exit(cli.Product().Main(os.Args[1:])) }

@@ -1,0 +1,205 @@
+//go:build linux
+
+package test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+// booster is a running `omflow-booster broker`. Its data outlives its process, so again() is a restart.
+type booster struct {
+	*process
+	port int
+}
+
+// startBooster starts a Booster on an empty store and waits until its streams are there.
+func startBooster(t testing.TB, vars env) *booster {
+	t.Helper()
+	b := &booster{port: port(t)}
+	b.process = start(t, "booster", merge(env{
+		"BOOSTER_IP":       "127.0.0.1",
+		"BOOSTER_PORT":     strconv.Itoa(b.port),
+		"BOOSTER_DATA_DIR": dir(t),
+		"BOOSTER_STORE_MB": "512", // many Boosters share the disk of a test machine
+		"LOG_LEVEL":        "debug",
+	}, vars), binary, "broker")
+	b.waitReady()
+	return b
+}
+
+// restart starts a Booster again that was killed or stopped.
+func (b *booster) restart() {
+	b.t.Helper()
+	b.again()
+	b.waitReady()
+}
+
+func (b *booster) waitReady() {
+	b.t.Helper()
+	b.ready(func(ctx context.Context) error {
+		c, err := bus.Dial(b.client(), "test")
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // look at the process in between
+		defer cancel()
+		return c.WaitReady(ctx)
+	})
+}
+
+func (b *booster) client() bus.ClientConfig { return bus.ClientConfig{IP: "127.0.0.1", Port: b.port} }
+
+// env tells a worker, an agent or a command where the Booster is.
+func (b *booster) env() env {
+	return env{"BOOSTER_IP": "127.0.0.1", "BOOSTER_PORT": strconv.Itoa(b.port)}
+}
+
+// dial connects until the end of the test.
+func (b *booster) dial() *bus.Client {
+	b.t.Helper()
+	c, err := bus.Dial(b.client(), "test")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(c.Close)
+	return c
+}
+
+// worker is a running `omflow-booster worker`.
+type worker struct {
+	*process
+	http *http.Client // to its Unix socket
+}
+
+// startWorker starts a worker, on the database that vars name, and waits until its local API answers.
+func startWorker(t testing.TB, name string, b *booster, vars env) *worker {
+	t.Helper()
+	socket := filepath.Join(dir(t), "worker.sock")
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	w := &worker{http: &http.Client{Transport: transport, Timeout: startPatience}}
+	w.process = start(t, name, merge(b.env(), env{
+		"WORKER_NAME":   name,
+		"WORKER_SOCKET": socket,
+		"LOG_LEVEL":     "debug",
+	}, vars), binary, "worker")
+	w.waitReady()
+	return w
+}
+
+// restart starts a worker again that was killed or stopped.
+func (w *worker) restart() {
+	w.t.Helper()
+	w.again()
+	w.waitReady()
+}
+
+func (w *worker) waitReady() {
+	w.t.Helper()
+	w.ready(func(ctx context.Context) error {
+		status, body, err := w.call(ctx, http.MethodGet, "/healthz", nil)
+		if err != nil {
+			return err
+		}
+		if status != http.StatusOK {
+			return fmt.Errorf("healthz: %d %s", status, body)
+		}
+		return nil
+	})
+}
+
+// call makes one request to the local API and returns the answer. An error is one of the connection.
+func (w *worker) call(ctx context.Context, method, path string, body []byte) (status int, answer []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://worker"+path, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	resp, err := w.http.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err = io.ReadAll(resp.Body)
+	return resp.StatusCode, answer, err
+}
+
+// agent is a running `omflow-booster agent`.
+type agent struct {
+	*process
+	home string      // of its OMFLOW Server
+	bus  *bus.Client // to see the agent from outside
+}
+
+// startAgent starts an agent for the OMFLOW Server in home and waits until it shows itself on the bus.
+func startAgent(t testing.TB, name string, b *booster, home string, vars env) *agent {
+	t.Helper()
+	a := &agent{home: home, bus: b.dial()}
+	a.process = start(t, name, merge(b.env(), env{
+		"OMFLOW_HOME":    home,
+		"AGENT_NAME":     name,
+		"AGENT_DATA_DIR": dir(t),
+		"LOG_LEVEL":      "debug",
+	}, vars), binary, "agent")
+	a.waitReady()
+	return a
+}
+
+// restart starts an agent again that was killed or stopped.
+func (a *agent) restart() {
+	a.t.Helper()
+	a.again()
+	a.waitReady()
+}
+
+func (a *agent) waitReady() {
+	a.t.Helper()
+	a.ready(func(ctx context.Context) error {
+		_, err := a.state(ctx)
+		return err
+	})
+}
+
+// state is the heartbeat of this run of the agent.
+func (a *agent) state(ctx context.Context) (bus.AgentState, error) {
+	nodes, err := bus.Nodes(ctx, a.bus.JS)
+	if err != nil {
+		return bus.AgentState{}, err
+	}
+	for _, n := range nodes {
+		if n.Role == bus.ServiceAgent && n.PID == a.pid() {
+			return *n.Agent, nil
+		}
+	}
+	return bus.AgentState{}, fmt.Errorf("%d nodes on the bus, none of them this agent", len(nodes))
+}
+
+// command runs a command for people to its end and returns its exit code and what it wrote.
+func command(t testing.TB, b *booster, args ...string) (code int, output string) {
+	t.Helper()
+	p := start(t, "omflow-booster "+args[0], b.env(), binary, args...)
+	code = p.exitCode(startPatience)
+	return code, p.output()
+}
+
+func merge(all ...env) env {
+	merged := env{}
+	for _, vars := range all {
+		maps.Copy(merged, vars)
+	}
+	return merged
+}

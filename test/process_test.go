@@ -1,0 +1,321 @@
+//go:build linux
+
+package test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	startPatience = 30 * time.Second // until a process is ready: the race detector and two cores are slow
+	stopPatience  = 60 * time.Second // until a process has handed over and ended
+	childPatience = 5 * time.Second  // until a process that was told to end is gone
+	pollEvery     = 25 * time.Millisecond
+)
+
+// env is environment variables. A process sees these and PATH, HOME and TMPDIR, nothing else of the tester's own.
+type env map[string]string
+
+// process is a program that a test starts, ends and starts again. It leads a session, which is how everything that it
+// starts is found, even after its own death: to be frozen with it, and ended with the test.
+// Its methods fail the test themselves and belong to the goroutine of the test.
+type process struct {
+	t       testing.TB
+	name    string
+	program string
+	args    []string
+	vars    env
+	log     string // file with all that its runs wrote
+
+	cmd   *exec.Cmd     // of the latest run
+	ended chan struct{} // closed when that run has ended
+}
+
+// start runs a program until the test ends.
+func start(t testing.TB, name string, vars env, program string, args ...string) *process {
+	t.Helper()
+	p := &process{
+		t: t, name: name, program: program, args: args, vars: maps.Clone(vars),
+		log: filepath.Join(t.TempDir(), "log"),
+	}
+	p.again()
+	t.Cleanup(p.cleanup)
+	return p
+}
+
+// again starts a program that has ended once more, with the same environment, so with the same data.
+func (p *process) again() {
+	p.t.Helper()
+	if p.running() {
+		p.t.Fatalf("%s is running already", p.name)
+	}
+	out, err := os.OpenFile(p.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer func() { _ = out.Close() }() // the process has its own
+	p.cmd = exec.Command(p.program, p.args...)
+	p.cmd.Stdout, p.cmd.Stderr = out, out
+	for _, name := range []string{"PATH", "HOME", "TMPDIR"} {
+		p.cmd.Env = append(p.cmd.Env, name+"="+os.Getenv(name))
+	}
+	for name, value := range p.vars {
+		p.cmd.Env = append(p.cmd.Env, name+"="+value)
+	}
+	// Pdeathsig: when the tests themselves die, on a timeout, cleanups do not run.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatalf("start %s: %s", p.name, err)
+	}
+	p.ended = make(chan struct{})
+	go func(cmd *exec.Cmd, ended chan struct{}) {
+		defer close(ended)
+		_ = cmd.Wait() // exitCode tells
+	}(p.cmd, p.ended)
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+func (p *process) running() bool {
+	if p.cmd == nil {
+		return false
+	}
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// kill ends the process, and it alone, without warning.
+func (p *process) kill() {
+	p.t.Helper()
+	p.signal(p.pid(), syscall.SIGKILL)
+	p.waitEnd(stopPatience)
+}
+
+// killAll ends the process and everything that it started, as a power cut of its host would.
+func (p *process) killAll() {
+	p.t.Helper()
+	eventually(p.t, startPatience, "end of "+p.name+" and its children", func(context.Context) error {
+		left := p.members() // may start one more while we look
+		for _, pid := range left {
+			p.signal(pid, syscall.SIGKILL)
+		}
+		if len(left) > 0 {
+			return fmt.Errorf("still there: %v", left)
+		}
+		return nil
+	})
+	p.waitEnd(stopPatience)
+}
+
+// freeze stops the clock of the process and of everything that it started, as a suspended host does. It returns when
+// nothing of it moves any more.
+func (p *process) freeze() {
+	p.t.Helper()
+	eventually(p.t, startPatience, p.name+" to freeze", func(context.Context) error {
+		for _, pid := range p.members() {
+			if s, ok := stat(pid); ok && s.state != 'T' {
+				p.signal(pid, syscall.SIGSTOP)
+				return fmt.Errorf("process %d moves", pid)
+			}
+		}
+		return nil
+	})
+}
+
+// thaw lets a frozen process go on.
+func (p *process) thaw() {
+	p.t.Helper()
+	for _, pid := range p.members() {
+		p.signal(pid, syscall.SIGCONT)
+	}
+}
+
+// stop asks the process to end and expects that it does so in time, with exit code 0, and leaves nothing behind.
+func (p *process) stop() {
+	p.t.Helper()
+	p.signal(p.pid(), syscall.SIGTERM)
+	if code := p.exitCode(stopPatience); code != 0 {
+		p.t.Errorf("%s ended with code %d after SIGTERM, want 0", p.name, code)
+	}
+	eventually(p.t, childPatience, "what "+p.name+" had started to end with it", func(context.Context) error {
+		if left := p.members(); len(left) > 0 {
+			return fmt.Errorf("still there: %v", left)
+		}
+		return nil
+	})
+}
+
+// exitCode waits until the process has ended. It is -1 after a signal.
+func (p *process) exitCode(patience time.Duration) int {
+	p.t.Helper()
+	p.waitEnd(patience)
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func (p *process) waitEnd(patience time.Duration) {
+	p.t.Helper()
+	if !p.running() {
+		return
+	}
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		p.t.Fatalf("%s has not ended within %s", p.name, patience)
+	}
+}
+
+// ready waits until check succeeds, and fails at once when the process ends before.
+func (p *process) ready(check func(ctx context.Context) error) {
+	p.t.Helper()
+	eventually(p.t, startPatience, p.name+" to be ready", func(ctx context.Context) error {
+		if !p.running() {
+			p.t.Fatalf("%s ended with code %d before it was ready", p.name, p.exitCode(0))
+		}
+		return check(ctx)
+	})
+}
+
+// output is all that the process has written, in all its runs.
+func (p *process) output() string {
+	out, err := os.ReadFile(p.log)
+	if err != nil {
+		p.t.Error(err)
+	}
+	return string(out)
+}
+
+func (p *process) signal(pid int, sig syscall.Signal) {
+	p.t.Helper()
+	if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+		p.t.Errorf("send %s to process %d of %s: %s", sig, pid, p.name, err)
+	}
+}
+
+// Nobody may write these: of the race detector, and of the runtime of Go.
+var broken = regexp.MustCompile(`(?m)^(WARNING: DATA RACE|panic: .*|fatal error: .*)$`)
+
+func (p *process) cleanup() {
+	p.killAll()
+	out := p.output()
+	if found := broken.FindString(out); found != "" {
+		p.t.Errorf("%s: %s", p.name, found)
+	}
+	if p.t.Failed() {
+		p.t.Logf("output of %s:\n%s", p.name, lastLines(out, 200))
+	}
+}
+
+// members lists the living processes of the session: the process and all that it started, directly or not.
+func (p *process) members() []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var pids []int
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		if s, ok := stat(pid); ok && s.session == p.pid() && s.state != 'Z' {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+type procStat struct {
+	state   byte // T stopped, Z ended but not waited for; see proc_pid_stat(5)
+	session int
+}
+
+func stat(pid int) (s procStat, ok bool) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return s, false // ended meanwhile
+	}
+	// The name of the program is in brackets and may hold anything: pid (name) state ppid pgrp session …
+	_, err = fmt.Sscanf(string(data[strings.LastIndexByte(string(data), ')')+1:]), " %c %d %d %d", &s.state, new(int), new(int), &s.session)
+	return s, err == nil
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.SplitAfter(text, "\n")
+	if len(lines) <= n {
+		return text
+	}
+	return fmt.Sprintf("(%d lines left out)\n", len(lines)-n) + strings.Join(lines[len(lines)-n:], "")
+}
+
+// eventually polls until check returns nil, and fails the test with its last error when that takes too long.
+func eventually(t testing.TB, patience time.Duration, what string, check func(ctx context.Context) error) {
+	t.Helper()
+	// Not the context of the test: cleanups wait too.
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		err := check(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("waited %s for %s: %s", patience, what, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// dir is an empty directory with a short path: a Unix socket in it may have 107 bytes.
+func dir(t testing.TB) string {
+	t.Helper()
+	d, err := os.MkdirTemp("", "booster-") //nolint:usetesting // t.TempDir has the name of the test in its path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(d); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+var lastPort atomic.Int32
+
+// port is a free TCP port that no connection takes by chance: below those that the system gives to clients, and never
+// given to two tests of a run. Runs at the same time start in different places.
+func port(t testing.TB) int {
+	t.Helper()
+	const low, count = 12000, 20000
+	for range count {
+		candidate := low + (os.Getpid()*37+int(lastPort.Add(1)))%count
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(candidate)))
+		if err == nil {
+			_ = l.Close()
+			return candidate
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}

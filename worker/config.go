@@ -1,0 +1,75 @@
+package worker
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/logging"
+)
+
+// Config is the worker's environment.
+type Config struct {
+	bus.ClientConfig
+	logging.Config
+
+	DatabaseURL string `envconfig:"DATABASE_URL" desc:"the database that the OMFLOW Server uses: postgres://user:password@host/db"`
+	Name        string `envconfig:"WORKER_NAME" desc:"name on the bus; default <host name>-<process id>"`
+	Executor    string `envconfig:"WORKER_EXECUTOR" default:"runner" desc:"runner (child processes) or http"`
+	Slots       int    `envconfig:"WORKER_SLOTS" default:"0" desc:"steps at the same time; 0 means one for each core"`
+	Socket      string `envconfig:"WORKER_SOCKET" default:"/run/omflow-booster/worker.sock" desc:"Unix socket of the local API"`
+	HTTPURL     string `envconfig:"WORKER_HTTP_URL" desc:"where the http executor posts steps"`
+
+	MaxAttempts   int           `envconfig:"WORKER_MAX_ATTEMPTS" default:"5" desc:"tries of a step before it goes to DEAD"`
+	RetryBase     time.Duration `envconfig:"WORKER_RETRY_BASE" default:"2s" desc:"wait before the second try; doubles each time, 5m at most"`
+	StepTimeout   time.Duration `envconfig:"WORKER_STEP_TIMEOUT" default:"1h" desc:"a step that runs longer is ended and counts as failed"`
+	StopTimeout   time.Duration `envconfig:"WORKER_STOP_TIMEOUT" default:"30s" desc:"how long a stop waits for running steps before it ends them"`
+	HistoryDays   int           `envconfig:"WORKER_HISTORY_DAYS" default:"30" desc:"days that the step history is kept; 0 keeps it for ever"`
+	Reconcile     time.Duration `envconfig:"WORKER_RECONCILE" default:"5s" desc:"how often rows without a message are looked for"`
+	Home          string        `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; runners start in it"`
+	Python        string        `envconfig:"OMFLOW_PYTHON" default:"python3" desc:"Python of the OMFLOW Server"`
+	RunnerCommand string        `envconfig:"WORKER_RUNNER_COMMAND" desc:"program that executes steps; default <OMFLOW_PYTHON> -m omflow_booster.runner"`
+}
+
+// Validate checks what does not need anything outside the process, and fills in WORKER_SLOTS.
+func (c *Config) Validate() error {
+	if err := c.ClientConfig.Validate(); err != nil {
+		return err
+	}
+	if err := c.Config.Validate(); err != nil {
+		return err
+	}
+	if err := config.OneOf("WORKER_EXECUTOR", c.Executor, "runner", "http"); err != nil {
+		return err
+	}
+	if c.Executor == "http" && c.HTTPURL == "" {
+		return &config.Error{Var: "WORKER_HTTP_URL", Problem: "not set", Fix: "WORKER_EXECUTOR=http needs the URL that takes the steps"}
+	}
+	if err := config.AtLeast("WORKER_SLOTS", c.Slots, 0); err != nil {
+		return err
+	}
+	if c.Slots == 0 {
+		c.Slots = runtime.NumCPU()
+	}
+	if err := config.AtLeast("WORKER_MAX_ATTEMPTS", c.MaxAttempts, 1); err != nil {
+		return err
+	}
+	if err := config.AtLeast("WORKER_HISTORY_DAYS", c.HistoryDays, 0); err != nil {
+		return err
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"WORKER_RETRY_BASE", c.RetryBase},
+		{"WORKER_STEP_TIMEOUT", c.StepTimeout},
+		{"WORKER_STOP_TIMEOUT", c.StopTimeout},
+		{"WORKER_RECONCILE", c.Reconcile},
+	} {
+		if err := config.Positive(d.name, d.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}

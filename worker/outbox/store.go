@@ -1,0 +1,292 @@
+// Package outbox is the SQL side of a worker: the rows that make steps durable, and the history of their tries.
+//
+// A step lives in a row: of omflow_queuedata when the OMFLOW Server queued it, of omflow_booster_outbox otherwise. The row is
+// there from before its message is published until the step has had its effect. So whatever happens to the bus, the rows
+// say what is left to do.
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/omflow-booster/omflow-booster/internal/sqldb"
+	"github.com/omflow-booster/omflow-booster/internal/work"
+)
+
+// Store reads and writes the rows. It is safe for concurrent use.
+type Store struct {
+	db *sqldb.DB
+	st sqldb.Statements
+}
+
+// New returns the store of an open database.
+func New(db *sqldb.DB) *Store { return &Store{db: db, st: db.Engine.Statements} }
+
+// Check is what the database knows of a step.
+type Check struct {
+	Found bool `db:"found"` // the row is there: the step has not had its effect yet
+	Free  int  `db:"free"`  // deliveries that were given back and do not count as tries
+}
+
+// Check looks a step up by its primary key.
+func (s *Store) Check(ctx context.Context, id work.ID) (Check, error) {
+	query := s.st.OutboxCheck
+	if id.Source == work.Queue {
+		query = s.st.QueueCheck
+	}
+	var c Check
+	if err := s.db.GetContext(ctx, &c, query, id.Row); err != nil {
+		return Check{}, fmt.Errorf("check row of step %s: %w", id, err)
+	}
+	return c, nil
+}
+
+// Finish removes the rows of steps that have had their effect. Rows that are gone already are fine: a step of the OMFLOW
+// engine removes its own. redelivered says that rows may also stand in the list of deliveries given back.
+func (s *Store) Finish(ctx context.Context, ids []work.ID, redelivered bool) error {
+	for _, src := range []struct {
+		source work.Source
+		query  string
+	}{{work.Queue, s.st.DeleteQueue}, {work.Outbox, s.st.DeleteOutbox}} {
+		rows := rowsOf(ids, src.source)
+		if len(rows) == 0 {
+			continue
+		}
+		if err := s.execList(ctx, src.query, rows); err != nil {
+			return fmt.Errorf("remove rows of finished steps: %w", err)
+		}
+		if !redelivered {
+			continue
+		}
+		query, args, err := sqlx.In(s.st.DeleteGiveback, string(rune(src.source)), rows)
+		if err != nil {
+			return err
+		}
+		if _, err := s.db.ExecContext(ctx, s.db.Rebind(query), args...); err != nil {
+			return fmt.Errorf("remove given-back deliveries of finished steps: %w", err)
+		}
+	}
+	return nil
+}
+
+// GiveBack notes that one delivery of the step was not a try.
+func (s *Store) GiveBack(ctx context.Context, id work.ID) error {
+	if _, err := s.db.ExecContext(ctx, s.st.AddGiveback, string(rune(id.Source)), id.Row); err != nil {
+		return fmt.Errorf("note that step %s was given back: %w", id, err)
+	}
+	return nil
+}
+
+// Submission is work without a row of the OMFLOW Server.
+type Submission struct {
+	Key  string `db:"item_key"` // unique while the work waits: submitting it again changes nothing
+	Body string `db:"body"`     // the item as JSON
+}
+
+// insertMax is how many rows go into one statement: drivers allow some 32,000 parameters.
+const insertMax = 5_000
+
+// Insert gives each submission a row of our outbox and returns the primary keys in the same order: all of them or none.
+// A key whose work was finished by an earlier submit at that very moment gets 0.
+func (s *Store) Insert(ctx context.Context, subs []Submission) ([]int64, error) {
+	tx, err := s.db.BeginTxx(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("insert into outbox: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // does nothing after the commit
+	byKey := make(map[string]int64, len(subs))
+	for chunk := range slices.Chunk(subs, insertMax) {
+		if err := s.insert(ctx, tx, chunk, byKey); err != nil {
+			return nil, fmt.Errorf("insert into outbox: %w", err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return nil, fmt.Errorf("insert into outbox: %w", err)
+	}
+	ids := make([]int64, len(subs))
+	for i, sub := range subs {
+		ids[i] = byKey[sub.Key]
+	}
+	return ids, nil
+}
+
+func (s *Store) insert(ctx context.Context, tx *sqlx.Tx, subs []Submission, byKey map[string]int64) error {
+	if _, err := tx.NamedExecContext(ctx, s.st.InsertOutbox, subs); err != nil {
+		return err
+	}
+	keys := make([]string, len(subs))
+	for i, sub := range subs {
+		keys[i] = sub.Key
+	}
+	query, args, err := sqlx.In(s.st.OutboxByKey, keys)
+	if err != nil {
+		return err
+	}
+	var found []struct {
+		ID  int64  `db:"id"`
+		Key string `db:"item_key"`
+	}
+	if err := tx.SelectContext(ctx, &found, tx.Rebind(query), args...); err != nil {
+		return err
+	}
+	for _, f := range found {
+		byKey[f.Key] = f.ID
+	}
+	return nil
+}
+
+// IDs returns the identity of every step that has a row, in order of the primary key, one table after the other.
+func (s *Store) IDs(ctx context.Context) ([]work.ID, error) {
+	var outbox, queue []int64
+	if err := s.db.SelectContext(ctx, &outbox, s.st.OutboxIDs); err != nil {
+		return nil, fmt.Errorf("list outbox: %w", err)
+	}
+	// A database without an OMFLOW Server is in order: other programs use the Booster too.
+	var has int
+	if err := s.db.GetContext(ctx, &has, s.st.HasQueue); err != nil {
+		return nil, fmt.Errorf("look for omflow_queuedata: %w", err)
+	}
+	if has > 0 {
+		if err := s.db.SelectContext(ctx, &queue, s.st.QueueIDs); err != nil {
+			return nil, fmt.Errorf("list omflow_queuedata: %w", err)
+		}
+	}
+	ids := make([]work.ID, 0, len(queue)+len(outbox))
+	for _, row := range queue {
+		ids = append(ids, work.ID{Source: work.Queue, Row: row})
+	}
+	for _, row := range outbox {
+		ids = append(ids, work.ID{Source: work.Outbox, Row: row})
+	}
+	return ids, nil
+}
+
+// Stored is a step as its row holds it.
+type Stored struct {
+	ID   work.ID
+	Item work.Item
+	Err  error // the row cannot be carried: malformed or oversized
+}
+
+// Load reads the steps that still have a row, at most a few hundred at once.
+func (s *Store) Load(ctx context.Context, ids []work.ID) ([]Stored, error) {
+	steps := make([]Stored, 0, len(ids))
+	var queue []struct {
+		ID         int64   `db:"id"`
+		QueueID    *string `db:"queue_id"`
+		Name       *string `db:"name"`
+		ModuleName *string `db:"module_name"`
+		MethodName *string `db:"method_name"`
+		InputParam *string `db:"input_param"`
+	}
+	if err := s.selectList(ctx, &queue, s.st.QueueRows, rowsOf(ids, work.Queue)); err != nil {
+		return nil, fmt.Errorf("read omflow_queuedata: %w", err)
+	}
+	for _, r := range queue {
+		it := work.Item{
+			Row: r.ID, QueueID: text(r.QueueID), Name: text(r.Name), ModuleName: text(r.ModuleName), MethodName: text(r.MethodName),
+			InputParam: param(text(r.InputParam)),
+		}
+		steps = append(steps, Stored{ID: work.ID{Source: work.Queue, Row: r.ID}, Item: it, Err: it.Check()})
+	}
+	var outbox []struct {
+		ID   int64  `db:"id"`
+		Body string `db:"body"`
+	}
+	if err := s.selectList(ctx, &outbox, s.st.OutboxRows, rowsOf(ids, work.Outbox)); err != nil {
+		return nil, fmt.Errorf("read outbox: %w", err)
+	}
+	for _, r := range outbox {
+		it, err := work.Parse([]byte(r.Body))
+		steps = append(steps, Stored{ID: work.ID{Source: work.Outbox, Row: r.ID}, Item: it, Err: err})
+	}
+	return steps, nil
+}
+
+// Try is one line of the step history.
+type Try struct {
+	WorkID   string    `db:"work_id"`
+	Kind     string    `db:"kind"`
+	Flow     string    `db:"flow"`
+	Ticket   string    `db:"ticket"`
+	Worker   string    `db:"worker"`
+	Attempt  int       `db:"attempt"`
+	Outcome  string    `db:"outcome"` // done, failed or dead
+	Error    string    `db:"error"`
+	Started  time.Time `db:"started_at"`
+	Duration int64     `db:"duration_us"`
+}
+
+// Record writes lines of the history in one statement.
+func (s *Store) Record(ctx context.Context, tries []Try) error {
+	if _, err := s.db.NamedExecContext(ctx, s.st.InsertHistory, tries); err != nil {
+		return fmt.Errorf("write step history: %w", err)
+	}
+	return nil
+}
+
+// Prune removes at most limit lines of the history that are older than before, and returns how many it removed.
+func (s *Store) Prune(ctx context.Context, before time.Time, limit int) (int64, error) {
+	res, err := s.db.ExecContext(ctx, s.st.PruneHistory, before, limit)
+	if err != nil {
+		return 0, fmt.Errorf("prune step history: %w", err)
+	}
+	return res.RowsAffected()
+}
+
+// Ping tells whether the database answers.
+func (s *Store) Ping(ctx context.Context) error { return s.db.PingContext(ctx) }
+
+func (s *Store) selectList(ctx context.Context, dest any, query string, rows []int64) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	query, args, err := sqlx.In(query, rows)
+	if err != nil {
+		return err
+	}
+	return s.db.SelectContext(ctx, dest, s.db.Rebind(query), args...)
+}
+
+func (s *Store) execList(ctx context.Context, query string, rows []int64) error {
+	query, args, err := sqlx.In(query, rows)
+	if err != nil {
+		return err
+	}
+	_, err = s.db.ExecContext(ctx, s.db.Rebind(query), args...)
+	return err
+}
+
+func rowsOf(ids []work.ID, source work.Source) []int64 {
+	rows := make([]int64, 0, len(ids))
+	for _, id := range ids {
+		if id.Source == source {
+			rows = append(rows, id.Row)
+		}
+	}
+	return rows
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// param carries the text of input_param as JSON when it is JSON, and as a JSON string when it is not.
+func param(s string) json.RawMessage {
+	if json.Valid([]byte(s)) {
+		return json.RawMessage(s)
+	}
+	quoted, err := json.Marshal(s)
+	if err != nil {
+		return nil
+	}
+	return quoted
+}

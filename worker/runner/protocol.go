@@ -1,0 +1,145 @@
+package runner
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/omflow-booster/omflow-booster/internal/work"
+)
+
+// protocolVersion is the version that a runner names in its ready message.
+const protocolVersion = 1
+
+// maxLine is the longest line of either side, its newline not counted: 16 MiB.
+const maxLine = 16 << 20
+
+// Messages from the worker to a runner.
+const (
+	opRun     = "run"
+	opRenew   = "renew"
+	opStored  = "stored"
+	opRefused = "refused"
+)
+
+// Messages from a runner to the worker.
+const (
+	opReady  = "ready"
+	opPut    = "put"
+	opDone   = "done"
+	opFailed = "failed"
+)
+
+type runMessage struct {
+	Op       string    `json:"op"`
+	ID       string    `json:"id"`
+	Attempt  int       `json:"attempt"`
+	Key      string    `json:"key"`
+	Deadline int64     `json:"deadline"` // Unix time in milliseconds
+	Item     work.Item `json:"item"`
+}
+
+type renewMessage struct {
+	Op       string `json:"op"`
+	ID       string `json:"id"`
+	Deadline int64  `json:"deadline"`
+}
+
+type storedMessage struct {
+	Op  string   `json:"op"`
+	ID  string   `json:"id"`
+	N   int64    `json:"n"`
+	IDs []string `json:"ids"`
+}
+
+type refusedMessage struct {
+	Op    string `json:"op"`
+	ID    string `json:"id"`
+	N     int64  `json:"n"`
+	Error string `json:"error"`
+}
+
+// message is anything that a runner says. Which fields count depends on Op.
+type message struct {
+	Op string `json:"op"`
+
+	Protocol int    `json:"protocol"` // ready
+	Name     string `json:"name"`     // ready
+
+	ID           string            `json:"id"`             // put, done, failed
+	N            int64             `json:"n"`              // put
+	Items        []json.RawMessage `json:"items"`          // put
+	Error        string            `json:"error"`          // failed
+	Permanent    bool              `json:"permanent"`      // failed
+	RetryAfterMS int64             `json:"retry_after_ms"` // failed
+	Recycle      bool              `json:"recycle"`        // done, failed
+}
+
+// encode writes one message as a line, newline included. It fails only for an input_param that is not JSON.
+func encode(m any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false) // what OMFLOW wrote stays as it is
+	if err := enc.Encode(m); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}
+
+// decode reads a line of a runner's standard output. It tells a message (true) from something that user code printed
+// (false), and fails for a message of ours whose fields are of the wrong type: that runner is broken.
+func decode(line []byte) (message, bool, error) {
+	if line = bytes.TrimSpace(line); len(line) == 0 || line[0] != '{' {
+		return message{}, false, nil
+	}
+	var head struct {
+		Op string `json:"op"`
+	}
+	_ = json.Unmarshal(line, &head) // what is not JSON has no op
+	if head.Op == "" {
+		return message{}, false, nil
+	}
+	m := message{Op: head.Op}
+	switch head.Op {
+	case opReady, opPut, opDone, opFailed:
+	default:
+		return m, true, nil // of a later protocol, or a dict that user code printed
+	}
+	if err := json.Unmarshal(line, &m); err != nil {
+		return m, true, fmt.Errorf("malformed %q message: %w", head.Op, err)
+	}
+	return m, true, nil
+}
+
+var errLineTooLong = errors.New("line is too long")
+
+// readLine returns the next line without its newline. At the end of the input it returns what is left with io.EOF: a
+// line without a newline was cut off and is no message. Beyond limit it returns what it has read with errLineTooLong.
+func readLine(r *bufio.Reader, limit int) ([]byte, error) {
+	piece, err := r.ReadSlice('\n')
+	if err == nil {
+		return piece[:len(piece)-1], nil // the common case: valid until the next read, no copy
+	}
+	// A buffer of its own for a long line, so that one large item does not stay in memory for ever.
+	line := bytes.Clone(piece)
+	for errors.Is(err, bufio.ErrBufferFull) {
+		if len(line) > limit {
+			return line, errLineTooLong
+		}
+		piece, err = r.ReadSlice('\n')
+		line = append(line, piece...)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return line, err
+	}
+	if err == nil {
+		line = line[:len(line)-1]
+	}
+	if len(line) > limit {
+		return line, errLineTooLong
+	}
+	return line, err
+}

@@ -1,0 +1,84 @@
+package runner
+
+import (
+	"bufio"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestDecode(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{"", "hello", "123", "null", `"op"`, "[]", "{}", "{", `{"a":1}`, `{"op":5}`, `{"op":""}`, `{"op":"done"`} {
+		_, ok, err := decode([]byte(line))
+		require.NoError(t, err, line)
+		require.False(t, ok, "%q is a print, not a message", line)
+	}
+	m, ok, err := decode([]byte(` {"op":"failed","id":"q1","error":"no","permanent":true,"retry_after_ms":5,"recycle":true,"new":1} ` + "\r"))
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, message{Op: "failed", ID: "q1", Error: "no", Permanent: true, RetryAfterMS: 5, Recycle: true}, m)
+
+	m, ok, err = decode([]byte(`{"op":"of the future","id":5}`))
+	require.NoError(t, err, "fields of unknown messages are none of our business")
+	require.True(t, ok)
+	require.Equal(t, message{Op: "of the future"}, m)
+
+	_, ok, err = decode([]byte(`{"op":"done","id":5}`))
+	require.True(t, ok)
+	require.ErrorContains(t, err, `malformed "done" message`)
+}
+
+func TestReadLine(t *testing.T) {
+	t.Parallel()
+	const limit = 100
+	exact, long := strings.Repeat("e", limit), strings.Repeat("l", limit+1)
+	in := bufio.NewReaderSize(strings.NewReader("a\n\n"+exact+"\n"+long+"\nb\ncut off"), 16)
+	for _, want := range []struct {
+		line string
+		err  error
+	}{{"a", nil}, {"", nil}, {exact, nil}, {long, errLineTooLong}, {"b", nil}, {"cut off", io.EOF}, {"", io.EOF}} {
+		line, err := readLine(in, limit)
+		require.Equal(t, want.err, err)
+		require.Equal(t, want.line, string(line))
+	}
+
+	endless := bufio.NewReaderSize(io.LimitReader(zeros{}, 1<<20), 16)
+	line, err := readLine(endless, limit)
+	require.ErrorIs(t, err, errLineTooLong)
+	require.LessOrEqual(t, len(line), limit+16, "a line without end must not fill the memory")
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestParseCommand(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string][]string{
+		"python3 -m omflow_booster.runner":      {"python3", "-m", "omflow_booster.runner"},
+		"  a\tb\n c ":                           {"a", "b", "c"},
+		`"/opt/my python/bin" -c 'print("hi")'`: {"/opt/my python/bin", "-c", `print("hi")`},
+		`a"b c"d ''`:                            {"ab cd", ""},
+		`C:\Python38\python.exe -m x`:           {`C:\Python38\python.exe`, "-m", "x"},
+		`"C:\Program Files\py.exe" -m x`:        {`C:\Program Files\py.exe`, "-m", "x"},
+		`パイソン "申 請"`:                            {"パイソン", "申 請"},
+	} {
+		got, err := ParseCommand(in)
+		require.NoError(t, err, in)
+		require.Equal(t, want, got)
+	}
+	for in, want := range map[string]string{
+		"":          "the command is empty",
+		" \t":       "the command is empty",
+		`""`:        "the command is empty",
+		`py "-m x`:  `the " at character 4 is never closed`,
+		`申請 'a" b`:  `the ' at character 4 is never closed`,
+		`py 'it's'`: `the ' at character 9 is never closed`,
+	} {
+		_, err := ParseCommand(in)
+		require.EqualError(t, err, want, in)
+	}
+}

@@ -1,0 +1,232 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/work"
+	"github.com/omflow-booster/omflow-booster/worker"
+)
+
+const (
+	leaseCheck    = time.Second    // how late a suspended machine sees that a lease has passed
+	maxRetryAfter = 24 * time.Hour // longer waits are cut to this
+	maxErrorText  = 4 << 10        // bytes of a runner's error that are kept
+)
+
+// Why a step was cut off, as the cause of its context.
+var (
+	errLeasePassed = errors.New("lease passed")
+	errStepTimeout = errors.New("step timeout")
+)
+
+// conversation is one step in one runner.
+type conversation struct {
+	id    string
+	in    chan message  // what the runner says about this step
+	ended chan struct{} // nobody listens to in any more
+}
+
+// deliver hands over what the runner said, or returns false if the step is over.
+func (c *conversation) deliver(m message) bool {
+	select {
+	case c.in <- m:
+		return true
+	case <-c.ended:
+		return false
+	}
+}
+
+// execute runs a step and tells whether the runner may be used again. One goroutine, this one, decides everything;
+// what could block it (a runner that neither reads nor answers) is ended by killing the runner when ctx ends.
+func (r *process) execute(ctx context.Context, s worker.Step, limit time.Duration) (keep bool, err error) {
+	ctx, cancel := guard(ctx, s.Lease, limit)
+	defer cancel()
+
+	renewed := make(chan struct{}, 1)
+	s.Lease.OnRenew(func(time.Time) { // before the deadline is read for the first time, or a renewal could be missed
+		select {
+		case renewed <- struct{}{}:
+		default:
+		}
+	})
+	line, err := encode(runMessage{opRun, s.ID.String(), s.Attempt, s.Key, s.Lease.Deadline().UnixMilli(), s.Item})
+	if err != nil {
+		return true, fmt.Errorf("%w: the item cannot be written as JSON: %w", worker.ErrPermanent, err)
+	}
+	if ctx.Err() != nil {
+		return true, fmt.Errorf("%w: %w", worker.ErrNotStarted, cutOff(ctx, s.Lease, limit))
+	}
+
+	c := &conversation{id: s.ID.String(), in: make(chan message), ended: make(chan struct{})}
+	defer close(c.ended)
+	r.tail.reset()
+	r.step.Store(c)
+	disarm := context.AfterFunc(ctx, r.kill)
+	defer func() { keep = disarm() && keep }()
+
+	if err := r.send(line); err != nil {
+		// A line without its newline is no message, so the runner cannot have begun.
+		return false, fmt.Errorf("%w: %s does not read: %w", worker.ErrNotStarted, r.name, err)
+	}
+	return r.converse(ctx, s, c, renewed, limit)
+}
+
+// converse answers the runner until the step is over.
+func (r *process) converse(ctx context.Context, s worker.Step, c *conversation, renewed <-chan struct{}, limit time.Duration) (bool, error) {
+	var (
+		in      = c.in // nil while a put is under way: one at a time, in order, and never overtaken by done
+		answers = make(chan any, 1)
+		over    = ctx.Done()
+		giveUp  <-chan time.Time
+	)
+	for {
+		select {
+		case m := <-in:
+			switch m.Op {
+			case opPut:
+				in = nil
+				go func() { answers <- put(ctx, s, m) }()
+			case opDone:
+				r.answered.Store(true)
+				return !m.Recycle, nil
+			case opFailed:
+				r.answered.Store(true)
+				return !m.Recycle, failure(m)
+			}
+		case answer := <-answers:
+			in = c.in
+			select {
+			case <-renewed: // first, so that the runner goes on with the newest deadline
+				r.tell(renewal(s))
+			default:
+			}
+			r.tell(answer)
+		case <-renewed:
+			r.tell(renewal(s))
+		case <-r.gone:
+			if in == nil {
+				<-answers // bounded by ctx; what the runner committed is worth publishing
+			}
+			return false, r.death(ctx, s.Lease, limit)
+		case <-over: // the runner is being killed
+			over, giveUp = nil, time.After(killWait)
+		case <-giveUp:
+			return false, fmt.Errorf("%w; %s hangs in the kernel", cutOff(ctx, s.Lease, limit), r.name)
+		}
+	}
+}
+
+// tell sends a message in a step. A failure needs no handling: the runner is about to be gone.
+func (r *process) tell(m any) {
+	if line, err := encode(m); err == nil {
+		_ = r.send(line)
+	}
+}
+
+func renewal(s worker.Step) renewMessage {
+	return renewMessage{opRenew, s.ID.String(), s.Lease.Deadline().UnixMilli()}
+}
+
+// put queues the follow-up work that a runner asks for, and returns the answer.
+func put(ctx context.Context, s worker.Step, m message) any {
+	refuse := func(err error) any {
+		return refusedMessage{opRefused, m.ID, m.N, oneLine(err.Error())}
+	}
+	items := make([]work.Item, len(m.Items))
+	for i, raw := range m.Items {
+		var err error
+		if items[i], err = work.Parse(raw); err != nil {
+			return refuse(fmt.Errorf("item %d: %w", i, err))
+		}
+	}
+	names := make([]string, 0, len(items))
+	if len(items) > 0 {
+		ids, err := s.Put(ctx, items)
+		if err != nil {
+			return refuse(err)
+		}
+		for _, id := range ids {
+			names = append(names, id.String())
+		}
+	}
+	return storedMessage{opStored, m.ID, m.N, names}
+}
+
+// failure is the error of a failed message.
+func failure(m message) error {
+	text := oneLine(m.Error)
+	if text == "" {
+		text = "the runner gave no reason"
+	}
+	switch {
+	case m.Permanent:
+		return fmt.Errorf("%w: %s", worker.ErrPermanent, text)
+	case m.RetryAfterMS > 0:
+		wait := time.Duration(min(m.RetryAfterMS, maxRetryAfter.Milliseconds())) * time.Millisecond
+		return &worker.RetryAfter{Wait: wait, Err: errors.New(text)}
+	default:
+		return errors.New(text)
+	}
+}
+
+// guard derives the context of a step: it ends with ctx, after limit, or when the lease has passed.
+func guard(ctx context.Context, lease *worker.Lease, limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cut := context.WithCancelCause(ctx)
+	ctx, stop := context.WithTimeoutCause(ctx, limit, errStepTimeout)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		timer := time.NewTimer(0)
+		defer timer.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-timer.C:
+			}
+			if !lease.Valid() {
+				cut(errLeasePassed)
+				return
+			}
+			// Looked at often and by the wall clock, because timers stand still while a machine is suspended.
+			timer.Reset(min(time.Until(lease.Deadline()), leaseCheck))
+		}
+	})
+	return ctx, func() {
+		stop()
+		cut(nil)
+		watch.Wait()
+	}
+}
+
+// death is the error of a step whose runner is gone.
+func (r *process) death(ctx context.Context, lease *worker.Lease, limit time.Duration) error {
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w; %s was killed%s", cutOff(ctx, lease, limit), r.name, &r.tail)
+	case r.isStopping():
+		return fmt.Errorf("%s was stopped in the step: %w", r.name, context.Canceled)
+	default:
+		return fmt.Errorf("died in the step: %w", r.end())
+	}
+}
+
+// cutOff says why the context of a step has ended.
+func cutOff(ctx context.Context, lease *worker.Lease, limit time.Duration) error {
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(cause, errStepTimeout):
+		return fmt.Errorf("the step ran longer than %s (WORKER_STEP_TIMEOUT)", limit)
+	case errors.Is(cause, errLeasePassed), !lease.Valid(): // the worker also cancels when it passes
+		return fmt.Errorf("%w at %s", worker.ErrLeaseLost, lease.Deadline().Format(time.RFC3339Nano))
+	default:
+		return fmt.Errorf("the step was cancelled: %w", cause)
+	}
+}
+
+// oneLine makes text of a runner fit for a header and a log.
+func oneLine(s string) string { return cut(strings.Join(strings.Fields(s), " "), maxErrorText) }

@@ -1,0 +1,266 @@
+// Package worker runs beside every OMFLOW Server. It takes the steps that the server queues and brings them to the Booster, and it
+// pulls steps from the Booster and runs them.
+//
+//	OMFLOW Server ─▶ api (Unix socket) ─▶ publisher ─▶ WORK ─▶ puller ─▶ deliveries ─▶ Executor ─▶ effect
+//	                                          ▲                              │
+//	      omflow_queuedata, outbox ─▶ reconciler (in one worker)            └─▶ history
+//
+// DESIGN.md beside this file says why it is made so.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/omflow-booster/omflow-booster/internal/buildinfo"
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/group"
+	"github.com/omflow-booster/omflow-booster/internal/work"
+	"github.com/omflow-booster/omflow-booster/worker/outbox"
+)
+
+// Worker is one worker process. Make it with New, run it once with Run.
+type Worker struct {
+	cfg      Config
+	client   *bus.Client
+	store    *outbox.Store
+	executor Executor
+	log      zerolog.Logger
+	started  time.Time
+	ready    chan struct{}
+
+	counts     counters
+	publisher  *publisher
+	finished   *group.Group[finished, struct{}]
+	history    *history
+	reconciles atomic.Bool
+	database   atomic.Pointer[string]
+}
+
+// counters are what the heartbeat reports.
+type counters struct {
+	running, done, failed, dead, redelivered, skipped atomic.Int64
+}
+
+// finished is a step whose row is to go.
+type finished struct {
+	id          work.ID
+	redelivered bool
+}
+
+// New makes a worker from parts that are open already. It touches nothing.
+func New(cfg Config, client *bus.Client, store *outbox.Store, executor Executor, log zerolog.Logger) *Worker {
+	if cfg.Name == "" {
+		host, _ := os.Hostname()
+		cfg.Name = fmt.Sprintf("%s-%d", host, os.Getpid())
+	}
+	w := &Worker{
+		cfg: cfg, client: client, store: store, executor: executor, started: time.Now(), ready: make(chan struct{}),
+		log: log.With().Str("node", cfg.Name).Logger(),
+	}
+	w.history = newHistory(store.Record, w.log)
+	w.finished = group.New(outboxBatch, w.finishBatch)
+	w.publisher = &publisher{
+		nc: client.NC, js: client.JS, inserts: group.New(outboxBatch, insertCalls(store.Insert)),
+		remove: func(ctx context.Context, ids []work.ID) error { return store.Finish(ctx, ids, false) },
+	}
+	return w
+}
+
+// outboxBatch is how many calls share one round trip to the database.
+const outboxBatch = 200
+
+// Ready is closed when the worker takes work from the server beside it and from the Booster.
+func (w *Worker) Ready() <-chan struct{} { return w.ready }
+
+// Run works until ctx ends and then stops in order:
+//
+//  1. no new steps are pulled; what arrives all the same is given back;
+//  2. running steps may finish, for WORKER_STOP_TIMEOUT; then they are ended and given back;
+//  3. the local API, the reconciler and the executor stop: running steps needed them until now;
+//  4. rows of finished steps and the history are written out.
+func (w *Worker) Run(ctx context.Context) error {
+	api := &api{
+		socket: w.cfg.Socket, submit: w.publisher.Submit,
+		status: func() any { return w.describe() }, ready: w.client.NC.IsConnected,
+	}
+	if err := api.listen(ctx); err != nil {
+		return err
+	}
+	base, stopBase := context.WithCancelCause(context.WithoutCancel(ctx)) // outlives the running steps
+	defer stopBase(nil)
+	writers, stopWriters := context.WithCancel(context.WithoutCancel(ctx)) // outlives everything else
+	defer stopWriters()
+
+	var services, sinks sync.WaitGroup
+	sinks.Go(func() { w.finished.Run(writers, 2) })
+	sinks.Go(func() { w.publisher.inserts.Run(writers, 2) })
+	sinks.Go(func() { w.history.run(writers) })
+	fatal := make(chan error, 2)
+	services.Go(func() {
+		if err := api.serve(base); err != nil {
+			fatal <- err
+		}
+	})
+	services.Go(func() {
+		if err := w.executor.Run(base); err != nil {
+			fatal <- err
+		}
+	})
+	services.Go(func() { bus.Heartbeat(base, w.client.JS, w.log, w.describe) })
+	services.Go(func() { w.watchDatabase(base) })
+
+	pulling, stopPulling := context.WithCancel(ctx)
+	defer stopPulling()
+	steps := make(chan error, 1)
+	go func() { steps <- w.pull(pulling, base) }()
+
+	var err error
+	select {
+	case err = <-steps: // a requested stop, or the queue cannot be used
+	case err = <-fatal:
+		stopPulling()
+		err = errors.Join(err, <-steps)
+	}
+	stopBase(nil)
+	services.Wait()
+	stopWriters()
+	sinks.Wait()
+	w.log.Info().Int64("done", w.counts.done.Load()).Msg("worker stopped")
+	return err
+}
+
+// pull connects to the queue and runs steps until ctx ends; then it waits for the running ones.
+func (w *Worker) pull(ctx, base context.Context) error {
+	if err := w.client.WaitReady(ctx); err != nil {
+		return nil // stopped while waiting for a Booster
+	}
+	consumer, err := w.client.JS.Consumer(ctx, bus.StreamWork, bus.ConsumerWorkers)
+	if err != nil {
+		return fmt.Errorf("open consumer %s of %s: %w", bus.ConsumerWorkers, bus.StreamWork, err)
+	}
+	stopService, err := w.serve()
+	if err != nil {
+		return err
+	}
+	defer stopService()
+	select {
+	case <-w.executor.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+
+	reconciling := make(chan struct{})
+	go func() {
+		defer close(reconciling)
+		w.reconcile(ctx)
+	}()
+	defer func() { <-reconciling }()
+
+	hard, endSteps := context.WithCancel(base)
+	defer endSteps()
+	lease := consumer.CachedInfo().Config.AckWait
+	ds := &deliveries{
+		nc: w.client.NC, js: w.client.JS, rows: w.store, executor: w.executor, submit: w.publisher.Submit,
+		record: w.history.add, counts: &w.counts, log: w.log, worker: w.cfg.Name,
+		finish: func(ctx context.Context, id work.ID, redelivered bool) error {
+			_, err := w.finished.Do(ctx, finished{id, redelivered})
+			return err
+		},
+		lease: lease, stepTimeout: w.cfg.StepTimeout, maxAttempts: w.cfg.MaxAttempts, retryBase: w.cfg.RetryBase,
+		soft: ctx, hard: hard,
+	}
+	p := newPuller(consumer, w.cfg.Slots, lease)
+	p.deliver, p.giveBack, p.running, p.log = ds.handle, ds.giveBack, &w.counts.running, w.log
+
+	w.log.Info().Int("slots", w.cfg.Slots).Str("executor", w.cfg.Executor).Dur("lease", lease).Str("socket", w.cfg.Socket).Msg("worker ready")
+	close(w.ready)
+	p.run(ctx)
+
+	patience, cancel := context.WithTimeout(base, w.cfg.StopTimeout)
+	defer cancel()
+	w.log.Info().Int64("running", w.counts.running.Load()).Msg("stopping: waiting for running steps")
+	if !p.idle(patience) {
+		w.log.Warn().Int64("running", w.counts.running.Load()).Msg("steps did not finish in time; ending them")
+		endSteps()
+		last, cancel := context.WithTimeout(base, 3*ackTimeout)
+		defer cancel()
+		p.idle(last)
+	}
+	return nil
+}
+
+// reconcile runs the reconciler whenever this worker holds its lock.
+func (w *Worker) reconcile(ctx context.Context) {
+	kv, err := w.client.JS.KeyValue(ctx, bus.BucketControl)
+	if err != nil {
+		w.log.Error().Err(err).Msg("no reconciler here: " + bus.BucketControl + " cannot be opened")
+		return
+	}
+	r := &reconciler{
+		js: w.client.JS, store: w.store, publish: w.publisher.publish, every: w.cfg.Reconcile,
+		keep: time.Duration(w.cfg.HistoryDays) * 24 * time.Hour, worker: w.cfg.Name, log: w.log,
+	}
+	lock := bus.Lock{KV: kv, Name: bus.LockReconciler, Holder: w.cfg.Name, TTL: reconcilerTTL}
+	_ = lock.Run(ctx, func(ctx context.Context) error {
+		w.log.Info().Msg("this worker looks for rows without a message")
+		w.reconciles.Store(true)
+		defer w.reconciles.Store(false)
+		r.run(ctx)
+		return nil
+	})
+}
+
+// finishBatch removes the rows of finished steps together.
+func (w *Worker) finishBatch(ctx context.Context, batch []finished) ([]struct{}, error) {
+	ids, redelivered := make([]work.ID, len(batch)), false
+	for i, f := range batch {
+		ids[i] = f.id
+		redelivered = redelivered || f.redelivered
+	}
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
+	return make([]struct{}, len(batch)), w.store.Finish(ctx, ids, redelivered)
+}
+
+// describe is the worker's heartbeat.
+func (w *Worker) describe() bus.Node {
+	host, _ := os.Hostname()
+	database := "ok" // it answered when the worker was made
+	if s := w.database.Load(); s != nil {
+		database = *s
+	}
+	return bus.Node{
+		Role: bus.ServiceWorker, Name: w.cfg.Name, Host: host, PID: os.Getpid(), Version: buildinfo.Version(), Started: w.started,
+		At: time.Now(),
+		Worker: &bus.WorkerState{
+			Server: os.Getenv("OMFLOW_AGENT"), Executor: w.cfg.Executor, Slots: w.cfg.Slots, Running: int(w.counts.running.Load()),
+			Done: w.counts.done.Load(), Failed: w.counts.failed.Load(), Dead: w.counts.dead.Load(),
+			Redelivered: w.counts.redelivered.Load(), Skipped: w.counts.skipped.Load(),
+			Database: database, Reconciler: w.reconciles.Load(),
+		},
+	}
+}
+
+// watchDatabase keeps the database's state for the heartbeat.
+func (w *Worker) watchDatabase(ctx context.Context) {
+	for {
+		state := "ok"
+		call, cancel := context.WithTimeout(ctx, ackTimeout)
+		if err := w.store.Ping(call); err != nil {
+			state = err.Error()
+		}
+		cancel()
+		w.database.Store(&state)
+		if !sleep(ctx, bus.HeartbeatEvery) {
+			return
+		}
+	}
+}

@@ -1,0 +1,362 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/work"
+	"github.com/omflow-booster/omflow-booster/worker"
+)
+
+func TestSubmittedWorkRunsOnceAndLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	exec := newExecutor(nil)
+	w := s.start(exec)
+	var batch bytes.Buffer
+	for n := range 200 {
+		batch.Write(append(item(n, 0), '\n'))
+	}
+	status, reply, _ := w.submit(batch.Bytes())
+	require.Equal(t, http.StatusOK, status, reply)
+	require.Equal(t, 200, strings.Count(reply, `"queued":true`))
+	s.eventually("all rows finished", func() bool { return s.rows("omflow_booster_outbox") == 0 && s.messages(bus.StreamWork) == 0 })
+	all, repeated := exec.steps()
+	require.Equal(t, [2]int{200, 0}, [2]int{all, repeated})
+	require.LessOrEqual(t, exec.top.Load(), int32(4), "never more steps at once than slots")
+	w.end()
+	require.Equal(t, 200, s.rows("omflow_booster_history"), "the history is written out at the stop")
+}
+
+func TestSubmitForms(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	w := s.start(newExecutor(nil))
+	row := s.queueRow(1)
+	for name, tc := range map[string]struct {
+		body   string
+		status int
+		reply  string
+	}{
+		"one":            {string(item(1, row)), 200, fmt.Sprintf(`{"items":[{"id":"q%d","queued":true}]}`, row)},
+		"array":          {"[" + string(item(2, 0)) + "," + string(item(3, 0)) + "]", 200, `"queued":true`},
+		"lines":          {string(item(2, 0)) + "\n" + string(item(3, 0)), 200, `"queued":true`},
+		"empty":          {"  ", 400, "the request is empty"},
+		"no JSON":        {"hello", 400, "malformed item"},
+		"cut short":      {`{"name":`, 400, "malformed item"},
+		"unknown field":  {`{"nam":"x"}`, 400, `item 1: malformed item: unknown field \"nam\"`},
+		"second wrong":   {string(item(2, 0)) + "\n{}", 400, "item 2: malformed item: name is missing"},
+		"no module":      {`{"name":"x"}`, 400, "module_name is missing"},
+		"no input_param": {`{"name":"x","module_name":"m","method_name":"n"}`, 400, "input_param is missing"},
+		"oversized":      {`{"name":"x","module_name":"m","method_name":"n","input_param":"` + strings.Repeat("x", work.MaxItemBytes) + `"}`, 413, "oversized item"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status, reply, _ := w.submit([]byte(tc.body))
+			require.Equal(t, tc.status, status, reply)
+			require.Contains(t, reply, tc.reply)
+		})
+	}
+}
+
+func TestSameSubmitIDIsTheSameWorkWhileItWaits(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	hold := make(chan struct{})
+	exec := newExecutor(func(context.Context, worker.Step) error { <-hold; return nil })
+	w := s.start(exec)
+	body := []byte(`{"name":"x","module_name":"m","method_name":"n","input_param":{},"submit_id":"order-7"}`)
+	_, first, _ := w.submit(body)
+	_, second, _ := w.submit(body)
+	require.Equal(t, first, second)
+	close(hold)
+	s.eventually("finished", func() bool { return s.rows("omflow_booster_outbox") == 0 })
+	all, repeated := exec.steps()
+	require.Equal(t, [2]int{1, 0}, [2]int{all, repeated})
+}
+
+func TestFailingStepIsTriedAgainAndThenDead(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	exec := newExecutor(func(context.Context, worker.Step) error { return errors.New("no such form\nsecond line") })
+	w := s.start(exec)
+	row := s.queueRow(1)
+	status, reply, _ := w.submit(item(1, row))
+	require.Equal(t, 200, status, reply)
+	s.eventually("dead", func() bool { return s.messages(bus.StreamDead) == 1 && s.messages(bus.StreamWork) == 0 })
+
+	id := fmt.Sprintf("q%d", row)
+	require.Equal(t, []int{1, 2, 3}, exec.tries(id))
+	msg := s.dead(bus.DeadSubject("FormFlow", "f1", id))
+	require.Equal(t, "failed 3 times", msg.Header.Get(bus.HeaderDeadReason))
+	require.Equal(t, "no such form second line", msg.Header.Get(bus.HeaderDeadError))
+	require.Equal(t, "3", msg.Header.Get(bus.HeaderAttempt))
+	require.Equal(t, id, msg.Header.Get(bus.HeaderID))
+	require.Equal(t, "f1/1", msg.Header.Get(bus.HeaderKey))
+	require.Equal(t, 1, s.rows("omflow_queuedata"), "the row of a dead step stays")
+
+	// Several rounds of the reconciler later it is still dead, and tried no more.
+	row2 := s.queueRow(2)
+	s.eventually("reconciled and dead too", func() bool { return s.messages(bus.StreamDead) == 2 })
+	require.Len(t, exec.tries(id), 3)
+	require.Len(t, exec.tries(fmt.Sprintf("q%d", row2)), 3)
+}
+
+func TestPermanentFailureIsDeadAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	exec := newExecutor(func(context.Context, worker.Step) error { return fmt.Errorf("%w: 404", worker.ErrPermanent) })
+	w := s.start(exec)
+	_, reply, _ := w.submit(item(1, 0))
+	s.eventually("dead", func() bool { return s.messages(bus.StreamDead) == 1 && s.messages(bus.StreamWork) == 0 })
+	all, repeated := exec.steps()
+	require.Equal(t, [2]int{1, 0}, [2]int{all, repeated}, reply)
+}
+
+func TestStepThatDidNotStartCostsNoAttempt(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	refusals := 0
+	exec := newExecutor(nil)
+	exec.run = func(context.Context, worker.Step) error {
+		exec.mu.Lock()
+		defer exec.mu.Unlock()
+		if refusals++; refusals <= 5 {
+			return fmt.Errorf("%w: no runner", worker.ErrNotStarted)
+		}
+		return nil
+	}
+	w := s.start(exec)
+	row := s.queueRow(1)
+	w.submit(item(1, row))
+	s.eventually("done", func() bool { return s.rows("omflow_queuedata") == 0 && s.rows("omflow_booster_giveback") == 0 })
+	require.Equal(t, []int{1, 1, 1, 1, 1, 1}, exec.tries(fmt.Sprintf("q%d", row)))
+}
+
+func TestRedeliveredStepWhoseRowIsGoneIsNotRunAgain(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	exec := newExecutor(nil)
+	row := s.queueRow(1)
+	exec.run = func(context.Context, worker.Step) error {
+		s.db.MustExec(`DELETE FROM omflow_queuedata WHERE id = $1`, row) // the effect is in place …
+		return errors.New("… but the answer is lost")
+	}
+	w := s.start(exec)
+	w.submit(item(1, row))
+	s.eventually("skipped", func() bool { return s.messages(bus.StreamWork) == 0 })
+	require.Equal(t, []int{1}, exec.tries(fmt.Sprintf("q%d", row)))
+	require.Zero(t, s.messages(bus.StreamDead))
+}
+
+func TestRowsWithoutAMessageAreQueued(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for n := range 700 { // more than one batch
+		s.queueRow(n)
+	}
+	s.db.MustExec(`INSERT INTO omflow_booster_outbox (item_key, body) VALUES ('k', $1)`, string(item(1, 0)))
+	exec := newExecutor(nil)
+	s.start(exec)
+	s.start(exec) // two workers: one of them reconciles
+	s.eventually("all done", func() bool { return s.rows("omflow_queuedata")+s.rows("omflow_booster_outbox") == 0 })
+	all, repeated := exec.steps()
+	require.Equal(t, [2]int{701, 0}, [2]int{all, repeated})
+}
+
+func TestRowThatCannotBeCarriedIsShownAsDead(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.start(newExecutor(nil))
+	s.db.MustExec(`INSERT INTO omflow_queuedata (queue_id, name, module_name, method_name, input_param) VALUES ('q', 'FormFlow', '', 'main', '{}')`)
+	s.db.MustExec(`INSERT INTO omflow_queuedata (queue_id, name, module_name, method_name, input_param) VALUES ('q', 'FormFlow', 'm', 'main', repeat('x', 5000000))`)
+	s.eventually("both dead", func() bool { return s.messages(bus.StreamDead) == 2 })
+	require.Contains(t, s.dead("dead.formflow.-.q1").Header.Get(bus.HeaderDeadError), "module_name is missing")
+	require.Contains(t, s.dead("dead.formflow.-.q2").Header.Get(bus.HeaderDeadError), "oversized")
+	require.Equal(t, 2, s.rows("omflow_queuedata"))
+}
+
+func TestEmptyBoosterIsRebuiltFromTheTable(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	hold := make(chan struct{})
+	exec := newExecutor(func(ctx context.Context, _ worker.Step) error {
+		select {
+		case <-hold:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	w := s.start(exec)
+	for n := range 100 {
+		status, reply, _ := w.submit(item(n, s.queueRow(n)))
+		require.Equal(t, 200, status, reply)
+	}
+	s.bus.Stop()
+	s.bus.Wipe()
+	status, _, header := w.submit(item(1, 1))
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.NotEmpty(t, header.Get("Retry-After"))
+	s.bus.Start()
+	s.eventually("rebuilt", func() bool { n := s.messages(bus.StreamWork); return n >= 90 && n < unknown })
+	close(hold)
+	s.eventually("all done", func() bool { return s.rows("omflow_queuedata") == 0 && s.messages(bus.StreamWork) == 0 })
+}
+
+func TestFullQueueIsSaidAndNothingIsLost(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(l *bus.Layout) { l.StoreBytes = 8 << 20 }) // some 3 MB for WORK
+	exec := newExecutor(func(ctx context.Context, _ worker.Step) error { <-ctx.Done(); return ctx.Err() })
+	w := s.start(exec, func(c *worker.Config) { c.StopTimeout = 10 * time.Millisecond })
+	big := strings.Repeat("x", 400_000)
+	accepted := 0
+	for {
+		status, reply, header := w.submit([]byte(`{"name":"x","module_name":"m","method_name":"n","input_param":"` + big + `"}`))
+		if status == http.StatusOK {
+			accepted++
+			continue
+		}
+		require.Equal(t, http.StatusServiceUnavailable, status, reply)
+		require.Contains(t, reply, "full")
+		require.NotEmpty(t, header.Get("Retry-After"))
+		break
+	}
+	require.Positive(t, accepted)
+	require.Equal(t, accepted, s.rows("omflow_booster_outbox"), "a refused item leaves no row")
+}
+
+func TestSoftStopFinishesRunningSteps(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	begun, hold := make(chan struct{}, 10), make(chan struct{})
+	exec := newExecutor(func(context.Context, worker.Step) error { begun <- struct{}{}; <-hold; return nil })
+	w := s.start(exec, func(c *worker.Config) { c.Slots = 2 })
+	for n := range 6 {
+		w.submit(item(n, s.queueRow(n)))
+	}
+	<-begun
+	<-begun
+	w.stop()
+	time.AfterFunc(200*time.Millisecond, func() { close(hold) })
+	w.end()
+	all, _ := exec.steps()
+	require.Equal(t, 2, all, "nothing new is begun after the stop")
+	require.Equal(t, 4, s.rows("omflow_queuedata"))
+	require.EqualValues(t, 4, s.messages(bus.StreamWork))
+
+	second := newExecutor(nil)
+	s.start(second)
+	s.eventually("the rest runs elsewhere", func() bool { return s.rows("omflow_queuedata") == 0 })
+	require.EqualValues(t, 1, second.tries("q5")[0])
+}
+
+func TestHardStopGivesStepsBackWithoutAnAttempt(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	begun := make(chan struct{}, 10)
+	exec := newExecutor(func(ctx context.Context, _ worker.Step) error { begun <- struct{}{}; <-ctx.Done(); return ctx.Err() })
+	w := s.start(exec, func(c *worker.Config) { c.StopTimeout = 50 * time.Millisecond })
+	row := s.queueRow(1)
+	w.submit(item(1, row))
+	<-begun
+	w.end()
+	second := newExecutor(nil)
+	s.start(second)
+	s.eventually("done elsewhere", func() bool { return s.rows("omflow_queuedata") == 0 })
+	require.Equal(t, []int{1}, second.tries(fmt.Sprintf("q%d", row)))
+}
+
+func TestLongStepKeepsItsLease(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(l *bus.Layout) { l.Lease = time.Second })
+	exec := newExecutor(func(ctx context.Context, _ worker.Step) error {
+		select {
+		case <-time.After(3 * time.Second): // three leases
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	s.start(exec)
+	w := s.start(exec)
+	row := s.queueRow(1)
+	w.submit(item(1, row))
+	s.eventually("done", func() bool { return s.rows("omflow_queuedata") == 0 })
+	require.Equal(t, []int{1}, exec.tries(fmt.Sprintf("q%d", row)))
+}
+
+func TestStepEndsWhenItsLeaseCannotBeRenewed(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(l *bus.Layout) { l.Lease = time.Second })
+	begun, ended := make(chan struct{}, 1), make(chan error, 10)
+	exec := newExecutor(func(ctx context.Context, st worker.Step) error {
+		begun <- struct{}{}
+		<-ctx.Done()
+		_, err := st.Put(context.Background(), []work.Item{st.Item})
+		ended <- err
+		return context.Cause(ctx)
+	})
+	w := s.start(exec)
+	w.submit(item(1, s.queueRow(1)))
+	<-begun
+	s.bus.Stop()
+	select {
+	case err := <-ended:
+		require.ErrorIs(t, err, worker.ErrLeaseLost, "a step without a lease queues nothing")
+	case <-time.After(patience):
+		t.Fatal("the step goes on without a lease")
+	}
+	s.bus.Start()
+}
+
+func TestDiscardOrderRemovesTheRowUnrun(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	exec := newExecutor(nil)
+	for _, body := range [][]byte{item(1, 1), nil, []byte("not an item")} {
+		msg := nats.NewMsg(bus.WorkSubject("FormFlow", "f1", fmt.Sprintf("q%d", s.queueRow(1))))
+		msg.Data = body
+		msg.Header.Set(bus.HeaderDiscard, "true")
+		_, err := s.c.JS.PublishMsg(t.Context(), msg)
+		require.NoError(t, err)
+	}
+	s.start(exec)
+	s.eventually("rows gone", func() bool { return s.rows("omflow_queuedata") == 0 && s.messages(bus.StreamWork) == 0 })
+	all, _ := exec.steps()
+	require.Zero(t, all)
+	require.Zero(t, s.messages(bus.StreamDead))
+}
+
+func TestMessageThatCannotBeReadIsMovedToDead(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.start(newExecutor(nil))
+	for _, subject := range []string{"work.x.y.q1", "work.x.y.z"} {
+		_, err := s.c.JS.Publish(t.Context(), subject, []byte("not an item"))
+		require.NoError(t, err)
+	}
+	s.eventually("both dead", func() bool { return s.messages(bus.StreamDead) == 2 && s.messages(bus.StreamWork) == 0 })
+	require.Equal(t, "cannot be read", s.dead("dead.x.y.z").Header.Get(bus.HeaderDeadReason))
+}
+
+func TestSubmitOverTheBus(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.start(newExecutor(nil))
+	reply, err := s.c.NC.Request(bus.SubjectSubmit, append(append(item(1, 0), '\n'), item(2, 0)...), patience)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"items":[{"id":"o1","queued":true},{"id":"o2","queued":true}]}`, string(reply.Data))
+	reply, err = s.c.NC.Request(bus.SubjectSubmit, []byte("{}"), patience)
+	require.NoError(t, err)
+	require.Equal(t, "400", reply.Header.Get("Nats-Service-Error-Code"))
+}
