@@ -136,12 +136,13 @@ func (f *follower) pendingFor(a patch.Announcement, started time.Time) (p pendin
 	if known := f.ledger.read(); known.isPending(a.ID) {
 		return *known.Pending, false
 	}
-	return pending{ID: a.ID, Seq: a.Seq, From: patch.HomeVersion(f.home.FS()), Started: started}, true
+	return pending{ID: a.ID, Seq: a.Seq, Created: a.Created, From: patch.HomeVersion(f.home.FS()), Started: started}, true
 }
 
 func (f *follower) applied(p pending, done patch.Result) patch.Report {
 	return patch.Report{
-		Patch: p.ID, Node: f.node, Seq: p.Seq, State: patch.StateApplied, From: p.From, To: patch.HomeVersion(f.home.FS()),
+		Patch: p.ID, Node: f.node, Seq: p.Seq, Created: p.Created, State: patch.StateApplied,
+		From: p.From, To: patch.HomeVersion(f.home.FS()),
 		Files: done.Files, Bytes: done.Bytes, Deleted: done.Deleted, Started: p.Started, Finished: time.Now(),
 	}
 }

@@ -102,7 +102,7 @@ func (f *follower) round(ctx context.Context) error {
 		case err != nil && !none && !bad:
 		case !none && known.knows(a.ID):
 			err = f.ledger.pass(a.ID, a.Seq)
-		case !none && a.ID < known.Newest:
+		case !none && !bad && a.Created.Before(known.Newest):
 			err = f.skip(a, "older than a patch that this server had when the Booster was rebuilt")
 		case known.Pending != nil && known.Pending.ID != a.ID:
 			err = f.abandonPending(ctx)
@@ -187,7 +187,8 @@ func (f *follower) skip(a patch.Announcement, reason string) error {
 
 // abandonPending gives up a pending patch when the bus goes on without it: it is gone from there.
 func (f *follower) abandonPending(ctx context.Context) error {
-	return f.fail(ctx, patch.Announcement{ID: f.ledger.read().Pending.ID},
+	p := f.ledger.read().Pending
+	return f.fail(ctx, patch.Announcement{ID: p.ID, Created: p.Created},
 		errors.New("it was interrupted and is not on the bus any more; the home may lie between two versions, publish the files again"))
 }
 
@@ -210,7 +211,9 @@ func (f *follower) settle(r patch.Report) error {
 func (f *follower) report(a patch.Announcement, state string) patch.Report {
 	version := patch.HomeVersion(f.home.FS())
 	now := time.Now()
-	return patch.Report{Patch: a.ID, Node: f.node, Seq: a.Seq, State: state, From: version, To: version, Started: now, Finished: now}
+	return patch.Report{
+		Patch: a.ID, Node: f.node, Seq: a.Seq, Created: a.Created, State: state, From: version, To: version, Started: now, Finished: now,
+	}
 }
 
 // sendReports brings the ledger's news to ROLLOUT.

@@ -19,7 +19,7 @@ type ledger struct {
 type page struct {
 	Stream  time.Time `json:"stream"`  // creation time of the PATCH that Seq belongs to
 	Seq     uint64    `json:"seq"`     // last message of it that was dealt with
-	Newest  string    `json:"newest"`  // newest patch before that PATCH; empty for the first one that the node knew
+	Newest  time.Time `json:"newest"`  // when the newest patch before that PATCH was built; zero for the first one that the node knew
 	Pending *pending  `json:"pending"` // the home may lie between two versions: this patch must be brought to its end
 	Entries []entry   `json:"patches"` // every patch that was dealt with, in that order
 }
@@ -28,7 +28,8 @@ type page struct {
 type pending struct {
 	ID      string    `json:"id"`
 	Seq     uint64    `json:"seq"`
-	From    string    `json:"from"` // version of the home before
+	Created time.Time `json:"created"` // when the patch was built
+	From    string    `json:"from"`    // version of the home before
 	Started time.Time `json:"started"`
 }
 
@@ -95,16 +96,21 @@ func (p page) knows(id string) bool { return p.find(id) >= 0 }
 // isPending tells whether the patch may have been put into place in part.
 func (p page) isPending(id string) bool { return p.Pending != nil && p.Pending.ID == id }
 
-// newest returns the largest id of all patches that this node has had to do with; ids sort by time.
-func (p page) newest() string {
-	id := p.Newest
+// newest returns when the newest of all patches was built that this node has had to do with.
+func (p page) newest() time.Time {
+	newest := p.Newest
+	later := func(t time.Time) {
+		if t.After(newest) {
+			newest = t
+		}
+	}
 	if p.Pending != nil {
-		id = max(id, p.Pending.ID)
+		later(p.Pending.Created)
 	}
 	for _, e := range p.Entries {
-		id = max(id, e.Patch)
+		later(e.Created)
 	}
-	return id
+	return newest
 }
 
 func (p page) find(id string) int {

@@ -5,9 +5,13 @@
 //
 // The program under test is TEST_BINARY; test.sh builds it with the race detector. Without it the tests build one
 // themselves. A process that reports a data race or panics fails its test, whatever else the test says.
+//
+// The OMFLOW Server is the stand-in of package omflowtest, which lets every effect be counted. A site is all of it together;
+// what is random in a scenario comes from a seed that is logged, and TEST_SEED repeats it.
 package test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,25 +19,35 @@ import (
 	"testing"
 )
 
-// binary is the program under test.
-var binary = os.Getenv("TEST_BINARY")
+var (
+	binary  = os.Getenv("TEST_BINARY") // the program under test
+	standIn string                     // the OMFLOW Server and its runner
+)
 
 func TestMain(m *testing.M) { os.Exit(runTests(m)) }
 
 func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "omflow-booster-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
 	if binary == "" {
-		dir, err := os.MkdirTemp("", "omflow-booster-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer func() { _ = os.RemoveAll(dir) }()
 		binary = filepath.Join(dir, "omflow-booster")
-		build := exec.Command("go", "build", "-o", binary, "..")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build the program under test: %s\n%s", err, out)
-			return 1
-		}
+		err = build(binary, "..")
+	}
+	standIn = filepath.Join(dir, "omflow-standin")
+	if err = errors.Join(err, build(standIn, "../internal/omflowtest/omflow-standin")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	return m.Run()
+}
+
+func build(program, source string) error {
+	if out, err := exec.Command("go", "build", "-o", program, source).CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", source, err, out)
+	}
+	return nil
 }

@@ -5,13 +5,17 @@ package test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,6 +48,17 @@ func (b *booster) restart() {
 	b.t.Helper()
 	b.again()
 	b.waitReady()
+}
+
+// wipe removes all that a Booster, which has ended, has stored.
+func (b *booster) wipe() {
+	b.t.Helper()
+	if b.running() {
+		b.t.Fatal("the Booster still writes to its data directory")
+	}
+	if err := os.RemoveAll(b.vars["BOOSTER_DATA_DIR"]); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 func (b *booster) waitReady() {
@@ -81,7 +96,8 @@ func (b *booster) dial() *bus.Client {
 // worker is a running `omflow-booster worker`.
 type worker struct {
 	*process
-	http *http.Client // to its Unix socket
+	socket string
+	http   *http.Client // to the socket
 }
 
 // startWorker starts a worker, on the database that vars name, and waits until its local API answers.
@@ -92,7 +108,7 @@ func startWorker(t testing.TB, name string, b *booster, vars env) *worker {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
-	w := &worker{http: &http.Client{Transport: transport, Timeout: startPatience}}
+	w := &worker{socket: socket, http: &http.Client{Transport: transport, Timeout: startPatience}}
 	w.process = start(t, name, merge(b.env(), env{
 		"WORKER_NAME":   name,
 		"WORKER_SOCKET": socket,
@@ -136,6 +152,27 @@ func (w *worker) call(ctx context.Context, method, path string, body []byte) (st
 	defer func() { _ = resp.Body.Close() }()
 	answer, err = io.ReadAll(resp.Body)
 	return resp.StatusCode, answer, err
+}
+
+// state is what the worker says of itself.
+func (w *worker) state(ctx context.Context) (bus.WorkerState, error) {
+	status, body, err := w.call(ctx, http.MethodGet, "/v1/status", nil)
+	if err != nil {
+		return bus.WorkerState{}, err
+	}
+	var n bus.Node
+	if err := json.Unmarshal(body, &n); err != nil || n.Worker == nil {
+		return bus.WorkerState{}, fmt.Errorf("status: %d %s", status, body)
+	}
+	return *n.Worker, nil
+}
+
+// runners are the living runners of the worker.
+func (w *worker) runners() []int {
+	return slices.DeleteFunc(w.members(), func(pid int) bool {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		return err != nil || !strings.HasSuffix(string(line), "\x00runner\x00")
+	})
 }
 
 // agent is a running `omflow-booster agent`.
@@ -186,14 +223,6 @@ func (a *agent) state(ctx context.Context) (bus.AgentState, error) {
 		}
 	}
 	return bus.AgentState{}, fmt.Errorf("%d nodes on the bus, none of them this agent", len(nodes))
-}
-
-// command runs a command for people to its end and returns its exit code and what it wrote.
-func command(t testing.TB, b *booster, args ...string) (code int, output string) {
-	t.Helper()
-	p := start(t, "omflow-booster "+args[0], b.env(), binary, args...)
-	code = p.exitCode(startPatience)
-	return code, p.output()
 }
 
 func merge(all ...env) env {

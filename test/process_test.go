@@ -30,6 +30,17 @@ const (
 // env is environment variables. A process sees these and PATH, HOME and TMPDIR, nothing else of the tester's own.
 type env map[string]string
 
+func environ(vars env) []string {
+	var list []string
+	for _, name := range []string{"PATH", "HOME", "TMPDIR"} {
+		list = append(list, name+"="+os.Getenv(name))
+	}
+	for name, value := range vars {
+		list = append(list, name+"="+value)
+	}
+	return list
+}
+
 // process is a program that a test starts, ends and starts again. It leads a session, which is how everything that it
 // starts is found, even after its own death: to be frozen with it, and ended with the test.
 // Its methods fail the test themselves and belong to the goroutine of the test.
@@ -70,12 +81,7 @@ func (p *process) again() {
 	defer func() { _ = out.Close() }() // the process has its own
 	p.cmd = exec.Command(p.program, p.args...)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
-	for _, name := range []string{"PATH", "HOME", "TMPDIR"} {
-		p.cmd.Env = append(p.cmd.Env, name+"="+os.Getenv(name))
-	}
-	for name, value := range p.vars {
-		p.cmd.Env = append(p.cmd.Env, name+"="+value)
-	}
+	p.cmd.Env = environ(p.vars)
 	// Pdeathsig: when the tests themselves die, on a timeout, cleanups do not run.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
 	if err := p.cmd.Start(); err != nil {
@@ -129,8 +135,19 @@ func (p *process) killAll() {
 // nothing of it moves any more.
 func (p *process) freeze() {
 	p.t.Helper()
+	p.freezeEach(p.members)
+}
+
+// freezeOnly stops the clock of some processes of the session; the others go on.
+func (p *process) freezeOnly(pids ...int) {
+	p.t.Helper()
+	p.freezeEach(func() []int { return pids })
+}
+
+func (p *process) freezeEach(pids func() []int) {
+	p.t.Helper()
 	eventually(p.t, startPatience, p.name+" to freeze", func(context.Context) error {
-		for _, pid := range p.members() {
+		for _, pid := range pids() {
 			if s, ok := stat(pid); ok && s.state != 'T' {
 				p.signal(pid, syscall.SIGSTOP)
 				return fmt.Errorf("process %d moves", pid)
@@ -140,7 +157,7 @@ func (p *process) freeze() {
 	})
 }
 
-// thaw lets a frozen process go on.
+// thaw lets everything that is frozen go on.
 func (p *process) thaw() {
 	p.t.Helper()
 	for _, pid := range p.members() {

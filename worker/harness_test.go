@@ -32,14 +32,14 @@ const patience = 30 * time.Second
 
 // site is a database and a bus on which a test runs workers.
 type site struct {
-	t   *testing.T
+	t   testing.TB
 	url string
 	db  *sqldb.DB
 	bus *bustest.Bus
 	c   *bus.Client
 }
 
-func newSite(t *testing.T, change ...func(*bus.Layout)) *site {
+func newSite(t testing.TB, change ...func(*bus.Layout)) *site {
 	t.Helper()
 	layout := bustest.Layout()
 	for _, f := range change {
@@ -107,7 +107,7 @@ func (s *site) eventually(what string, ok func() bool) {
 
 // running is a worker of a test.
 type running struct {
-	t      *testing.T
+	t      testing.TB
 	socket string
 	http   *http.Client
 	stop   context.CancelFunc

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -112,6 +113,16 @@ func TestBuildRefusesWhatAgentsWould(t *testing.T) {
 	require.ErrorContains(t, err, "uploads/x belongs to each server alone")
 	_, err = Build(io.Discard, tree(nil), Options{})
 	require.ErrorContains(t, err, "no files")
+}
+
+func TestIDsSortByTime(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 31, 23, 59, 59, 998e6, time.UTC)
+	for i := range 4 { // across the next second, day and month
+		earlier, later := now.Add(time.Duration(i)*time.Millisecond), now.Add(time.Duration(i+1)*time.Millisecond)
+		require.Less(t, NewID(earlier), NewID(later))
+		require.True(t, ValidID(NewID(later)))
+	}
 }
 
 func TestVersions(t *testing.T) {

@@ -47,7 +47,7 @@ func Build(w io.Writer, dir fs.FS, o Options) (Manifest, error) {
 	}
 	m := Manifest{
 		Format: Format, ID: NewID(o.Now), From: o.From, To: o.To, Author: o.Author, Note: o.Note,
-		Created: o.Now.UTC().Round(time.Millisecond), Deletions: o.Deletions,
+		Created: o.Now.UTC().Truncate(time.Millisecond), Deletions: o.Deletions,
 	}
 	var err error
 	if m.Files, err = collect(dir); err != nil {

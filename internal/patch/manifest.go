@@ -45,7 +45,7 @@ func invalid(format string, args ...any) error {
 // Manifest is the first entry of an artifact.
 type Manifest struct {
 	Format    int       `json:"format"`
-	ID        string    `json:"id"`   // sorts by time of building: 20260131-094500-k3v7q2mx
+	ID        string    `json:"id"`   // sorts by time of building: 20260131-094500123-k3v7q2mx
 	From      string    `json:"from"` // version of the OMFLOW Server that it is for; empty: any
 	To        string    `json:"to"`   // version that it leads to; empty: none of its own
 	Author    string    `json:"author"`
@@ -90,9 +90,11 @@ func (m Manifest) Bytes() int64 {
 	return sum
 }
 
-// NewID returns an identity that sorts by time and that two hosts never both choose.
+// NewID returns an identity that two hosts never both choose. It sorts by time, to the millisecond, for people who read lists;
+// programs compare Created, because ids of the same millisecond sort by chance.
 func NewID(now time.Time) string {
-	return now.UTC().Format("20060102-150405-") + strings.ToLower(rand.Text()[:8])
+	stamp := strings.Replace(now.UTC().Format("20060102-150405.000"), ".", "", 1)
+	return stamp + "-" + strings.ToLower(rand.Text()[:8])
 }
 
 // Validate refuses a manifest that could do harm, or that this version does not understand. limit bounds the bytes of all

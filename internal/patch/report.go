@@ -25,7 +25,8 @@ const (
 type Report struct {
 	Patch    string    `json:"patch"`
 	Node     string    `json:"node"`
-	Seq      uint64    `json:"seq"` // of the announcement that the node acted upon
+	Seq      uint64    `json:"seq"`     // of the announcement that the node acted upon
+	Created  time.Time `json:"created"` // when the patch was built
 	State    string    `json:"state"`
 	Error    string    `json:"error"`
 	From     string    `json:"from"`  // version of the home before

@@ -93,8 +93,11 @@ func (c *Child) Run(ctx context.Context) error {
 		}
 		c.change(func() { c.status.State, c.status.PID, c.status.Error = Failing, 0, cause.Error() })
 		c.log.Error().Err(cause).Stringer("again_in", pause).Msg("child ended by itself")
-		c.waitPause(ctx, pause)
-		pause, restart = min(2*pause, c.spec.RestartMax), true
+		if c.unwantedWithin(ctx, pause) {
+			pause, restart = c.spec.RestartMin, false
+		} else {
+			pause, restart = min(2*pause, c.spec.RestartMax), true
+		}
 	}
 }
 
@@ -181,11 +184,11 @@ func (c *Child) waitWanted(ctx context.Context) bool {
 	return c.wait(ctx, func() bool { return c.wanted }) == nil && ctx.Err() == nil
 }
 
-// waitPause returns early if the child is not wanted any more.
-func (c *Child) waitPause(ctx context.Context, pause time.Duration) {
+// unwantedWithin waits for a pause, and returns true at once if the child is not wanted any more.
+func (c *Child) unwantedWithin(ctx context.Context, pause time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, pause)
 	defer cancel()
-	_ = c.wait(ctx, func() bool { return !c.wanted })
+	return c.wait(ctx, func() bool { return !c.wanted }) == nil
 }
 
 func (c *Child) change(f func()) {
