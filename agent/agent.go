@@ -22,6 +22,8 @@ import (
 type Deps struct {
 	Client        *bus.Client // from bus.Connect; the caller closes it
 	WorkerCommand []string    // program and arguments that run a worker; empty: none
+
+	WitnessCommand []string // program and arguments that run a witness; empty: this agent can carry none
 }
 
 // Agent is one agent. Make it with New.
@@ -84,12 +86,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	h := newHost(&a.cfg, a.deps.WorkerCommand, who.Name, who.ID, a.log)
 	f := &follower{cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, host: h, ledger: book, log: log}
-	return a.serve(ctx, who.Name, h, f, log)
+	w := newWitness(&a.cfg, a.deps, who.Name, who.ID, dir, a.log)
+	return a.serve(ctx, who.Name, h, f, w, log)
 }
 
 // serve runs the parts until ctx ends or one of them fails.
-func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, log zerolog.Logger) error {
-	describe := func() bus.Node { return a.describe(name, h, f) }
+func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, w *witness, log zerolog.Logger) error {
+	describe := func() bus.Node { return a.describe(name, h, f, w) }
 	stopService, err := addService(a.deps.Client.NC, name, describe)
 	if err != nil {
 		return err
@@ -99,6 +102,7 @@ func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, lo
 	group, ctx := errgroup.WithContext(ctx)
 	processes, endProcesses := context.WithCancel(context.WithoutCancel(ctx)) // they end in host.stop's order, not all at once
 	group.Go(func() error { return h.run(processes) })
+	group.Go(func() error { return w.run(processes) }) // longest: while this host stops, the Boosters may need the vote
 	group.Go(func() error {
 		bus.Heartbeat(processes, a.deps.Client.JS, log, describe)
 		return nil
@@ -120,11 +124,12 @@ func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, lo
 	return group.Wait()
 }
 
-func (a *Agent) describe(name string, h *host, f *follower) bus.Node {
+func (a *Agent) describe(name string, h *host, f *follower, w *witness) bus.Node {
 	hostname, _ := os.Hostname()
 	var state bus.AgentState
 	h.describe(&state)
 	f.describe(&state)
+	w.describe(&state)
 	return bus.Node{
 		Role: bus.ServiceAgent, Name: name, Host: hostname, PID: os.Getpid(), Version: buildinfo.Version(),
 		Started: a.started, At: time.Now(), Agent: &state,

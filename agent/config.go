@@ -25,6 +25,10 @@ type Config struct {
 	Name      string `envconfig:"AGENT_NAME" desc:"name on the bus; default <host name>-<4 random characters>, kept in AGENT_DATA_DIR"`
 	Worker    string `envconfig:"AGENT_WORKER" default:"on" desc:"on: run a worker beside the server; off: do not"`
 
+	IP          string `envconfig:"AGENT_IP" desc:"address of this host for the Boosters; default the one that it reaches them from"`
+	Witness     string `envconfig:"AGENT_WITNESS" default:"auto" desc:"run the third vote of two Boosters: auto (if appointed, not on a Booster's host), on (if appointed), off"`
+	WitnessPort int    `envconfig:"AGENT_WITNESS_PORT" default:"5169" desc:"port of the witness, open to the Boosters"`
+
 	StopTimeout   time.Duration `envconfig:"AGENT_STOP_TIMEOUT" default:"45s" desc:"how long worker and server each have to stop before they are killed"`
 	HealthTimeout time.Duration `envconfig:"AGENT_HEALTH_TIMEOUT" default:"1m" desc:"how long the server may take to become healthy"`
 	HealthEvery   time.Duration `envconfig:"AGENT_HEALTH_INTERVAL" default:"1s" desc:"how often OMFLOW_HEALTH_URL is asked while the server starts"`
@@ -51,6 +55,12 @@ func (c *Config) Validate() error {
 		return &config.Error{Var: "AGENT_DATA_DIR", Problem: "not set", Fix: "name a directory that the agent may write to"}
 	}
 	if err := config.OneOf("AGENT_WORKER", c.Worker, "on", "off"); err != nil {
+		return err
+	}
+	if err := config.OneOf("AGENT_WITNESS", c.Witness, "auto", "on", "off"); err != nil {
+		return err
+	}
+	if err := config.Port("AGENT_WITNESS_PORT", c.WitnessPort); err != nil {
 		return err
 	}
 	for _, d := range []struct {

@@ -47,7 +47,7 @@ func newNode(t *testing.T, b *bustest.Bus, name string) *node {
 	n.cfg = Config{
 		ClientConfig: b.Config(), Config: logging.Config{Level: "info", Format: "json"}, Home: t.TempDir(), DataDir: t.TempDir(), Name: name,
 		Command:   fmt.Sprintf("'%s' server '%s' %s", os.Args[0], n.dir, address),
-		HealthURL: "http://" + address, Worker: "on",
+		HealthURL: "http://" + address, Worker: "on", Witness: "off", WitnessPort: 5169,
 		StopTimeout: patience, HealthTimeout: patience, HealthEvery: poll, RestartMin: poll, RestartMax: time.Minute,
 		PatchEvery: 200 * time.Millisecond, PatchRetry: poll,
 	}

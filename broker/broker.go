@@ -1,20 +1,30 @@
 // Package broker is the Booster: a NATS JetStream server inside this process, with the streams that carry queued steps and patches.
 //
 // It needs no SQL database. What it must not lose is either replicated or stands in the OMFLOW database as well.
+//
+// One Booster runs alone. Two Boosters, with HA_BOOSTER_IP set in each, form a cluster; a witness beside one of the agents is
+// the third vote that lets either of them go on without the other.
+//
+//	            ┌──────────────── planned stop, step-down, lost quorum ──────────────┐
+//	            ▼                                                                      │
+//	waiting ─▶ standby ──elected leader of WORK (majority of Boosters + witness)──▶ active
+//	   ▲        │                                                                      │
+//	   └────────┴──────────────────── no majority: nobody is active ───────────────────┘
+//
+// Active means: leader of the stream WORK, as its own server sees it. What the active decides (replicas, who is witness, where leaders
+// sit) it does through the cluster itself, so a Booster that wrongly believes to be active, because it was cut off or stood still,
+// cannot get anything decided: that takes a majority.
 package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/rs/zerolog"
 
@@ -23,10 +33,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 )
 
-const (
-	watchEvery   = 2 * time.Second
-	memoryBudget = 64 << 20 // JetStream in memory: heartbeats only
-)
+const watchEvery = 2 * time.Second
 
 // Broker is one Booster. Make it with New, run it once with Run.
 type Broker struct {
@@ -35,11 +42,12 @@ type Broker struct {
 	started time.Time
 	ready   chan struct{}
 
-	store  *store
-	limit  int64
-	server *server.Server
-	nc     *nats.Conn
-	js     jetstream.JetStream
+	store *store
+	limit int64 // bytes that the streams may fill
+	*node
+
+	view        atomic.Pointer[view] // what the topology controller saw last; nil on a single Booster
+	witnessSeen time.Time            // by the topology controller
 }
 
 // New makes a Booster; it touches nothing.
@@ -53,10 +61,12 @@ func (b *Broker) Ready() <-chan struct{} { return b.ready }
 // Run serves until ctx ends. It returns nil on a requested stop, a *config.Error for a setting that cannot work here, and an error
 // when the server or its store fails while running; the process should then end and be started again.
 func (b *Broker) Run(ctx context.Context) error {
-	if err := checkPort(ctx, b.cfg.listenHost(), b.cfg.Port); err != nil {
-		return err
+	for _, p := range b.cfg.ports() {
+		if err := checkPort(ctx, p.variable, b.cfg.listenHost(), p.port); err != nil {
+			return err
+		}
 	}
-	store, err := openStore(b.cfg.DataDir, b.cfg.Name)
+	store, err := openStore(ctx, b.cfg.DataDir, b.cfg.Name, b.cfg.mode())
 	if err != nil {
 		return err
 	}
@@ -65,28 +75,67 @@ func (b *Broker) Run(ctx context.Context) error {
 	if b.limit, err = store.budget(b.cfg.StoreMB, freeSpace); err != nil {
 		return err
 	}
+	if b.cfg.mode() == modeCluster {
+		if err := b.refuseTwin(ctx); err != nil {
+			return err
+		}
+	}
 	if err := b.start(ctx); err != nil {
 		return err
 	}
-	defer b.stop()
+	defer func() {
+		b.stop()
+		b.log.Info().Msg("Booster stopped")
+	}()
+	err = b.serve(ctx)
+	if ctx.Err() != nil && err == nil {
+		b.log.Info().Msg("stopping")
+	}
+	return err
+}
 
-	service, err := b.serve()
+// start brings up the server, within BOOSTER_START_TIMEOUT.
+func (b *Broker) start(ctx context.Context) (err error) {
+	opts := nodeOptions(b.store.marker.Name, b.store.dir, b.cfg.sync())
+	opts.Host, opts.Port = b.cfg.listenHost(), b.cfg.Port
+	if b.cfg.mode() == modeCluster {
+		if err := clustered(opts, b.cfg.listenHost(), b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort), b.routes(b.store.marker.Witness)); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
+	defer cancel()
+	b.node, err = startNode(ctx, opts, b.log)
+	return err
+}
+
+// serve makes the streams, keeps the cluster in shape and waits for the end.
+func (b *Broker) serve(ctx context.Context) error {
+	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	defer cancel()
+	if b.cfg.mode() == modeCluster {
+		stopControl := b.startControl(inner)
+		defer func() {
+			stopControl() // it would take leadership back
+			b.handOver()
+		}()
+	} else if err := b.ensureAlone(ctx); err != nil {
+		return err
+	}
+	if err := b.waitForStreams(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	service, err := b.offer()
 	if err != nil {
 		return err
 	}
-	beating, stopBeating := context.WithCancel(context.WithoutCancel(ctx))
-	beat := make(chan struct{})
-	go func() {
-		defer close(beat)
-		bus.Heartbeat(beating, b.js, b.log, b.describe)
-	}()
-	defer func() {
-		_ = service.Stop()
-		stopBeating()
-		<-beat
-	}()
+	defer func() { _ = service.Stop() }()
+	parts.Go(func() { bus.Heartbeat(inner, b.js, b.log, b.describe) })
 
-	b.log.Info().Str("address", b.cfg.address()).Str("data", b.cfg.DataDir).Stringer("sync", b.cfg.Sync).
+	b.log.Info().Str("address", b.cfg.address()).Str("mode", b.cfg.mode()).Str("data", b.cfg.DataDir).Stringer("sync", b.cfg.sync()).
 		Int64("store_mb", b.limit/mib).Dur("took", time.Since(b.started)).Msg("Booster ready")
 	if b.cfg.IP == "" {
 		b.log.Warn().Msg("BOOSTER_IP is not set: only this machine can connect")
@@ -95,103 +144,68 @@ func (b *Broker) Run(ctx context.Context) error {
 	return b.watch(ctx)
 }
 
-// start brings up the server and everything in it, within BOOSTER_START_TIMEOUT.
-func (b *Broker) start(ctx context.Context) error {
-	srv, err := server.NewServer(b.options())
-	if err != nil {
-		return fmt.Errorf("make NATS server: %w", err)
-	}
-	b.server = srv
-	srv.SetLoggerV2(natsLog{b.log.With().Str("from", "nats-server").Logger()}, b.log.GetLevel() <= zerolog.DebugLevel, false, false)
-	started := make(chan struct{})
+// startControl runs the topology controller until stop is called.
+func (b *Broker) startControl(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	over := make(chan struct{})
 	go func() {
-		defer close(started)
-		srv.Start() // recovers the store, which may take long
+		defer close(over)
+		b.controlTopology(ctx)
 	}()
+	return func() {
+		cancel()
+		<-over
+	}
+}
+
+func (b *Broker) layout(replicas int) bus.Layout {
+	return bus.Layout{StoreBytes: b.limit, Replicas: replicas, Lease: b.cfg.Lease}
+}
+
+// ensureAlone makes the streams of a single Booster.
+func (b *Broker) ensureAlone(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
 	defer cancel()
-	if err := b.prepare(ctx, started); err != nil {
-		b.stop()
-		return err
+	return bus.Ensure(ctx, b.js, b.layout(1))
+}
+
+// waitForStreams returns when every stream is there, or ctx ends. In a cluster that may take as long as the other Booster does, so it
+// says what it waits for.
+func (b *Broker) waitForStreams(ctx context.Context) error {
+	said := time.Time{}
+	for ctx.Err() == nil {
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		_, err := b.js.KeyValue(call, bus.BucketControl) // created last, see bus.Ensure
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if err := b.failed(); err != nil {
+			return err
+		}
+		if time.Since(said) > 10*time.Second && time.Since(b.started) > 3*time.Second {
+			said = time.Now()
+			b.log.Warn().Str("other", hostPort(b.cfg.HAIP, b.cfg.HAClusterPort)).
+				Msg("waiting for the other Booster: alone this one has no majority; start the other, and check HA_BOOSTER_IP and port " + fmt.Sprint(b.cfg.HAClusterPort))
+		}
+		pause(ctx, 200*time.Millisecond)
 	}
 	return nil
 }
 
-func (b *Broker) prepare(ctx context.Context, started <-chan struct{}) error {
-	select {
-	case <-started:
-	case <-ctx.Done():
-		return fmt.Errorf("recover the store in %s: %w; BOOSTER_START_TIMEOUT allows %s", b.cfg.DataDir, ctx.Err(), b.cfg.ReadyAfter)
-	}
-	deadline, _ := ctx.Deadline()
-	if !b.server.ReadyForConnections(time.Until(deadline)) {
-		return errors.New("NATS server does not accept connections; its log says why")
-	}
-	if !b.server.JetStreamEnabled() {
-		return fmt.Errorf("the store in %s cannot be used; the log says why", b.cfg.DataDir)
-	}
-	var err error
-	if b.nc, err = nats.Connect("", nats.InProcessServer(b.server), nats.Name("booster"), nats.MaxReconnects(-1)); err != nil {
-		return fmt.Errorf("connect to own server: %w", err)
-	}
-	if b.js, err = jetstream.New(b.nc); err != nil {
-		return fmt.Errorf("use own JetStream: %w", err)
-	}
-	return bus.Ensure(ctx, b.js, bus.Layout{StoreBytes: b.limit, Replicas: 1, Lease: b.cfg.Lease})
-}
-
-func (b *Broker) options() *server.Options {
-	return &server.Options{
-		ServerName:         b.store.marker.Name,
-		Host:               b.cfg.listenHost(),
-		Port:               b.cfg.Port,
-		MaxPayload:         bus.MaxPayload,
-		WriteDeadline:      10 * time.Second,
-		PingInterval:       20 * time.Second, // a frozen worker is dropped within a minute
-		MaxPingsOut:        2,
-		NoSigs:             true, // signals belong to main
-		JetStream:          true,
-		StoreDir:           b.store.dir,
-		JetStreamMaxMemory: memoryBudget,
-		JetStreamMaxStore:  math.MaxInt64, // the limits of the streams add up to BOOSTER_STORE_MB; one more here would keep them from shrinking
-		SyncInterval:       b.cfg.Sync.Interval,
-		SyncAlways:         b.cfg.Sync.Always,
-	}
-}
-
-// watch waits for the requested stop, or for the server to fail: JetStream disables itself when the disk is full or damaged while the
-// process lives on, and a Booster that only looks alive is worse than one that is started again.
+// watch waits for the requested stop, or for the server to fail.
 func (b *Broker) watch(ctx context.Context) error {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			b.log.Info().Msg("stopping")
-			return nil
-		case <-tick.C:
-			switch {
-			case !b.server.Running():
-				return errors.New("NATS server stopped by itself; its log says why")
-			case !b.server.JetStreamEnabled():
-				return fmt.Errorf("store in %s failed; check the disk (full or damaged?) and start again", b.cfg.DataDir)
-			}
+	for ctx.Err() == nil {
+		if err := b.failed(); err != nil {
+			return err
 		}
+		pause(ctx, watchEvery)
 	}
+	return nil
 }
 
-// stop ends the server in order: clients are told to go elsewhere, then the store is flushed and closed.
-func (b *Broker) stop() {
-	if b.nc != nil {
-		b.nc.Close()
-	}
-	b.server.Shutdown()
-	b.server.WaitForShutdown()
-	b.log.Info().Msg("Booster stopped")
-}
-
-// serve answers `nats micro info booster`.
-func (b *Broker) serve() (micro.Service, error) {
+// offer answers `nats micro info booster`.
+func (b *Broker) offer() (micro.Service, error) {
 	s, err := micro.AddService(b.nc, micro.Config{
 		Name: bus.ServiceBooster, Version: bus.ServiceVersion, Description: "carries queued steps and patches",
 		Metadata: map[string]string{"name": b.store.marker.Name, "version": buildinfo.Version(), "mode": b.store.marker.Mode},
@@ -208,8 +222,31 @@ func (b *Broker) describe() bus.Node {
 	return bus.Node{
 		Role: bus.ServiceBooster, Name: b.store.marker.Name, Host: host, PID: os.Getpid(), Version: buildinfo.Version(), Started: b.started,
 		Booster: &bus.BoosterState{
-			Mode: b.store.marker.Mode, Address: b.cfg.address(), Sync: b.cfg.Sync.String(),
-			StoreBytes: size(filepath.Join(b.store.dir, storeName)), StoreLimit: b.limit,
+			Mode: b.store.marker.Mode, Duty: b.duty(), Address: b.cfg.address(), Sync: b.cfg.sync().String(),
+			StoreBytes: size(filepath.Join(b.store.dir, storeName)), StoreLimit: b.limit, Takeover: b.takeover(),
 		},
+	}
+}
+
+// duty is active or standby.
+func (b *Broker) duty() string {
+	if b.active() {
+		return bus.DutyActive
+	}
+	return bus.DutyStandby
+}
+
+// active tells whether this Booster leads WORK. A single one always does.
+func (b *Broker) active() bool {
+	return b.cfg.mode() == modeStandalone || b.server.JetStreamIsStreamLeader("$G", bus.StreamWork)
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
 	}
 }

@@ -23,13 +23,18 @@ const patience = 20 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func testConfig(t *testing.T) Config {
+func freePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func testConfig(t *testing.T) Config {
+	t.Helper()
 	return Config{
-		Port: l.Addr().(*net.TCPAddr).Port, DataDir: t.TempDir(), Sync: Sync{Interval: time.Second}, StoreMB: 256,
+		Port: freePort(t), DataDir: t.TempDir(), Sync: Sync{Interval: time.Second}, StoreMB: 256,
 		Lease: 30 * time.Second, ReadyAfter: patience,
 	}
 }
@@ -143,7 +148,7 @@ func TestWhatKeepsABoosterFromStarting(t *testing.T) {
 			cfg.DataDir = filepath.Join(file, "data")
 		}, "BOOSTER_DATA_DIR", "make it writable for this user or choose another"},
 		"directory in use": {func(t *testing.T, cfg *Config) {
-			s, err := openStore(cfg.DataDir, "")
+			s, err := openStore(t.Context(), cfg.DataDir, "", modeStandalone)
 			require.NoError(t, err)
 			t.Cleanup(s.close)
 		}, "BOOSTER_DATA_DIR", fmt.Sprintf("is in use by another Booster (process %d)", os.Getpid())},
@@ -215,7 +220,7 @@ func TestStoreThatFailsEndsTheBooster(t *testing.T) {
 
 func TestSync(t *testing.T) {
 	t.Parallel()
-	for in, want := range map[string]string{"auto": "1s", "always": "always", "250ms": "250ms"} {
+	for in, want := range map[string]string{"auto": "auto", "always": "always", "250ms": "250ms"} {
 		var s Sync
 		require.NoError(t, s.Decode(in))
 		require.Equal(t, want, s.String())

@@ -13,14 +13,19 @@ import (
 type Config struct {
 	logging.Config
 
-	IP         string        `envconfig:"BOOSTER_IP" desc:"own address or name that the OMFLOW Servers reach; unset: this machine only"`
-	Port       int           `envconfig:"BOOSTER_PORT" default:"5169" desc:"port for workers, agents and commands"`
-	Name       string        `envconfig:"BOOSTER_NAME" desc:"name on the bus; default generated once and kept in the data directory"`
-	DataDir    string        `envconfig:"BOOSTER_DATA_DIR" default:"/var/lib/omflow-booster" desc:"where the queue is stored"`
-	Sync       Sync          `envconfig:"BOOSTER_SYNC" default:"auto" desc:"flush to disk: always, an interval such as 500ms, or auto: every second, since the database holds the truth"`
-	StoreMB    int64         `envconfig:"BOOSTER_STORE_MB" default:"0" desc:"most disk space of the queue in MB; 0: four fifths of what is free, 20000 at most"`
-	Lease      time.Duration `envconfig:"BOOSTER_LEASE" default:"30s" desc:"a step comes again when its worker was silent this long"`
-	ReadyAfter time.Duration `envconfig:"BOOSTER_START_TIMEOUT" default:"1m" desc:"how long the start may take, recovery of the store included"`
+	IP            string        `envconfig:"BOOSTER_IP" desc:"own address or name that the OMFLOW Servers reach; unset: this machine only"`
+	Port          int           `envconfig:"BOOSTER_PORT" default:"5169" desc:"port for workers, agents and commands"`
+	HAIP          string        `envconfig:"HA_BOOSTER_IP" desc:"address or name of the other Booster, if there are two"`
+	HAPort        int           `envconfig:"HA_BOOSTER_PORT" default:"5169" desc:"its port"`
+	Name          string        `envconfig:"BOOSTER_NAME" desc:"name on the bus; default generated once and kept in the data directory"`
+	DataDir       string        `envconfig:"BOOSTER_DATA_DIR" default:"/var/lib/omflow-booster" desc:"where the queue is stored"`
+	Sync          Sync          `envconfig:"BOOSTER_SYNC" default:"auto" desc:"flush to disk: always, an interval such as 500ms, or auto: every second, since the database holds the truth"`
+	StoreMB       int64         `envconfig:"BOOSTER_STORE_MB" default:"0" desc:"most disk space of the queue in MB; 0: four fifths of what is free, 20000 at most"`
+	ClusterPort   int           `envconfig:"BOOSTER_CLUSTER_PORT" default:"5170" desc:"own port for the other Booster"`
+	HAClusterPort int           `envconfig:"HA_BOOSTER_CLUSTER_PORT" default:"5170" desc:"the other Booster's port for this one"`
+	WitnessAfter  time.Duration `envconfig:"BOOSTER_WITNESS_AFTER" default:"1m" desc:"a witness whose host was silent this long is replaced by another agent's"`
+	Lease         time.Duration `envconfig:"BOOSTER_LEASE" default:"30s" desc:"a step comes again when its worker was silent this long"`
+	ReadyAfter    time.Duration `envconfig:"BOOSTER_START_TIMEOUT" default:"1m" desc:"how long the start may take, recovery of the store included"`
 }
 
 // Validate checks what does not need anything outside the process.
@@ -29,6 +34,9 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if err := config.Port("BOOSTER_PORT", c.Port); err != nil {
+		return err
+	}
+	if err := c.validateCluster(); err != nil {
 		return err
 	}
 	if c.DataDir == "" {
@@ -41,6 +49,64 @@ func (c *Config) Validate() error {
 		return &config.Error{Var: "BOOSTER_LEASE", Problem: c.Lease.String() + " is too short", Fix: "use 1s or more"}
 	}
 	return config.Positive("BOOSTER_START_TIMEOUT", c.ReadyAfter)
+}
+
+func (c *Config) validateCluster() error {
+	if c.HAIP == "" {
+		return nil
+	}
+	if c.IP == "" {
+		return &config.Error{Var: "BOOSTER_IP", Problem: "not set", Fix: "with HA_BOOSTER_IP, the other Booster must know how to reach this one"}
+	}
+	for name, port := range map[string]int{
+		"HA_BOOSTER_PORT": c.HAPort, "BOOSTER_CLUSTER_PORT": c.ClusterPort, "HA_BOOSTER_CLUSTER_PORT": c.HAClusterPort,
+	} {
+		if err := config.Port(name, port); err != nil {
+			return err
+		}
+	}
+	if c.IP == c.HAIP && (c.Port == c.HAPort || c.ClusterPort == c.HAClusterPort) {
+		return &config.Error{Var: "HA_BOOSTER_IP", Problem: c.HAIP + " is this Booster itself", Fix: "name the other one"}
+	}
+	if c.ClusterPort == c.Port {
+		return &config.Error{Var: "BOOSTER_CLUSTER_PORT", Problem: "the same as BOOSTER_PORT", Fix: "use another port"}
+	}
+	return config.Positive("BOOSTER_WITNESS_AFTER", c.WitnessAfter)
+}
+
+// mode is how the store is written: alone, or as a member of a cluster.
+func (c *Config) mode() string {
+	if c.HAIP == "" {
+		return modeStandalone
+	}
+	return modeCluster
+}
+
+// sync is BOOSTER_SYNC with auto resolved. Members of a cluster flush always: Raft groups their commits, and a majority that
+// loses power together must not forget what it has acknowledged.
+func (c *Config) sync() Sync {
+	switch {
+	case !c.Sync.Auto:
+		return c.Sync
+	case c.mode() == modeCluster:
+		return Sync{Always: true}
+	default:
+		return Sync{Interval: singleSync}
+	}
+}
+
+// port is a port that must be free, and the variable that it comes from.
+type port struct {
+	variable string
+	port     int
+}
+
+func (c *Config) ports() []port {
+	ports := []port{{"BOOSTER_PORT", c.Port}}
+	if c.mode() == modeCluster {
+		ports = append(ports, port{"BOOSTER_CLUSTER_PORT", c.ClusterPort})
+	}
+	return ports
 }
 
 // listenHost is where the server listens. Without an address of its own the Booster serves this machine only, because nothing
@@ -63,6 +129,7 @@ func (c *Config) address() string {
 
 // Sync is how often the store is flushed to disk.
 type Sync struct {
+	Auto     bool // decided by the mode
 	Always   bool
 	Interval time.Duration // between flushes when not always
 }
@@ -75,7 +142,7 @@ const singleSync = time.Second
 func (s *Sync) Decode(value string) error {
 	switch value {
 	case "auto":
-		*s = Sync{Interval: singleSync}
+		*s = Sync{Auto: true}
 		return nil
 	case "always":
 		*s = Sync{Always: true}
@@ -90,7 +157,10 @@ func (s *Sync) Decode(value string) error {
 }
 
 func (s Sync) String() string {
-	if s.Always {
+	switch {
+	case s.Auto:
+		return "auto"
+	case s.Always:
 		return "always"
 	}
 	return s.Interval.String()

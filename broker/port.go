@@ -16,15 +16,15 @@ import (
 )
 
 // checkPort makes sure that the server can listen, because the server itself would only log it. It names who has the port.
-func checkPort(ctx context.Context, host string, port int) error {
+func checkPort(ctx context.Context, variable, host string, port int) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err == nil {
 		return l.Close()
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return &config.Error{Var: "BOOSTER_PORT", Problem: fmt.Sprintf("port %d is taken%s", port, listener(ctx, port)), Fix: "stop that program or choose another port"}
+		return &config.Error{Var: variable, Problem: fmt.Sprintf("port %d is taken%s", port, listener(ctx, port)), Fix: "stop that program or choose another port"}
 	}
-	return &config.Error{Var: "BOOSTER_PORT", Problem: fmt.Sprintf("cannot listen on port %d: %s", port, err), Fix: "choose another port"}
+	return &config.Error{Var: variable, Problem: fmt.Sprintf("cannot listen on port %d: %s", port, err), Fix: "choose another port"}
 }
 
 // listener names the process that listens on a port, or nothing when the system does not tell this user.

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/shirou/gopsutil/v4/disk"
+	"github.com/shirou/gopsutil/v4/host"
 
 	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -20,7 +22,11 @@ import (
 
 // Modes of a store. A store that one mode wrote is never opened in another: the server would take its streams for orphans and
 // delete them.
-const modeStandalone = "standalone"
+const (
+	modeStandalone = "standalone"
+	modeCluster    = "cluster"
+	modeWitness    = "witness"
+)
 
 const (
 	markerName = "booster.json" // beside the store: who wrote it and how
@@ -45,14 +51,16 @@ type store struct {
 type marker struct {
 	Format  int       `json:"format"` // of this file and the directory's layout
 	Mode    string    `json:"mode"`
-	Name    string    `json:"name"` // of this Booster on the bus; generated once, because peers are known by it
+	Machine string    `json:"machine,omitempty"` // identity of the machine that the directory was made on
+	Witness string    `json:"witness,omitempty"` // address of the witness that was known last
+	Name    string    `json:"name"`              // of this Booster on the bus; generated once, because peers are known by it
 	Created time.Time `json:"created"`
 }
 
 const markerFormat = 1
 
 // openStore takes the data directory for this process, or says in one line why it cannot.
-func openStore(dir, name string) (*store, error) {
+func openStore(ctx context.Context, dir, name, mode string) (*store, error) {
 	wrong := func(problem, fix string) error {
 		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: problem, Fix: fix}
 	}
@@ -67,14 +75,14 @@ func openStore(dir, name string) (*store, error) {
 	if !locked {
 		return nil, wrong(fmt.Sprintf("data directory %s is in use by another Booster%s", dir, s.holder()), "stop that one or choose another directory")
 	}
-	if err := s.open(name); err != nil {
+	if err := s.open(name, mode, machineID(ctx)); err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *store) open(name string) error {
+func (s *store) open(name, mode, machine string) error {
 	// The lock file doubles as a test that the directory takes writes and as a note for whoever finds it locked.
 	if err := os.WriteFile(s.lock.Path(), fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600); err != nil {
 		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("data directory %s is not writable: %s", s.dir, err), Fix: "make it writable or choose another"}
@@ -82,7 +90,7 @@ func (s *store) open(name string) error {
 	data, err := os.ReadFile(filepath.Join(s.dir, markerName))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return s.create(name)
+		return s.create(name, mode, machine)
 	case err != nil:
 		return fmt.Errorf("read %s: %w", markerName, err)
 	}
@@ -92,8 +100,15 @@ func (s *store) open(name string) error {
 	switch {
 	case s.marker.Format > markerFormat:
 		return s.refuse(fmt.Sprintf("it was written by a newer omflow-booster (format %d, this one knows %d)", s.marker.Format, markerFormat))
-	case s.marker.Mode != modeStandalone:
+	case s.marker.Mode != mode && mode == modeStandalone:
 		return s.refuse(fmt.Sprintf("it was written in mode %q and this Booster runs alone (HA_BOOSTER_IP is not set)", s.marker.Mode))
+	case s.marker.Mode != mode:
+		return s.refuse(fmt.Sprintf("it was written in mode %q and HA_BOOSTER_IP asks for a cluster", s.marker.Mode))
+	case machine != "" && s.marker.Machine != "" && machine != s.marker.Machine && name != s.marker.Name:
+		return &config.Error{
+			Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("data directory %s was made on another machine: two Boosters named %q would fight", s.dir, s.marker.Name),
+			Fix: "use an empty directory; or, if that machine is gone for good, confirm with BOOSTER_NAME=" + s.marker.Name,
+		}
 	case name != "" && name != s.marker.Name:
 		return &config.Error{Var: "BOOSTER_NAME", Problem: fmt.Sprintf("%q, but the data directory belongs to %q", name, s.marker.Name), Fix: "unset it, or use another data directory"}
 	}
@@ -101,26 +116,40 @@ func (s *store) open(name string) error {
 }
 
 // create marks an empty directory as ours.
-func (s *store) create(name string) error {
+func (s *store) create(name, mode, machine string) error {
 	if entries, err := os.ReadDir(filepath.Join(s.dir, storeName)); err == nil && len(entries) > 0 {
 		return s.refuse("it holds a JetStream store without " + markerName + ": another program wrote it")
 	}
 	if name == "" {
-		host, err := os.Hostname()
+		machine, err := os.Hostname()
 		if err != nil {
-			host = "booster"
+			machine = "booster"
 		}
-		name = bus.Token(strings.ToLower(host)) + "-" + strings.ToLower(rand.Text()[:6])
+		name = bus.Token(strings.ToLower(machine)) + "-" + strings.ToLower(rand.Text()[:6])
 	}
-	s.marker = marker{Format: markerFormat, Mode: modeStandalone, Name: name, Created: time.Now().UTC().Truncate(time.Second)}
+	s.marker = marker{Format: markerFormat, Mode: mode, Machine: machine, Name: name, Created: time.Now().UTC().Truncate(time.Second)}
+	if err := s.save(); err != nil {
+		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: err.Error(), Fix: "make the directory writable or choose another"}
+	}
+	return nil
+}
+
+// save writes booster.json.
+func (s *store) save() error {
 	data, err := json.MarshalIndent(s.marker, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Write(filepath.Join(s.dir, markerName), append(data, '\n'), 0o600); err != nil {
-		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: err.Error(), Fix: "make the directory writable or choose another"}
+	return atomicfile.Write(filepath.Join(s.dir, markerName), append(data, '\n'), 0o600)
+}
+
+// machineID tells machines apart; empty where the system does not say.
+func machineID(ctx context.Context) string {
+	id, err := host.HostIDWithContext(ctx)
+	if err != nil {
+		return ""
 	}
-	return nil
+	return id
 }
 
 func (s *store) refuse(why string) error {

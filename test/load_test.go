@@ -17,7 +17,7 @@ import (
 const (
 	filePace = 80 * time.Millisecond  // between two tickets at one server
 	slowPace = 400 * time.Millisecond // the same while much is waiting
-	much     = 60                     // rows in omflow_queuedata
+	much     = 40                     // rows in omflow_queuedata
 )
 
 // client asks the web processes of all servers.

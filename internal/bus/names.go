@@ -14,6 +14,9 @@ const (
 	StreamPatch    = "PATCH"    // patch.announce.<id>: patches in the order in which every agent applies them
 )
 
+// Streams counts all streams, those of buckets and of the object store included.
+const Streams = 8
+
 // Key-value buckets and the object store.
 const (
 	BucketNodes   = "NODES"   // <role>.<name>: heartbeat of each booster, worker and agent; entries expire

@@ -30,9 +30,17 @@ type Node struct {
 	Agent   *AgentState   `json:"agent,omitempty"`
 }
 
+// Duties of a Booster.
+const (
+	DutyActive  = "active"  // leads WORK
+	DutyStandby = "standby" // holds a copy and follows
+)
+
 // BoosterState is what a Booster says of itself.
 type BoosterState struct {
-	Mode       string `json:"mode"` // standalone
+	Mode       string `json:"mode"`     // standalone or cluster
+	Duty       string `json:"duty"`     // active or standby
+	Takeover   string `json:"takeover"` // ok, or why the other Booster could not take over now
 	Address    string `json:"address"`
 	Sync       string `json:"sync"` // how often the store is flushed to disk: always, or an interval
 	StoreBytes int64  `json:"store_bytes"`
@@ -65,7 +73,12 @@ type AgentState struct {
 	WorkerPID   int    `json:"worker_pid"`   // 0 when it does not run
 	Restarts    int    `json:"restarts"`     // of both, since the agent started
 	Cordoned    bool   `json:"cordoned"`     // takes no steps
-	LastError   string `json:"last_error"`   // of a child that ended by itself
+
+	Witness        string `json:"witness"`         // AGENT_WITNESS: auto, on or off
+	WitnessAddress string `json:"witness_address"` // host:port where the Boosters would reach a witness here
+	WitnessState   string `json:"witness_state"`   // none, running, failing
+
+	LastError string `json:"last_error"` // of a child that ended by itself
 }
 
 // Key is the node's key in NODES.

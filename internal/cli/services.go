@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -15,6 +16,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
+	"github.com/omflow-booster/omflow-booster/internal/supervise"
 	"github.com/omflow-booster/omflow-booster/worker"
 	"github.com/omflow-booster/omflow-booster/worker/httpexec"
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
@@ -30,6 +32,9 @@ func (a *App) services() []*cobra.Command {
 			"BOOSTER_IP=10.0.0.5 DATABASE_URL=postgres://omflow:secret@db/omflow omflow-booster worker", new(worker.Config), a.runWorker),
 		a.service("agent", "Run an agent: it starts and watches the OMFLOW Server and its worker, and applies patches",
 			"BOOSTER_IP=10.0.0.5 OMFLOW_HOME=/opt/omflow/server OMFLOW_COMMAND='python3 manage.py runserver' omflow-booster agent", new(agent.Config), a.runAgent),
+		a.service("witness", "Run the third vote of two Boosters (an agent does this when it is appointed)",
+			"WITNESS_NAME=witness-a1 WITNESS_ADDRESS=10.0.0.7:5169 WITNESS_BOOSTERS=10.0.0.5:5170,10.0.0.6:5170 WITNESS_DATA_DIR=/var/lib/witness omflow-booster witness",
+			new(broker.WitnessConfig), a.runWitness),
 		a.migrateCommand(),
 	}
 }
@@ -60,6 +65,14 @@ func (a *App) runBroker(ctx context.Context) error {
 		return err
 	}
 	return broker.New(cfg, logging.New(cfg.Config, a.Stderr, bus.ServiceBooster)).Run(ctx)
+}
+
+func (a *App) runWitness(ctx context.Context) error {
+	var cfg broker.WitnessConfig
+	if err := config.Load(&cfg); err != nil {
+		return err
+	}
+	return broker.NewWitness(cfg, logging.New(cfg.Config, a.Stderr, "witness")).Run(ctx)
 }
 
 func (a *App) runWorker(ctx context.Context) error {
@@ -110,8 +123,8 @@ func newExecutor(cfg worker.Config, log zerolog.Logger) (worker.Executor, error)
 	command := []string{cfg.Python, "-m", "omflow_booster.runner"}
 	if cfg.RunnerCommand != "" {
 		var err error
-		if command, err = runner.ParseCommand(cfg.RunnerCommand); err != nil {
-			return nil, &config.Error{Var: "WORKER_RUNNER_COMMAND", Problem: err.Error(), Fix: "give a program and its arguments"}
+		if command, err = supervise.Split(cfg.RunnerCommand, runtime.GOOS == "windows"); err != nil || len(command) == 0 {
+			return nil, &config.Error{Var: "WORKER_RUNNER_COMMAND", Problem: fmt.Sprintf("cannot be taken apart (%v)", err), Fix: "give a program and its arguments as in a shell"}
 		}
 	}
 	if cfg.Home != "" {
@@ -139,7 +152,7 @@ func (a *App) runAgent(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	ag, err := agent.New(cfg, agent.Deps{Client: client, WorkerCommand: []string{self, "worker"}}, log)
+	ag, err := agent.New(cfg, agent.Deps{Client: client, WorkerCommand: []string{self, "worker"}, WitnessCommand: []string{self, "witness"}}, log)
 	if err != nil {
 		return err
 	}

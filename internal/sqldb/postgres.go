@@ -3,6 +3,7 @@ package sqldb
 import (
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	_ "github.com/jackc/pgx/v5/stdlib" // driver "pgx"
 	"github.com/jmoiron/sqlx"
 	"github.com/pressly/goose/v3"
@@ -52,6 +53,9 @@ func Postgres() Engine {
 }
 
 func openPostgres(databaseURL string) (*sqlx.DB, error) {
+	if _, err := pgx.ParseConfig(databaseURL); err != nil { // sqlx would say so only with the first statement
+		return nil, err
+	}
 	db, err := sqlx.Open("pgx", databaseURL)
 	if err != nil {
 		return nil, err

@@ -47,7 +47,7 @@ const (
 
 // Config of a Pool.
 type Config struct {
-	Command []string // program and arguments, see ParseCommand
+	Command []string // program and arguments
 	Dir     string   // working directory of the runners; empty: the worker's own
 	Env     []string // NAME=value, in addition to the worker's environment
 	Size    int      // number of runners, and so of steps at the same time

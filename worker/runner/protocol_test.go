@@ -54,31 +54,3 @@ func TestReadLine(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
-
-func TestParseCommand(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string][]string{
-		"python3 -m omflow_booster.runner":      {"python3", "-m", "omflow_booster.runner"},
-		"  a\tb\n c ":                           {"a", "b", "c"},
-		`"/opt/my python/bin" -c 'print("hi")'`: {"/opt/my python/bin", "-c", `print("hi")`},
-		`a"b c"d ''`:                            {"ab cd", ""},
-		`C:\Python38\python.exe -m x`:           {`C:\Python38\python.exe`, "-m", "x"},
-		`"C:\Program Files\py.exe" -m x`:        {`C:\Program Files\py.exe`, "-m", "x"},
-		`パイソン "申 請"`:                            {"パイソン", "申 請"},
-	} {
-		got, err := ParseCommand(in)
-		require.NoError(t, err, in)
-		require.Equal(t, want, got)
-	}
-	for in, want := range map[string]string{
-		"":          "the command is empty",
-		" \t":       "the command is empty",
-		`""`:        "the command is empty",
-		`py "-m x`:  `the " at character 4 is never closed`,
-		`申請 'a" b`:  `the ' at character 4 is never closed`,
-		`py 'it's'`: `the ' at character 9 is never closed`,
-	} {
-		_, err := ParseCommand(in)
-		require.EqualError(t, err, want, in)
-	}
-}

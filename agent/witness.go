@@ -1,0 +1,190 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/supervise"
+)
+
+const (
+	grantFile    = "witness.json" // the grant that this agent follows
+	witnessDirs  = "witness"      // one directory for each grant
+	grantEvery   = 2 * time.Second
+	grantTimeout = 5 * time.Second
+)
+
+// witness runs the third vote of two Boosters on this host when the active Booster has appointed this agent. The grant is kept on disk and
+// followed before any Booster answers: after a full stop, one Booster and the witness must be able to go on without the other.
+type witness struct {
+	cfg     *Config
+	client  *bus.Client
+	command []string
+	name    string // of the agent
+	mark    string
+	dir     *dataDir
+	log     zerolog.Logger
+
+	mu    sync.Mutex
+	child *supervise.Child // nil when this agent is not witness
+	ip    string           // of this host as the Boosters see it
+}
+
+func newWitness(cfg *Config, deps Deps, name, mark string, dir *dataDir, log zerolog.Logger) *witness {
+	return &witness{cfg: cfg, client: deps.Client, command: deps.WitnessCommand, name: name, mark: mark, dir: dir, log: log, ip: cfg.IP}
+}
+
+func (w *witness) able() bool { return w.cfg.Witness != "off" && len(w.command) > 0 }
+
+// run follows the grant until ctx ends; then it stops the witness.
+func (w *witness) run(ctx context.Context) error {
+	if !w.able() {
+		return nil
+	}
+	var current bus.WitnessGrant
+	if err := w.dir.load(grantFile, &current); err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		next, err := w.follow(ctx, current)
+		if err != nil {
+			return err
+		}
+		current = next
+	}
+	return nil
+}
+
+// follow runs the witness of one grant, or none, and returns the next grant when the Boosters have decided so.
+func (w *witness) follow(ctx context.Context, grant bus.WitnessGrant) (bus.WitnessGrant, error) {
+	inner, cancel := context.WithCancel(ctx)
+	over := make(chan error, 1)
+	if grant.Agent == w.name {
+		w.log.Info().Str("witness", grant.Name).Str("address", grant.Address).Msg("this host is the witness of the Boosters")
+		child := supervise.New(w.spec(grant), w.log)
+		child.Start()
+		w.set(child)
+		go func() { over <- child.Run(inner) }()
+	} else {
+		close(over)
+	}
+	next := w.await(ctx, grant)
+	cancel()
+	err := <-over
+	w.set(nil)
+	if ctx.Err() != nil || err != nil {
+		return grant, err
+	}
+	return next, w.adopt(next)
+}
+
+// await returns when the grant in CONTROL is another one, or ctx ends. While no Booster answers nothing changes.
+func (w *witness) await(ctx context.Context, grant bus.WitnessGrant) bus.WitnessGrant {
+	tick := time.NewTicker(grantEvery)
+	defer tick.Stop()
+	for {
+		if next, err := w.ask(ctx); err == nil && next.Name != grant.Name && (next.Agent == w.name || grant.Agent == w.name) {
+			return next
+		}
+		select {
+		case <-ctx.Done():
+			return grant
+		case <-tick.C:
+		}
+	}
+}
+
+// ask reads the grant, and on the way how the Boosters see this host.
+func (w *witness) ask(ctx context.Context) (bus.WitnessGrant, error) {
+	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
+	defer cancel()
+	w.mu.Lock()
+	if w.ip == "" {
+		if ip, err := w.client.NC.GetClientIP(); err == nil {
+			w.ip = ip.String()
+		}
+	}
+	w.mu.Unlock()
+	var grant bus.WitnessGrant
+	kv, err := w.client.JS.KeyValue(ctx, bus.BucketControl)
+	if err != nil {
+		return grant, err
+	}
+	entry, err := kv.Get(ctx, bus.KeyWitness)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return grant, nil // nobody is witness
+	}
+	if err != nil {
+		return grant, err
+	}
+	return grant, json.Unmarshal(entry.Value(), &grant)
+}
+
+// adopt writes down the new grant and removes the stores of former ones: a witness that was replaced never comes back.
+func (w *witness) adopt(grant bus.WitnessGrant) error {
+	if err := w.dir.save(grantFile, grant); err != nil {
+		return err
+	}
+	root := filepath.Join(w.dir.path, witnessDirs)
+	entries, err := os.ReadDir(root)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for former witnesses: %w", err)
+	}
+	for _, e := range entries {
+		if e.Name() != grant.Name {
+			if err := os.RemoveAll(filepath.Join(root, e.Name())); err != nil {
+				return fmt.Errorf("remove former witness: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func (w *witness) spec(grant bus.WitnessGrant) supervise.Spec {
+	env := append(os.Environ(),
+		"WITNESS_NAME="+grant.Name, "WITNESS_ADDRESS="+grant.Address, "WITNESS_BOOSTERS="+strings.Join(grant.Boosters, ","),
+		"WITNESS_DATA_DIR="+filepath.Join(w.dir.path, witnessDirs, grant.Name), "LOG_FORMAT=json")
+	return supervise.Spec{
+		Name: "witness", Command: w.command, Dir: w.dir.path, Env: supervise.Mark(env, w.mark), ReadyEvery: w.cfg.HealthEvery,
+		StopTimeout: w.cfg.StopTimeout, RestartMin: w.cfg.RestartMin, RestartMax: w.cfg.RestartMax,
+	}
+}
+
+func (w *witness) set(child *supervise.Child) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.child = child
+}
+
+// describe fills in what the heartbeat says of the witness.
+func (w *witness) describe(state *bus.AgentState) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	state.Witness, state.WitnessState = w.cfg.Witness, stateNone
+	if !w.able() {
+		state.Witness = "off"
+		return
+	}
+	if w.ip != "" {
+		state.WitnessAddress = net.JoinHostPort(w.ip, strconv.Itoa(w.cfg.WitnessPort))
+	}
+	if w.child != nil {
+		state.WitnessState = string(w.child.Status().State)
+	}
+}

@@ -1,0 +1,134 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+// routes are the members that this Booster dials: the other Booster and, if one is known, the witness. The Boosters dial the witness, never the
+// other way round, because its host has one port open to them.
+func (b *Broker) routes(witness string) []string {
+	routes := []string{hostPort(b.cfg.HAIP, b.cfg.HAClusterPort)}
+	if witness != "" {
+		routes = append(routes, witness)
+	}
+	return routes
+}
+
+// followWitness dials the witness that was appointed last, and remembers it for the next start: after a full stop this Booster and the
+// witness must find each other without the other Booster.
+func (b *Broker) followWitness(v *view) error {
+	if v.grant == nil || v.grant.Address == b.store.marker.Witness {
+		return nil
+	}
+	if err := b.setRoutes(b.routes(v.grant.Address)); err != nil {
+		return err
+	}
+	b.store.marker.Witness = v.grant.Address
+	if err := b.store.save(); err != nil {
+		return err
+	}
+	b.log.Info().Str("witness", v.grant.Name).Str("address", v.grant.Address).Msg("witness known")
+	return nil
+}
+
+// appointWitness makes one agent the witness when the cluster has two Boosters and needs a third vote, replaces it when its host has
+// been silent for too long, and removes members that were witness before.
+func (b *Broker) appointWitness(ctx context.Context, v *view) error {
+	boosters, online := 0, map[string]bool{}
+	for _, p := range v.peers {
+		online[p.name] = p.online
+		if !isWitness(p.name) {
+			boosters++
+		}
+	}
+	if v.grant != nil && online[v.grant.Name] {
+		b.witnessSeen = time.Now()
+		return b.dismiss(ctx, v)
+	}
+	if boosters != 2 || (v.grant != nil && time.Since(b.witnessSeen) < b.cfg.WitnessAfter) {
+		return nil // enough votes without one, or it may yet come
+	}
+	nodes, err := bus.Nodes(ctx, b.js)
+	if err != nil {
+		return err
+	}
+	agent := b.chooseAgent(nodes, v.grant)
+	if agent == nil {
+		return nil // status says loudly that there is no witness
+	}
+	grant := bus.WitnessGrant{
+		Agent: agent.Name, Name: bus.WitnessPrefix + bus.Token(agent.Name) + "-" + strings.ToLower(rand.Text()[:6]),
+		Address: agent.Agent.WitnessAddress, Granted: time.Now().UTC(),
+		Boosters: []string{hostPort(b.cfg.IP, b.cfg.ClusterPort), hostPort(b.cfg.HAIP, b.cfg.HAClusterPort)},
+	}
+	kv, err := b.js.KeyValue(ctx, bus.BucketControl)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", bus.BucketControl, err)
+	}
+	// By revision: whoever else believes to be active has not decided meanwhile.
+	if v.grant == nil {
+		_, err = kv.Create(ctx, bus.KeyWitness, grant.Encode())
+	} else {
+		_, err = kv.Update(ctx, bus.KeyWitness, grant.Encode(), v.revision)
+	}
+	if err != nil {
+		return fmt.Errorf("appoint %s as witness: %w", agent.Name, err)
+	}
+	b.witnessSeen = time.Now()
+	b.log.Info().Str("agent", agent.Name).Str("address", grant.Address).Msg("witness appointed")
+	return nil
+}
+
+// chooseAgent picks a living agent for the witness: one that was told to (AGENT_WITNESS=on) before one that may (auto), and of these only
+// those on a host without a Booster, because a witness that dies together with a Booster is worth nothing.
+func (b *Broker) chooseAgent(nodes []bus.Node, former *bus.WitnessGrant) *bus.Node {
+	boosterHosts := map[string]bool{}
+	for _, n := range nodes {
+		if n.Booster != nil {
+			host, _, _ := net.SplitHostPort(n.Booster.Address)
+			boosterHosts[host] = true
+		}
+	}
+	var best *bus.Node
+	for i, n := range nodes {
+		if n.Agent == nil || n.Agent.WitnessAddress == "" || (former != nil && n.Name == former.Agent && time.Since(n.Started) > b.cfg.WitnessAfter) {
+			continue
+		}
+		host, _, _ := net.SplitHostPort(n.Agent.WitnessAddress)
+		switch {
+		case n.Agent.Witness == "on":
+			return &nodes[i]
+		case n.Agent.Witness == "auto" && !boosterHosts[host] && best == nil:
+			best = &nodes[i]
+		}
+	}
+	return best
+}
+
+// dismiss removes members that are witness no longer, once the new one is there: the cluster never has fewer votes than it needs.
+func (b *Broker) dismiss(ctx context.Context, v *view) error {
+	i := slices.IndexFunc(v.peers, func(p peer) bool { return isWitness(p.name) && p.name != v.grant.Name })
+	if i < 0 {
+		return nil
+	}
+	old := v.peers[i].name
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	reply, err := b.sys.RequestWithContext(ctx, "$JS.API.SERVER.REMOVE", fmt.Appendf(nil, `{"peer":%q}`, old))
+	if err == nil {
+		err = apiError(reply.Data)
+	}
+	if err != nil {
+		return fmt.Errorf("remove former witness %s: %w", old, err)
+	}
+	b.log.Info().Str("witness", old).Msg("former witness removed")
+	return nil
+}

@@ -1,0 +1,331 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+const (
+	controlEvery = time.Second
+	maxReplicas  = 3
+)
+
+// view is what a Booster knows of the cluster at one moment.
+type view struct {
+	metaLeader string // member that decides on streams and members; empty when there is none
+	size       int    // members, witness and dead ones included
+	peers      []peer // known to the meta leader only, itself included
+	streams    map[string]streamView
+	grant      *bus.WitnessGrant
+	revision   uint64 // of the grant in CONTROL
+}
+
+type peer struct {
+	name    string
+	online  bool
+	current bool
+}
+
+type streamView struct {
+	config  jetstream.StreamConfig
+	leader  string
+	members []*jetstream.PeerInfo // without the leader
+}
+
+// isCurrent tells whether a member of a stream holds all of it.
+func (s streamView) isCurrent(name string) bool {
+	if s.leader == name {
+		return true
+	}
+	return slices.ContainsFunc(s.members, func(p *jetstream.PeerInfo) bool { return p.Name == name && p.Current && !p.Offline })
+}
+
+func isWitness(name string) bool { return strings.HasPrefix(name, bus.WitnessPrefix) }
+
+// controlTopology keeps the cluster in shape until ctx ends. What is wrong is looked at anew each second, so a decision that fails, or
+// that the cluster has overtaken, is simply made again.
+func (b *Broker) controlTopology(ctx context.Context) {
+	var last string
+	for ctx.Err() == nil {
+		if err := b.control(ctx); err != nil && ctx.Err() == nil && err.Error() != last {
+			last = err.Error()
+			b.log.Warn().Err(err).Msg("cluster not in shape yet")
+		}
+		pause(ctx, controlEvery)
+	}
+}
+
+func (b *Broker) control(ctx context.Context) error {
+	v, err := b.look(ctx)
+	b.view.Store(v)
+	if err != nil {
+		return err
+	}
+	if err := b.followWitness(v); err != nil {
+		return err
+	}
+	if _, there := v.streams[bus.StreamWork]; !there || len(v.streams) < bus.Streams {
+		return b.found(ctx, v)
+	}
+	if err := b.steer(ctx, v); err != nil {
+		return err
+	}
+	if !b.active() || v.metaLeader != b.name() {
+		return nil
+	}
+	if err := b.spread(ctx, v); err != nil {
+		return err
+	}
+	return b.appointWitness(ctx, v)
+}
+
+func (b *Broker) name() string { return b.store.marker.Name }
+
+// look asks the own server and, for the streams, the cluster.
+func (b *Broker) look(ctx context.Context) (*view, error) {
+	v := &view{streams: map[string]streamView{}}
+	js, err := b.server.Jsz(&server.JSzOptions{})
+	if err != nil || js.Meta == nil {
+		return v, errors.Join(errors.New("the server does not tell about the cluster"), err)
+	}
+	v.metaLeader, v.size = js.Meta.Leader, js.Meta.Size
+	if v.metaLeader == "" {
+		return v, errors.New("no majority: less than half of the members are there")
+	}
+	if v.metaLeader == b.name() {
+		v.peers = append(v.peers, peer{b.name(), true, true})
+		for _, p := range js.Meta.Replicas {
+			v.peers = append(v.peers, peer{p.Name, !p.Offline && p.Active < 10*time.Second, p.Current})
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	list := b.js.ListStreams(ctx)
+	for info := range list.Info() {
+		s := streamView{config: info.Config}
+		if info.Cluster != nil {
+			s.leader, s.members = info.Cluster.Leader, info.Cluster.Replicas
+		}
+		v.streams[info.Config.Name] = s
+	}
+	if err := list.Err(); err != nil {
+		return v, fmt.Errorf("list streams: %w", err)
+	}
+	return v, b.readGrant(ctx, v)
+}
+
+func (b *Broker) readGrant(ctx context.Context, v *view) error {
+	if _, there := v.streams["KV_"+bus.BucketControl]; !there {
+		return nil
+	}
+	kv, err := b.js.KeyValue(ctx, bus.BucketControl)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", bus.BucketControl, err)
+	}
+	entry, err := kv.Get(ctx, bus.KeyWitness)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read who is witness: %w", err)
+	}
+	var g bus.WitnessGrant
+	if err := json.Unmarshal(entry.Value(), &g); err != nil {
+		return fmt.Errorf("read who is witness: %w", err)
+	}
+	v.grant, v.revision = &g, entry.Revision()
+	return nil
+}
+
+// found makes the streams of a new cluster. The leader of the meta group does it, so that it happens once.
+func (b *Broker) found(ctx context.Context, v *view) error {
+	if v.metaLeader != b.name() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	b.log.Info().Int("replicas", replicas(v)).Msg("making the streams")
+	return bus.Ensure(ctx, b.js, b.layout(replicas(v)))
+}
+
+// replicas is how many copies the members allow: dead members count, for they come back or are removed.
+func replicas(v *view) int { return max(1, min(maxReplicas, v.size)) }
+
+// steer brings every leadership to one Booster: off the witness, which only votes and stores, and to where WORK is led, so that one
+// Booster can go without the other noticing. Only a member that has everything may lead.
+func (b *Broker) steer(ctx context.Context, v *view) error {
+	work := v.streams[bus.StreamWork]
+	if isWitness(work.leader) {
+		if !work.isCurrent(b.name()) {
+			return fmt.Errorf("%s leads %s, and this Booster has not caught up", work.leader, bus.StreamWork)
+		}
+		return b.takeLead(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+bus.StreamWork)
+	}
+	if !b.active() {
+		return nil
+	}
+	if v.metaLeader != b.name() {
+		if err := b.takeLead(ctx, "$JS.API.META.LEADER.STEPDOWN"); err != nil {
+			return err
+		}
+	}
+	for name, s := range v.streams {
+		if s.leader != b.name() && s.leader != "" && s.isCurrent(b.name()) {
+			if err := b.takeLead(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+name); err != nil {
+				return err
+			}
+		}
+	}
+	if !b.server.JetStreamIsConsumerLeader("$G", bus.StreamWork, bus.ConsumerWorkers) {
+		return b.takeLead(ctx, "$JS.API.CONSUMER.LEADER.STEPDOWN."+bus.StreamWork+"."+bus.ConsumerWorkers)
+	}
+	return nil
+}
+
+// takeLead has the leader of a group step down in favour of this Booster.
+func (b *Broker) takeLead(ctx context.Context, subject string) error {
+	return b.moveLead(ctx, subject, b.name())
+}
+
+func (b *Broker) moveLead(ctx context.Context, subject, to string) error {
+	nc := b.nc
+	if strings.HasPrefix(subject, "$JS.API.META.") {
+		nc = b.sys
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	reply, err := nc.RequestWithContext(ctx, subject, fmt.Appendf(nil, `{"placement":{"preferred":%q}}`, to))
+	if err != nil {
+		return fmt.Errorf("move leadership to %s (%s): %w", to, subject, err)
+	}
+	if err := apiError(reply.Data); err != nil {
+		return fmt.Errorf("move leadership to %s (%s): %w", to, subject, err)
+	}
+	b.log.Info().Str("to", to).Str("group", strings.TrimPrefix(subject, "$JS.API.")).Msg("leadership moved")
+	return nil
+}
+
+// apiError is the error in an answer of the JetStream API, or nil.
+func apiError(data []byte) error {
+	var answer struct {
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return fmt.Errorf("answer of the server: %w", err)
+	}
+	if answer.Error != nil {
+		return answer.Error
+	}
+	return nil
+}
+
+// spread gives every stream as many replicas as there are members, one stream at a time and only while everybody is there.
+func (b *Broker) spread(ctx context.Context, v *view) error {
+	want := replicas(v)
+	online := 0
+	for _, p := range v.peers {
+		if p.online {
+			online++
+		}
+	}
+	for name, s := range v.streams {
+		if s.config.Replicas == want || (s.config.Replicas < want && online < want) {
+			continue
+		}
+		cfg := s.config
+		cfg.Replicas = want
+		call, cancel := context.WithTimeout(ctx, 2*callTimeout)
+		_, err := b.js.UpdateStream(call, cfg)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("bring %s from %d to %d replicas: %w", name, s.config.Replicas, want, err)
+		}
+		b.log.Info().Str("stream", name).Int("from", s.config.Replicas).Int("replicas", want).Msg("replicas changed")
+	}
+	return nil
+}
+
+// handOver gives every leadership of this Booster to the other one before a planned stop, so that nobody waits for an election.
+func (b *Broker) handOver() {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	v, err := b.look(ctx)
+	if err != nil {
+		b.log.Warn().Err(err).Msg("stopping without handing over")
+		return
+	}
+	heir := ""
+	for _, m := range v.streams[bus.StreamWork].members {
+		if !isWitness(m.Name) && m.Current && !m.Offline {
+			heir = m.Name
+		}
+	}
+	if !b.active() || heir == "" {
+		return
+	}
+	moves := []string{"$JS.API.CONSUMER.LEADER.STEPDOWN." + bus.StreamWork + "." + bus.ConsumerWorkers}
+	for name, s := range v.streams {
+		if s.leader == b.name() && s.isCurrent(heir) && name != bus.StreamWork {
+			moves = append(moves, "$JS.API.STREAM.LEADER.STEPDOWN."+name)
+		}
+	}
+	moves = append(moves, "$JS.API.STREAM.LEADER.STEPDOWN."+bus.StreamWork)
+	if v.metaLeader == b.name() {
+		moves = append(moves, "$JS.API.META.LEADER.STEPDOWN")
+	}
+	for _, subject := range moves {
+		if err := b.moveLead(ctx, subject, heir); err != nil {
+			b.log.Warn().Err(err).Msg("leadership not handed over")
+		}
+	}
+	for b.active() && ctx.Err() == nil {
+		pause(ctx, 10*time.Millisecond)
+	}
+}
+
+// takeover says whether the other Booster could take over now.
+func (b *Broker) takeover() string {
+	if b.cfg.mode() == modeStandalone {
+		return "one Booster: no standby, no automatic takeover"
+	}
+	v := b.view.Load()
+	switch {
+	case v == nil:
+		return "not known yet"
+	case v.metaLeader == "":
+		return "no majority of Boosters and witness"
+	case !b.active():
+		return "" // the active says it
+	case v.size < 3:
+		return "no automatic takeover: no witness"
+	}
+	for _, p := range v.peers {
+		if !p.online {
+			return "no automatic takeover: " + p.name + " does not answer"
+		}
+	}
+	for name, s := range v.streams {
+		if s.config.Replicas < 3 {
+			return fmt.Sprintf("no automatic takeover yet: %s has %d replicas", name, s.config.Replicas)
+		}
+		for _, m := range s.members {
+			switch {
+			case m.Offline:
+				return "no automatic takeover: " + m.Name + " does not answer"
+			case !m.Current:
+				return fmt.Sprintf("no automatic takeover yet: %s copies %s", m.Name, name)
+			}
+		}
+	}
+	return "ok"
+}

@@ -1,0 +1,118 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/logging"
+)
+
+// WitnessConfig is the environment of a witness. The agent that runs it fills it from the grant.
+type WitnessConfig struct {
+	logging.Config
+
+	Name     string   `envconfig:"WITNESS_NAME" desc:"name in the cluster, from the grant: witness-…"`
+	Address  string   `envconfig:"WITNESS_ADDRESS" desc:"host:port where the Boosters reach it"`
+	Boosters []string `envconfig:"WITNESS_BOOSTERS" desc:"host:port of the Boosters' cluster ports, separated by commas"`
+	DataDir  string   `envconfig:"WITNESS_DATA_DIR" desc:"where its copy of the streams is stored"`
+}
+
+// Validate checks what does not need anything outside the process.
+func (c *WitnessConfig) Validate() error {
+	if err := c.Config.Validate(); err != nil {
+		return err
+	}
+	byHand := "the agent sets it; see AGENT_WITNESS"
+	if !isWitness(c.Name) {
+		return &config.Error{Var: "WITNESS_NAME", Problem: strconv.Quote(c.Name) + " does not begin with " + bus.WitnessPrefix, Fix: byHand}
+	}
+	if _, err := c.port(); err != nil {
+		return &config.Error{Var: "WITNESS_ADDRESS", Problem: err.Error(), Fix: byHand}
+	}
+	if len(c.Boosters) == 0 {
+		return &config.Error{Var: "WITNESS_BOOSTERS", Problem: "not set", Fix: byHand}
+	}
+	if c.DataDir == "" {
+		return &config.Error{Var: "WITNESS_DATA_DIR", Problem: "not set", Fix: byHand}
+	}
+	return nil
+}
+
+func (c *WitnessConfig) port() (int, error) {
+	_, text, err := net.SplitHostPort(c.Address)
+	if err != nil {
+		return 0, err
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil || port < 1 || port > 65535 {
+		return 0, fmt.Errorf("%q is not a port", text)
+	}
+	return port, nil
+}
+
+// Witness is the third member of a cluster of two Boosters: it votes and stores, so that either Booster can go on without the other. It takes
+// no clients, and leadership that falls to it is moved to a Booster at once.
+type Witness struct {
+	cfg   WitnessConfig
+	log   zerolog.Logger
+	ready chan struct{}
+}
+
+// NewWitness makes a witness; it touches nothing.
+func NewWitness(cfg WitnessConfig, log zerolog.Logger) *Witness {
+	return &Witness{cfg: cfg, log: log.With().Str(logging.Node, cfg.Name).Logger(), ready: make(chan struct{})}
+}
+
+// Ready is closed when the Boosters can reach it.
+func (w *Witness) Ready() <-chan struct{} { return w.ready }
+
+// Run votes and stores until ctx ends. Its errors are those of Broker.Run.
+func (w *Witness) Run(ctx context.Context) error {
+	port, err := w.cfg.port()
+	if err != nil {
+		return err
+	}
+	if err := checkPort(ctx, "WITNESS_ADDRESS", "0.0.0.0", port); err != nil {
+		return err
+	}
+	store, err := openStore(ctx, w.cfg.DataDir, w.cfg.Name, modeWitness)
+	if err != nil {
+		return err
+	}
+	defer store.close()
+	if _, err := store.budget(0, freeSpace); err != nil {
+		return err
+	}
+	opts := nodeOptions(w.cfg.Name, store.dir, Sync{Always: true})
+	opts.Host, opts.Port = "127.0.0.1", -1 // the server wants a port for clients; nobody is told of it
+	opts.Cluster.NoAdvertise = true
+	if err := clustered(opts, "0.0.0.0", port, w.cfg.Address, w.cfg.Boosters); err != nil {
+		return err
+	}
+	starting, cancel := context.WithTimeout(ctx, time.Minute)
+	node, err := startNode(starting, opts, w.log)
+	cancel()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		node.stop()
+		w.log.Info().Msg("witness stopped")
+	}()
+	w.log.Info().Str("address", w.cfg.Address).Str("data", w.cfg.DataDir).Msg("witness ready")
+	close(w.ready)
+	for ctx.Err() == nil {
+		if err := node.failed(); err != nil {
+			return err
+		}
+		pause(ctx, watchEvery)
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package snapshot
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
+)
+
+// windowBytes bounds the memory that reading a packed snapshot takes, whatever its size.
+const windowBytes = 4 << 20
+
+// ErrExists says that a file is there already and must not be overwritten.
+var ErrExists = errors.New("file exists")
+
+// Pack writes the snapshot in dir to one file, a tar archive compressed by zstd with the manifest first, and returns its size. The file has
+// its name only when it is complete and on disk; until then it has a temporary one beside it, which goes when Pack fails. A file that is
+// there already is refused with ErrExists unless overwrite is set.
+func Pack(ctx context.Context, dir, file string, overwrite bool) (size int64, err error) {
+	src, err := OpenDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	if err := refuseExisting(file, overwrite); err != nil {
+		return 0, err
+	}
+	out, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*") // for this user alone: steps carry what people typed
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err != nil {
+			_ = out.Close()
+			_ = os.Remove(out.Name())
+			err = fmt.Errorf("write %s: %w", file, err)
+		}
+	}()
+	if err := pack(ctx, out, dir, src.Manifest()); err != nil {
+		return 0, err
+	}
+	if size, err = out.Seek(0, io.SeekEnd); err != nil {
+		return 0, err
+	}
+	if err := errors.Join(out.Sync(), out.Close()); err != nil {
+		return 0, err
+	}
+	if err := refuseExisting(file, overwrite); err != nil { // again: somebody else had time
+		return 0, err
+	}
+	if err := os.Rename(out.Name(), file); err != nil {
+		return 0, err
+	}
+	return size, atomicfile.SyncDir(filepath.Dir(file))
+}
+
+func refuseExisting(file string, overwrite bool) error {
+	info, err := os.Lstat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !overwrite:
+		return fmt.Errorf("%w: %s", ErrExists, file)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file", file)
+	}
+	return nil
+}
+
+func pack(ctx context.Context, w io.Writer, dir string, m Manifest) error {
+	packed, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(windowBytes))
+	if err != nil {
+		return err
+	}
+	archive := tar.NewWriter(packed)
+	err = packFile(ctx, archive, dir, manifestName, m.Created)
+	for i := 0; err == nil && i < len(m.Streams); i++ {
+		err = packFile(ctx, archive, dir, m.Streams[i].File, m.Created)
+	}
+	if err != nil {
+		_ = packed.Close() // ends its goroutines; what it wrote goes with the file
+		return err
+	}
+	return errors.Join(archive.Close(), packed.Close())
+}
+
+func packFile(ctx context.Context, archive *tar.Writer, dir, name string, created time.Time) error {
+	in, err := os.Open(filepath.Join(dir, filepath.FromSlash(name)))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	err = archive.WriteHeader(&tar.Header{
+		Typeflag: tar.TypeReg, Name: name, Mode: 0o600, Size: info.Size(), ModTime: created.Truncate(time.Second), Format: tar.FormatPAX,
+	})
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(archive, contextReader{ctx, in})
+	return err
+}
+
+// contextReader ends a long copy when ctx ends.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(p)
+}
