@@ -110,7 +110,8 @@ func Connect(c ClientConfig, name string, log zerolog.Logger) (*Client, error) {
 func connect(c ClientConfig, name string, opts ...nats.Option) (*Client, error) {
 	opts = append([]nats.Option{
 		nats.Name(name),
-		nats.DontRandomize(), // Active first, then Standby
+		nats.DontRandomize(),           // Active first, then Standby
+		nats.IgnoreDiscoveredServers(), // and no other: members of a cluster name addresses that may not be reachable from here
 		nats.Timeout(connectTimeout),
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(pingsMissed),

@@ -140,9 +140,9 @@ func (r statusReport) printBoosters(w io.Writer) error {
 		if b.StoreLimit > 0 {
 			store += " of " + size(b.StoreLimit)
 		}
-		rows = append(rows, []any{n.Name, b.Mode, b.Address, store, b.Sync, n.Version, age(r.At.Sub(n.Started))})
+		rows = append(rows, []any{n.Name, b.Duty, b.Mode, b.Address, store, b.Sync, n.Version, age(r.At.Sub(n.Started))})
 	}
-	return section(w, "Boosters", []string{"NAME", "MODE", "ADDRESS", "STORE", "SYNC", "VERSION", "UP"}, rows)
+	return section(w, "Boosters", []string{"NAME", "DUTY", "MODE", "ADDRESS", "STORE", "SYNC", "VERSION", "UP"}, rows)
 }
 
 func (r statusReport) printStreams(w io.Writer) error {
@@ -204,7 +204,7 @@ func (r statusReport) printAgents(w io.Writer) error {
 		if s.Cordoned {
 			worker += " (cordoned)"
 		}
-		rows = append(rows, []any{n.Name, s.HomeVersion, s.Server, worker, s.PatchState, s.Restarts})
+		rows = append(rows, []any{n.Name, s.HomeVersion, s.Server, worker, s.PatchState, s.Restarts, s.WitnessState})
 	}
-	return section(w, "Agents", []string{"NAME", "OMFLOW", "SERVER", "WORKER", "PATCHES", "RESTARTS"}, rows)
+	return section(w, "Agents", []string{"NAME", "OMFLOW", "SERVER", "WORKER", "PATCHES", "RESTARTS", "WITNESS"}, rows)
 }

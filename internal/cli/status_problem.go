@@ -59,17 +59,31 @@ func streamProblems(r statusReport) (found []problem) {
 	return found
 }
 
+// takeoverOK is what the active Booster says of itself when another could take over at any moment.
+const takeoverOK = "ok"
+
 func boosterProblems(r statusReport) []problem {
-	switch len(r.Boosters) {
-	case 0:
+	if len(r.Boosters) == 0 {
 		return []problem{{
 			"no_booster_heartbeat", "no Booster writes its heartbeat, although a server answers",
 			"Is `omflow-booster broker` running at the address in BOOSTER_IP?",
 		}}
-	case 1:
-		return []problem{{"one_booster", "one Booster: no standby, no automatic takeover", ""}}
 	}
-	return nil
+	active := 0
+	var found []problem
+	for _, n := range r.Boosters {
+		if n.Booster == nil || n.Booster.Duty != bus.DutyActive {
+			continue
+		}
+		active++
+		if t := n.Booster.Takeover; t != takeoverOK && t != "" {
+			found = append(found, problem{"no_takeover", t, ""})
+		}
+	}
+	if active == 0 {
+		found = append(found, problem{"no_active_booster", "no Booster is active: leadership is moving, or there is no majority", ""})
+	}
+	return found
 }
 
 func deadProblems(r statusReport) []problem {

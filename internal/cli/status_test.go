@@ -18,8 +18,16 @@ var (
 func boosterNode(name string) bus.Node {
 	return bus.Node{
 		Role: bus.ServiceBooster, Name: name, Host: name + ".example", PID: 10, Version: "v1.0.0", Started: started, At: noon,
-		Booster: &bus.BoosterState{Mode: "standalone", Address: "10.0.0.5:5169", Sync: "1s", StoreBytes: 3 << 20, StoreLimit: 20 << 30},
+		Booster: &bus.BoosterState{
+			Mode: "cluster", Duty: bus.DutyStandby, Address: "10.0.0.5:5169", Sync: "always", StoreBytes: 3 << 20, StoreLimit: 20 << 30,
+		},
 	}
+}
+
+func activeNode(name, takeover string) bus.Node {
+	n := boosterNode(name)
+	n.Booster.Duty, n.Booster.Takeover = bus.DutyActive, takeover
+	return n
 }
 
 func workerNode(name string, change func(*bus.WorkerState)) bus.Node {
@@ -29,7 +37,7 @@ func workerNode(name string, change func(*bus.WorkerState)) bus.Node {
 }
 
 func agentNode(name string, change func(*bus.AgentState)) bus.Node {
-	state := &bus.AgentState{HomeVersion: "1.1.4.0", PatchSeq: 3, PatchState: "current", Server: "running", Worker: "running", ServerPID: 20, WorkerPID: 21}
+	state := &bus.AgentState{HomeVersion: "1.1.4.0", PatchSeq: 3, PatchState: "current", WitnessState: "running", Server: "running", Worker: "running", ServerPID: 20, WorkerPID: 21}
 	change(state)
 	return bus.Node{Role: bus.ServiceAgent, Name: name, Host: name + ".example", PID: 12, Version: "v1.0.0", Started: started, At: noon, Agent: state}
 }
@@ -40,7 +48,7 @@ func asIs[T any](*T) {}
 func healthy() statusReport {
 	return statusReport{
 		At: noon, Server: "b1",
-		Boosters: []bus.Node{boosterNode("b1"), boosterNode("b2")},
+		Boosters: []bus.Node{activeNode("b1", "ok"), boosterNode("b2")},
 		Streams: []streamState{
 			{Name: "WORK", Messages: 1234, Bytes: 5 << 20, LimitBytes: 8 << 30, Full: 5. / 8192},
 			{Name: "DEAD", LimitBytes: 2 << 30},
@@ -58,7 +66,7 @@ func healthy() statusReport {
 func TestStatusScreen(t *testing.T) {
 	t.Parallel()
 	r := healthy()
-	r.Boosters = r.Boosters[:1]
+	r.Boosters = []bus.Node{activeNode("b1", "no automatic takeover: no witness"), boosterNode("b2")}
 	r.Work.Dead = 2
 	r.Problems = findProblems(r)
 	var out strings.Builder
@@ -66,8 +74,9 @@ func TestStatusScreen(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `Boosters
-  NAME  MODE        ADDRESS        STORE            SYNC  VERSION  UP
-  b1    standalone  10.0.0.5:5169  3 MiB of 20 GiB  1s    v1.0.0   1h30m
+  NAME  DUTY     MODE     ADDRESS        STORE            SYNC    VERSION  UP
+  b1    active   cluster  10.0.0.5:5169  3 MiB of 20 GiB  always  v1.0.0   1h30m
+  b2    standby  cluster  10.0.0.5:5169  3 MiB of 20 GiB  always  v1.0.0   1h30m
 
 Streams
   NAME      MESSAGES  BYTES  LIMIT  FULL
@@ -84,10 +93,10 @@ Workers
   w1    om1     runner    1/4            12,345  2       1            ok        reconciler
 
 Agents
-  NAME  OMFLOW   SERVER   WORKER   PATCHES  RESTARTS
-  om1   1.1.4.0  running  running  current  0
+  NAME  OMFLOW   SERVER   WORKER   PATCHES  RESTARTS  WITNESS
+  om1   1.1.4.0  running  running  current  0         running
 
-WARNING: one Booster: no standby, no automatic takeover
+WARNING: no automatic takeover: no witness
 WARNING: 2 steps given up on
          Look with ` + "`omflow-booster dead ls`, then `omflow-booster dead retry` or `purge`." + "\n"
 	if out.String() != want {
@@ -127,7 +136,8 @@ func TestStatusProblems(t *testing.T) {
 	}{
 		{"all is well", asIs[statusReport], nil},
 		{"no Booster", func(r *statusReport) { r.Boosters = nil }, []string{"no_booster_heartbeat no Booster writes its heartbeat, although a server answers"}},
-		{"one Booster", func(r *statusReport) { r.Boosters = r.Boosters[1:] }, []string{"one_booster one Booster: no standby, no automatic takeover"}},
+		{"no witness", func(r *statusReport) { r.Boosters[0] = activeNode("b1", "no automatic takeover: no witness") }, []string{"no_takeover no automatic takeover: no witness"}},
+		{"nobody leads", func(r *statusReport) { r.Boosters = r.Boosters[1:] }, []string{"no_active_booster no Booster is active: leadership is moving, or there is no majority"}},
 		{"no worker", func(r *statusReport) { r.Workers = nil }, []string{"no_worker no worker: no step is executed"}},
 		{"80 % is not yet nearly full", func(r *statusReport) { r.Streams[0].Full = .8 }, nil},
 		{"nearly full", func(r *statusReport) { r.Streams[0].Full = .812 }, []string{"stream_nearly_full WORK is 81 % full"}},
@@ -240,7 +250,7 @@ func TestStatusJSON(t *testing.T) {
 	for _, p := range got.Problems {
 		codes = append(codes, p.Code)
 	}
-	if strings.Join(codes, " ") != "one_booster dead_steps" {
+	if strings.Join(codes, " ") != "no_active_booster dead_steps" {
 		t.Errorf("problems %v", got.Problems)
 	}
 }
