@@ -185,6 +185,7 @@ func (w *witness) describe(state *bus.AgentState) {
 		state.WitnessAddress = net.JoinHostPort(w.ip, strconv.Itoa(w.cfg.WitnessPort))
 	}
 	if w.child != nil {
-		state.WitnessState = string(w.child.Status().State)
+		status := w.child.Status()
+		state.WitnessState, state.WitnessPID = string(status.State), status.PID
 	}
 }

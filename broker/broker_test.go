@@ -162,7 +162,7 @@ func TestWhatKeepsABoosterFromStarting(t *testing.T) {
 		"store of another program": {func(t *testing.T, cfg *Config) {
 			require.NoError(t, os.MkdirAll(filepath.Join(cfg.DataDir, "jetstream", "$G"), 0o750))
 		}, "BOOSTER_DATA_DIR", "without booster.json: another program wrote it"},
-		"more than the disk has": {func(_ *testing.T, cfg *Config) { cfg.StoreMB = 1 << 40 }, "BOOSTER_STORE_MB", "has room for"},
+		"more than the disk has": {func(_ *testing.T, cfg *Config) { cfg.StoreMB = 1 << 30 }, "BOOSTER_STORE_MB", "has room for"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -25,7 +25,7 @@ type Config struct {
 	HAClusterPort int           `envconfig:"HA_BOOSTER_CLUSTER_PORT" default:"5170" desc:"the other Booster's port for this one"`
 	WitnessAfter  time.Duration `envconfig:"BOOSTER_WITNESS_AFTER" default:"1m" desc:"a witness whose host was silent this long is replaced by another agent's"`
 	Lease         time.Duration `envconfig:"BOOSTER_LEASE" default:"30s" desc:"a step comes again when its worker was silent this long"`
-	ReadyAfter    time.Duration `envconfig:"BOOSTER_START_TIMEOUT" default:"1m" desc:"how long the start may take, recovery of the store included"`
+	ReadyAfter    time.Duration `envconfig:"BOOSTER_START_TIMEOUT" default:"15m" desc:"how long the start may take, recovery of the store included"`
 }
 
 // Validate checks what does not need anything outside the process.
@@ -42,8 +42,8 @@ func (c *Config) Validate() error {
 	if c.DataDir == "" {
 		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: "empty", Fix: "name a directory that the Booster may write"}
 	}
-	if c.StoreMB != 0 && c.StoreMB < minStoreMB {
-		return &config.Error{Var: "BOOSTER_STORE_MB", Problem: strconv.FormatInt(c.StoreMB, 10) + " is too small", Fix: "use 256 or more, or 0"}
+	if c.StoreMB != 0 && (c.StoreMB < minStoreMB || c.StoreMB > 1<<30) {
+		return &config.Error{Var: "BOOSTER_STORE_MB", Problem: strconv.FormatInt(c.StoreMB, 10) + " is out of range", Fix: "use 256 to 1073741824, or 0"}
 	}
 	if c.Lease < time.Second {
 		return &config.Error{Var: "BOOSTER_LEASE", Problem: c.Lease.String() + " is too short", Fix: "use 1s or more"}

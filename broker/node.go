@@ -41,6 +41,7 @@ func nodeOptions(name, dir string, sync Sync) *server.Options {
 	return &server.Options{
 		ServerName:         name,
 		MaxPayload:         bus.MaxPayload,
+		MaxPending:         1 << 30, // a worker's full request of the largest steps must not look like a client that does not read
 		WriteDeadline:      10 * time.Second,
 		PingInterval:       20 * time.Second, // a frozen worker is dropped within a minute
 		MaxPingsOut:        2,

@@ -68,6 +68,9 @@ func (b *Broker) controlTopology(ctx context.Context) {
 func (b *Broker) control(ctx context.Context) error {
 	v, err := b.look(ctx)
 	b.view.Store(v)
+	if err != nil || !b.active() || v.metaLeader != b.name() {
+		b.witnessSeen = time.Now() // who becomes active, or has a majority again, has not waited for the witness yet
+	}
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func TestDemoOnPostgreSQL(t *testing.T) {
 
 // show runs a short demo and checks that it leaves nothing behind.
 func show(t *testing.T) string {
-	tmp, out, read := stage(t)
+	tmp, out, read := scratch(t)
 	failed := run(context.WithoutCancel(t.Context()), newScreen(out), options{tickets: tickets})
 	shown := read()
 	require.NoError(t, failed, shown)
@@ -64,8 +64,8 @@ func show(t *testing.T) string {
 	return shown
 }
 
-// stage makes a directory for what the demo makes, and a file for what it shows.
-func stage(t *testing.T) (tmp string, out *os.File, read func() string) {
+// scratch makes a directory for what the demo makes, and a file for what it shows.
+func scratch(t *testing.T) (tmp string, out *os.File, read func() string) {
 	out, err := os.CreateTemp(t.TempDir(), "shown")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, out.Close()) })
@@ -82,7 +82,7 @@ func stage(t *testing.T) (tmp string, out *os.File, read func() string) {
 
 func TestAStopEndsEverything(t *testing.T) {
 	t.Setenv("DATABASE_URL", "")
-	tmp, out, read := stage(t)
+	tmp, out, read := scratch(t)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, newScreen(out), options{tickets: tickets}) }()
@@ -99,7 +99,7 @@ func TestResultIsChecked(t *testing.T) {
 	t.Parallel()
 	good := func() *result {
 		return &result{
-			counts:   omflowtest.Counts{Tickets: 10, Accepted: 80, Effects: 80},
+			tally:    tally{counts: omflowtest.Counts{Tickets: 10, Accepted: 80, Effects: 80}},
 			shares:   map[string]int{"a": 40, "b": 40},
 			versions: map[string]string{"a": newVersion, "b": newVersion},
 		}

@@ -20,23 +20,17 @@ const (
 )
 
 // settings that only a demo wants: it cannot wait as long as an installation should.
-var boosterHaste = []string{
-	"BOOSTER_LEASE=4s", // after which the steps of the killed worker come again
-	"BOOSTER_STORE_MB=512",
-}
-
 var serverHaste = []string{
 	"WORKER_RECONCILE=1s", "WORKER_RETRY_BASE=500ms",
 	"AGENT_HEALTH_INTERVAL=100ms", "AGENT_RESTART_MIN=500ms", "AGENT_STOP_TIMEOUT=10s",
 	"OMFLOWTEST_STEP_MIN=2ms", "OMFLOWTEST_STEP_MAX=5ms",
 }
 
-// installation is the whole system: a Booster and the hosts of three OMFLOW Servers, each in a directory of its own.
+// installation is the whole system: one Booster or two, and the hosts of three OMFLOW Servers, each in a directory of its own.
 type installation struct {
-	dir     string
-	port    int // of the Booster
-	booster *process
-	servers []*server
+	dir      string
+	boosters []*booster
+	servers  []*server
 }
 
 // server is one OMFLOW Server with its agent, which starts the server and the worker.
@@ -48,54 +42,63 @@ type server struct {
 	agent *process
 }
 
-// install prepares directories and settings and starts nothing.
-func install(ctx context.Context, dir string, db *database) (*installation, error) {
+// install prepares directories and settings and starts nothing. Of two Boosters the witness is beside the first server.
+func install(ctx context.Context, dir string, db *database, boosters int) (*installation, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find own program: %w", err)
 	}
-	ports, err := freePorts(ctx, 1+serverCount)
+	ports, err := freePorts(ctx, 2*boosters+serverCount+1)
 	if err != nil {
 		return nil, err
 	}
-	in := &installation{dir: dir, port: ports[0]}
+	take := func() int {
+		port := ports[0]
+		ports = ports[1:]
+		return port
+	}
+	in := &installation{dir: dir}
 	if err := os.MkdirAll(in.logs(), 0o750); err != nil {
 		return nil, err
 	}
+	for i := range boosters {
+		in.boosters = append(in.boosters, &booster{name: "booster-" + strconv.Itoa(i+1), port: take(), clusterPort: take()})
+	}
 	for i := range serverCount {
-		name := "server-" + strconv.Itoa(i+1)
-		host := filepath.Join(dir, name)
-		s := &server{name: name, home: filepath.Join(host, "home")}
-		listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[1+i]))
-		s.web = "http://" + listen
-		if err := writeVersion(s.home, oldVersion, "as it was installed"); err != nil {
+		s, err := installServer(in, self, db.url, "server-"+strconv.Itoa(i+1), take())
+		if err != nil {
 			return nil, err
 		}
-		s.env = environment(append([]string{
-			"BOOSTER_IP=127.0.0.1", "BOOSTER_PORT=" + strconv.Itoa(in.port), "DATABASE_URL=" + db.url,
-			"AGENT_NAME=" + name, "AGENT_DATA_DIR=" + filepath.Join(host, "agent"),
-			"OMFLOW_HOME=" + s.home, "OMFLOW_COMMAND=" + quoted(self, standIn, "server"), "OMFLOW_HEALTH_URL=" + s.web + "/health/",
-			"WORKER_SOCKET=" + filepath.Join(host, "worker.sock"), "WORKER_SLOTS=" + strconv.Itoa(slots),
-			"WORKER_RUNNER_COMMAND=" + quoted(self, standIn, "runner"),
-			"OMFLOWTEST_SERVER=" + name, "OMFLOWTEST_LISTEN=" + listen,
-		}, serverHaste...)...)
 		in.servers = append(in.servers, s)
+	}
+	if boosters > 1 {
+		in.servers[0].env = append(in.servers[0].env, "AGENT_WITNESS=on", "AGENT_WITNESS_PORT="+strconv.Itoa(take()))
 	}
 	return in, nil
 }
 
-func (in *installation) logs() string { return filepath.Join(in.dir, "logs") }
-
-// url is where the Booster is, for the nats command line.
-func (in *installation) url() string { return "nats://127.0.0.1:" + strconv.Itoa(in.port) }
-
-func (in *installation) startBooster() (err error) {
-	in.booster, err = start("booster", in.logs(), environment(append([]string{
-		"BOOSTER_IP=127.0.0.1", "BOOSTER_PORT=" + strconv.Itoa(in.port), "BOOSTER_NAME=booster",
-		"BOOSTER_DATA_DIR=" + filepath.Join(in.dir, "booster"),
-	}, boosterHaste...)...), "broker")
-	return err
+func installServer(in *installation, self, databaseURL, name string, port int) (*server, error) {
+	host := filepath.Join(in.dir, name)
+	s := &server{name: name, home: filepath.Join(host, "home")}
+	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	s.web = "http://" + listen
+	if err := writeVersion(s.home, oldVersion, "as it was installed"); err != nil {
+		return nil, err
+	}
+	s.env = environment(in.address()...)
+	s.env = append(s.env,
+		"DATABASE_URL="+databaseURL,
+		"AGENT_NAME="+name, "AGENT_DATA_DIR="+filepath.Join(host, "agent"),
+		"OMFLOW_HOME="+s.home, "OMFLOW_COMMAND="+quoted(self, standIn, "server"), "OMFLOW_HEALTH_URL="+s.web+"/health/",
+		"WORKER_SOCKET="+filepath.Join(host, "worker.sock"), "WORKER_SLOTS="+strconv.Itoa(slots),
+		"WORKER_RUNNER_COMMAND="+quoted(self, standIn, "runner"),
+		"OMFLOWTEST_SERVER="+name, "OMFLOWTEST_LISTEN="+listen,
+	)
+	s.env = append(s.env, serverHaste...)
+	return s, nil
 }
+
+func (in *installation) logs() string { return filepath.Join(in.dir, "logs") }
 
 func (in *installation) startAgents() (err error) {
 	for _, s := range in.servers {
@@ -114,8 +117,10 @@ func (in *installation) processes() []*process {
 			list = append(list, s.agent)
 		}
 	}
-	if in.booster != nil {
-		list = append(list, in.booster)
+	for _, b := range in.boosters {
+		if b.process != nil {
+			list = append(list, b.process)
+		}
 	}
 	return list
 }
@@ -129,12 +134,14 @@ func (in *installation) failure() error {
 	return errors.Join(errs...)
 }
 
-// stop ends everything: the agents at the same time, the Booster last.
+// stop ends everything: the agents at the same time, the Boosters last.
 func (in *installation) stop() {
-	var agents []*process
-	for _, p := range in.processes() {
-		if p != in.booster {
-			agents = append(agents, p)
+	agents := in.processes()
+	for _, b := range in.boosters {
+		if b.process != nil {
+			b.thaw() // what is frozen cannot end in order
+			agents = agents[:len(agents)-1]
+			defer b.stop()
 		}
 	}
 	for _, p := range agents {
@@ -142,9 +149,6 @@ func (in *installation) stop() {
 	}
 	for _, p := range agents {
 		p.stop()
-	}
-	if in.booster != nil {
-		in.booster.stop()
 	}
 }
 

@@ -2,6 +2,7 @@
 // queue items, a worker killed with -9, and a patch that goes from one server to all.
 //
 //	go run ./demo           takes some fifteen seconds and leaves nothing behind
+//	go run ./demo --ha      two Boosters and a witness, killed, frozen and stopped one after the other: some two minutes
 //	go run ./demo --keep    goes on running afterwards, to look inside
 //	DATABASE_URL=postgres://… go run ./demo    in that database, in a schema of its own, instead of a SQLite file
 //
@@ -45,6 +46,7 @@ func engines() []sqldb.Engine { return []sqldb.Engine{sqldb.Postgres(), sqlite.E
 func demo(args []string) int {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	keep := flags.Bool("keep", false, "go on running when the demo is over, until Ctrl-C, and keep the data")
+	ha := flags.Bool("ha", false, "show two Boosters: planned stop, kill -9, freezing and the death of everything, with the time without a write")
 	switch err := flags.Parse(args); {
 	case err == flag.ErrHelp: //nolint:errorlint // never wrapped
 		return 0
@@ -53,7 +55,7 @@ func demo(args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, newScreen(os.Stdout), options{keep: *keep, tickets: omflowtest.Recorded().Len()}); err != nil {
+	if err := run(ctx, newScreen(os.Stdout), options{keep: *keep, ha: *ha, tickets: omflowtest.Recorded().Len()}); err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("stopped")
 		}

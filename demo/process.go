@@ -16,7 +16,7 @@ import (
 
 const stopTimeout = 20 * time.Second // of one process with everything that it started
 
-// process is one service of the product, as a real process with a log file. It is not started again when it ends.
+// process is one service of the product, as a real process with a log file. It is not started again when it ends by itself.
 type process struct {
 	name  string
 	log   string // its file
@@ -57,6 +57,30 @@ func (p *process) failure() error {
 		return fmt.Errorf("%s ended by itself: %s", p.name, s.Error)
 	}
 	return nil
+}
+
+func (p *process) pid() int { return p.child.Status().PID }
+
+// halt ends the process as an administrator does, and returns when it has ended. again starts it once more.
+func (p *process) halt() error { return p.child.Stop(context.Background()) }
+
+// kill ends the process, and it alone, without warning.
+func (p *process) kill() error {
+	if err := killProcess(p.pid()); err != nil {
+		return fmt.Errorf("kill %s: %w", p.name, err)
+	}
+	return p.halt() // it is not missed, and is started again when we say so
+}
+
+func (p *process) again() { p.child.Start() }
+
+// killProcess is kill -9.
+func killProcess(pid int) error {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	return p.Kill()
 }
 
 // stop ends the process and everything that it started, and waits for that.

@@ -2,20 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/rs/zerolog"
-
-	"github.com/omflow-booster/omflow-booster/internal/bus"
-	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
 )
 
 const (
-	patience   = 2 * time.Minute // for everything together; it takes a tenth of that
 	startLimit = 30 * time.Second
 	logLines   = 12 // of each process, when the demo fails
 )
@@ -23,7 +16,8 @@ const (
 // options are what may differ from one demo to the next.
 type options struct {
 	keep    bool // go on running at the end, and keep the data
-	tickets int
+	ha      bool // two Boosters, and what they survive
+	tickets int  // not with ha: there, they are filed until it is over
 }
 
 // run shows everything and returns an error if a count is off. Whatever happens, processes end and data go, in this order:
@@ -46,28 +40,30 @@ func run(ctx context.Context, out *screen, o options) (err error) {
 		return err
 	}
 	defer db.close(o.keep)
-	in, err := install(ctx, dir, db)
+	boosters := 1
+	if o.ha {
+		boosters = 2
+	}
+	in, err := install(ctx, dir, db, boosters)
 	if err != nil {
 		return err
 	}
 	defer in.stop()
 	defer out.quiet()
 
-	out.text(fmt.Sprintf("One Booster, %d OMFLOW Servers, %s recorded queue items of %d tickets, on %s.\n\n",
-		serverCount, thousands(o.tickets*omflowtest.Steps), o.tickets, db.Engine.Name))
-	s := &story{out: out, in: in, db: db, tickets: o.tickets}
-	defer s.disconnect()
-	result, err := s.tell(ctx)
+	st := &stage{out: out, in: in, db: db}
+	defer st.disconnect()
+	play := playPatch
+	if o.ha {
+		play = playTakeovers
+	}
+	shown, err := play(ctx, st, o)
+	out.quiet()
+	out.text(shown)
 	if err != nil {
 		if ctx.Err() == nil {
 			showLogs(in, out)
 		}
-		return err
-	}
-	out.quiet()
-	out.text(result.table(in))
-	if err := result.check(o.tickets); err != nil {
-		showLogs(in, out)
 		return err
 	}
 	if o.keep {
@@ -84,67 +80,4 @@ func showLogs(in *installation, out *screen) {
 		out.text(fmt.Sprintf("\n--- %s (%s)\n%s\n", p.name, filepath.Base(p.log), p.tail(logLines)))
 	}
 	out.text("\n")
-}
-
-// start brings everything up and connects to the Booster, as an operator would.
-func (s *story) start(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	if err := s.in.startBooster(); err != nil {
-		return err
-	}
-	var err error
-	if s.client, err = bus.Connect(bus.ClientConfig{URL: s.in.url()}, "demo", zerolog.Nop()); err != nil {
-		return err
-	}
-	if err := s.until(ctx, "the Booster to be ready", func(ctx context.Context) (bool, error) {
-		return s.client.WaitReady(ctx) == nil, nil
-	}); err != nil {
-		return err
-	}
-	s.out.event("Booster ready at %s", s.in.url())
-	if err := s.in.startAgents(); err != nil {
-		return err
-	}
-	if err := s.until(ctx, "the servers to be ready", func(ctx context.Context) (bool, error) {
-		workers, err := s.workers(ctx)
-		if err != nil || len(workers) < serverCount {
-			return false, err
-		}
-		for _, server := range s.in.servers {
-			if _, err := version(ctx, server); err != nil {
-				return false, nil //nolint:nilerr // not up yet
-			}
-		}
-		return true, nil
-	}); err != nil {
-		return err
-	}
-	s.out.event("%d servers ready: each an agent, an OMFLOW Server (stand-in, version %s) and a worker with %d slots", serverCount, oldVersion, slots)
-	return nil
-}
-
-func (s *story) disconnect() {
-	if s.client != nil {
-		s.client.Close()
-	}
-}
-
-// until asks again and again until the answer is yes. It ends early when one of the processes does.
-func (s *story) until(ctx context.Context, what string, done func(ctx context.Context) (bool, error)) error {
-	for {
-		ok, err := done(ctx)
-		if ok {
-			return nil
-		}
-		if fault := s.in.failure(); fault != nil {
-			return fault
-		}
-		if wait := pause(ctx, glance); wait != nil {
-			if errors.Is(wait, context.DeadlineExceeded) {
-				return errors.Join(fmt.Errorf("waited in vain for %s", what), err)
-			}
-			return wait
-		}
-	}
 }

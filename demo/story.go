@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,17 +16,27 @@ import (
 )
 
 const (
-	glance  = 150 * time.Millisecond // between two looks at everything
-	killAt  = 0.40                   // of all steps
+	killAt  = 0.40 // of all steps
 	patchAt = 0.50
 )
 
+const patience = 2 * time.Minute // for everything together; it takes a tenth of that
+
+// playPatch shows how a patch and a killed worker are survived. It returns the table of the end, and an error if a count is off.
+func playPatch(ctx context.Context, st *stage, o options) (shown string, err error) {
+	st.out.text(fmt.Sprintf("One Booster, %d OMFLOW Servers, %s recorded queue items of %d tickets, on %s.\n\n",
+		serverCount, thousands(o.tickets*omflowtest.Steps), o.tickets, st.db.Engine.Name))
+	s := &story{stage: st, tickets: o.tickets}
+	r, err := s.tell(ctx)
+	if err != nil {
+		return "", err
+	}
+	return r.table(st.in), r.check(o.tickets)
+}
+
 // story is what happens, and what was seen of it so far.
 type story struct {
-	out     *screen
-	in      *installation
-	db      *database
-	client  *bus.Client
+	*stage
 	tickets int
 
 	began, closed time.Time // first ticket filed, last effect seen
@@ -136,11 +144,7 @@ func (s *story) kill(ctx context.Context) error {
 		return errors.New("no worker to kill")
 	}
 	s.victim = workers[i]
-	p, err := os.FindProcess(s.victim.PID)
-	if err == nil {
-		err = p.Kill()
-	}
-	if err != nil {
+	if err := killProcess(s.victim.PID); err != nil {
 		return fmt.Errorf("kill worker %s (pid %d): %w", s.victim.Name, s.victim.PID, err)
 	}
 	s.out.event("kill -9 %d: the worker of %s is gone, with the steps that it was running", s.victim.PID, s.victim.Name)
@@ -200,32 +204,4 @@ func (s *story) follow(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// workers returns the heartbeats of the living workers.
-func (s *story) workers(ctx context.Context) ([]bus.Node, error) {
-	nodes, err := bus.Nodes(ctx, s.client.JS)
-	return slices.DeleteFunc(nodes, func(n bus.Node) bool { return n.Role != bus.ServiceWorker }), err
-}
-
-// version asks the web process of a server which version it was started with: the home may be newer.
-func version(ctx context.Context, s *server) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.web+"/health/", nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	var health struct {
-		Version string `json:"version"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&health); err != nil {
-		return "", err
-	}
-	return health.Version, nil
 }

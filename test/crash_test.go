@@ -22,11 +22,13 @@ func TestServerAndRunnersCrash(t *testing.T) {
 		certain  func(omflowtest.Faults) bool // that it happens to the first row
 	}{
 		"in the step, before the commit": {
-			omflowtest.Faults{CrashInStep: rate}, "OMFLOWTEST_CRASH_IN_STEP",
+			omflowtest.Faults{CrashInStep: rate},
+			"OMFLOWTEST_CRASH_IN_STEP",
 			func(f omflowtest.Faults) bool { return f.CrashesInStep(1, 1) },
 		},
 		"after the commit, before the next step is handed over": {
-			omflowtest.Faults{CrashAfterCommit: rate}, "OMFLOWTEST_CRASH_AFTER_COMMIT",
+			omflowtest.Faults{CrashAfterCommit: rate},
+			"OMFLOWTEST_CRASH_AFTER_COMMIT",
 			func(f omflowtest.Faults) bool { return f.CrashesAfterCommit(1) },
 		},
 	} {

@@ -19,7 +19,7 @@ const awayFor = 4 * time.Second
 func TestDatabaseIsAwayUnderLoad(t *testing.T) {
 	t.Parallel()
 	// given two servers at which people file tickets
-	s := startSite(t, 2, env{"BOOSTER_LEASE": "3s"})
+	s := startSite(t, 2, merge(longSteps, env{"BOOSTER_LEASE": "5s"}))
 	s.serversFail = true // they need the database, too
 	s.fileTickets()
 	s.afterSteps(s.some(15, 60))
@@ -48,6 +48,10 @@ func TestDatabaseIsAwayUnderLoad(t *testing.T) {
 		}
 	}
 	s.finish()
+	// then the outage has cost no step more than one try: the next one has waited for the database
+	if most := s.must(`SELECT max(attempt) FROM omflow_booster_history`); most > 2 {
+		t.Errorf("a step needed %d tries", most)
+	}
 }
 
 // closeDatabase ends every connection to the database of the site and lets nobody in again.

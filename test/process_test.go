@@ -290,14 +290,18 @@ func eventually(t testing.TB, patience time.Duration, what string, check func(ct
 	defer cancel()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
+	last := errors.New("it was not looked at in time")
 	for {
 		err := check(ctx)
 		if err == nil {
 			return
 		}
+		if ctx.Err() == nil { // else it says no more than that the time is over
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("waited %s for %s: %s", patience, what, err)
+			t.Fatalf("waited %s for %s: %s", patience, what, last)
 		case <-tick.C:
 		}
 	}

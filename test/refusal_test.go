@@ -64,7 +64,8 @@ func TestWrongSettingsAreRefused(t *testing.T) {
 	home := dir(t)
 	file := filepath.Join(home, "file")
 	writeFiles(t, home, map[string]string{"file": "in the way"})
-	below := filepath.Join(file, "below") // not even root can make this
+	below := filepath.Join(file, "below")                // not even root can make this
+	nobody := env{"BOOSTER_PORT": strconv.Itoa(port(t))} // a Booster may run at the default port of this very machine
 	const database = "postgres://user:" + secret + "@127.0.0.1:1/omflow"
 	item := func(param string) string {
 		return `{"name": "FormFlow", "module_name": "m", "method_name": "main", "input_param": ` + param + `}` + "\n"
@@ -121,6 +122,7 @@ func TestWrongSettingsAreRefused(t *testing.T) {
 		if r.code == 0 {
 			r.code = 2
 		}
+		r.vars = merge(nobody, r.vars)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r.check(t)

@@ -113,24 +113,13 @@ func TestAgentStartsAgainWhatDies(t *testing.T) {
 		"OMFLOW_COMMAND":    "sleep 600",
 		"AGENT_RESTART_MIN": "100ms",
 	}))
-	running := func(but bus.AgentState) (s bus.AgentState) {
-		t.Helper()
-		eventually(t, startPatience, "server and worker", func(ctx context.Context) (err error) {
-			s, err = a.state(ctx)
-			if err == nil && (s.Server != "running" || s.Worker != "running" || s.ServerPID == but.ServerPID || s.WorkerPID == but.WorkerPID) {
-				err = fmt.Errorf("%+v", s)
-			}
-			return err
-		})
-		return s
-	}
-	first := running(bus.AgentState{})
+	first := a.running(bus.AgentState{})
 	a.signal(first.ServerPID, syscall.SIGKILL)
 	a.signal(first.WorkerPID, syscall.SIGKILL)
-	second := running(first)
+	second := a.running(first)
 	a.killAll() // the host loses power
 	a.restart()
-	running(second)
+	a.running(second)
 
 	pgtest.Exec(t, database, `INSERT INTO omflow_queuedata (queue_id, name, module_name, method_name, input_param)
 		VALUES ('q', 'FormFlow', 'm', 'main', '{}')`)

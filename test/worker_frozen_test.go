@@ -126,8 +126,24 @@ func TestRunnerIsKilledInItsStep(t *testing.T) {
 	s.checkOneTryLost("signal: killed")
 }
 
+// A step that takes longer than its lease is nobody else's, and is run once.
+func TestStepThatOutlastsItsLeaseIsRunOnce(t *testing.T) {
+	t.Parallel()
+	// given a worker in the middle of a step that takes longer than its lease, and an idle one beside it
+	s := siteInSlowStep(t, env{"BOOSTER_LEASE": "4s", "OMFLOWTEST_SLOW_FOR": "6s"})
+	s.servers = append(s.servers, s.startServer("server-2"))
+	// then the idle one does not get it
+	s.finish()
+	if n := s.must(`SELECT count(*) FROM omflow_booster_history WHERE attempt = 1 AND outcome = 'done'`); n != 8 {
+		t.Errorf("%d of 8 steps were done at their first try", n)
+	}
+	if n := s.must(`SELECT count(*) FROM omflow_booster_history`); n != 8 {
+		t.Errorf("8 steps took %d tries", n)
+	}
+}
+
 // siteInSlowStep is a server with one runner, in the middle of the first step of the only ticket: a step that takes two
-// seconds at the first try. Nothing else takes long.
+// seconds at the first try, unless vars say otherwise. Nothing else takes long.
 func siteInSlowStep(t *testing.T, vars env) *site {
 	t.Helper()
 	s := prepareSite(t, merge(env{"WORKER_SLOTS": "1", "OMFLOWTEST_SLOW": "0.1", "OMFLOWTEST_SLOW_FOR": "2s"}, vars))

@@ -49,7 +49,12 @@ func (a *api) listen(ctx context.Context) error {
 		_ = conn.Close()
 		return &config.Error{Var: "WORKER_SOCKET", Problem: a.socket + " is in use by another worker", Fix: "stop it or choose another path"}
 	}
-	_ = os.Remove(a.socket) // left by a worker that was killed
+	if info, err := os.Lstat(a.socket); err == nil {
+		if info.Mode()&os.ModeSocket == 0 {
+			return &config.Error{Var: "WORKER_SOCKET", Problem: a.socket + " exists and is no socket", Fix: "choose another path"}
+		}
+		_ = os.Remove(a.socket) // left by a worker that was killed
+	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", a.socket)
 	if err != nil {
 		return &config.Error{Var: "WORKER_SOCKET", Problem: err.Error(), Fix: "choose a path in a writable directory, 100 characters at most"}
@@ -102,7 +107,8 @@ type apiError struct {
 }
 
 // postItems answers 200 when every item is queued, 202 when every item is durable but some are not queued yet, 400 or 413 for
-// items that can never be taken, and 503 with Retry-After when the same request may be made again later.
+// items that can never be taken, 503 with Retry-After when the same request may be made again later, and 500 when it is not known whether
+// the work was stored: without a submit_id, sending it again may double it.
 func (a *api) postItems(w http.ResponseWriter, r *http.Request) {
 	select {
 	case a.submits <- struct{}{}:

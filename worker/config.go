@@ -9,6 +9,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 )
 
+const maxSlots = 512 // each is a process or a connection
+
 // Config is the worker's environment.
 type Config struct {
 	bus.ClientConfig
@@ -46,17 +48,23 @@ func (c *Config) Validate() error {
 	if c.Executor == "http" && c.HTTPURL == "" {
 		return &config.Error{Var: "WORKER_HTTP_URL", Problem: "not set", Fix: "WORKER_EXECUTOR=http needs the URL that takes the steps"}
 	}
-	if err := config.AtLeast("WORKER_SLOTS", c.Slots, 0); err != nil {
+	if err := config.Between("WORKER_SLOTS", c.Slots, 0, maxSlots); err != nil {
 		return err
 	}
 	if c.Slots == 0 {
 		c.Slots = runtime.NumCPU()
 	}
-	if err := config.AtLeast("WORKER_MAX_ATTEMPTS", c.MaxAttempts, 1); err != nil {
+	if err := config.Between("WORKER_MAX_ATTEMPTS", c.MaxAttempts, 1, 1000); err != nil {
 		return err
 	}
-	if err := config.AtLeast("WORKER_HISTORY_DAYS", c.HistoryDays, 0); err != nil {
+	if err := config.Between("WORKER_HISTORY_DAYS", c.HistoryDays, 0, 36_500); err != nil {
 		return err
+	}
+	if c.Reconcile < 100*time.Millisecond {
+		return &config.Error{Var: "WORKER_RECONCILE", Problem: c.Reconcile.String() + " is too short", Fix: "use 100ms or more"}
+	}
+	if c.RetryBase > retryCeiling {
+		return &config.Error{Var: "WORKER_RETRY_BASE", Problem: c.RetryBase.String() + " is too long", Fix: "use " + retryCeiling.String() + " or less"}
 	}
 	for _, d := range []struct {
 		name  string

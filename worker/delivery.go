@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -28,8 +26,8 @@ const (
 
 // rows is what the worker needs of the database for each step; implemented by outbox.Store.
 type rows interface {
-	Check(ctx context.Context, id work.ID) (outbox.Check, error)
-	GiveBack(ctx context.Context, id work.ID) error
+	Check(ctx context.Context, id work.ID, seq uint64) (outbox.Check, error)
+	GiveBack(ctx context.Context, id work.ID, seq uint64) error
 }
 
 // deliveries runs each delivered step to its end: done, to be tried again, or dead. All times are bounded but the step's own.
@@ -52,8 +50,9 @@ type deliveries struct {
 	counts   *counters
 	log      zerolog.Logger
 
+	queue       *queue
 	worker      string
-	lease       time.Duration // AckWait of the consumer
+	checkFirst  bool // ask for the row on first deliveries too: for executors that have no fence of their own
 	stepTimeout time.Duration
 	maxAttempts int
 	retryBase   time.Duration
@@ -66,15 +65,17 @@ type deliveries struct {
 type delivery struct {
 	*deliveries
 	msg       jetstream.Msg
+	seq       uint64          // of the message in WORK
+	lost      <-chan struct{} // closed when the queue that it came from is gone
 	step      Step
 	delivered uint64 // how often the message was delivered, this time included
 	discard   bool   // an order to remove the row without running the step
 	log       zerolog.Logger
 }
 
-// handle runs one delivered message to its end.
-func (ds *deliveries) handle(msg jetstream.Msg) {
-	d, err := ds.open(msg)
+// handle runs one delivered message to its end. asked is when it was asked for: its lease cannot have begun before.
+func (ds *deliveries) handle(msg jetstream.Msg, asked time.Time) {
+	d, err := ds.open(msg, asked)
 	if err != nil {
 		ds.reject(msg, err)
 		return
@@ -100,7 +101,7 @@ func (ds *deliveries) handle(msg jetstream.Msg) {
 }
 
 // open reads the message. It fails for one that no publisher of ours has written.
-func (ds *deliveries) open(msg jetstream.Msg) (*delivery, error) {
+func (ds *deliveries) open(msg jetstream.Msg, asked time.Time) (*delivery, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", work.ErrMalformed, err)
@@ -109,7 +110,7 @@ func (ds *deliveries) open(msg jetstream.Msg) (*delivery, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: subject %s: %w", work.ErrMalformed, msg.Subject(), err)
 	}
-	d := &delivery{deliveries: ds, msg: msg, delivered: meta.NumDelivered, discard: msg.Headers().Get(bus.HeaderDiscard) != ""}
+	d := &delivery{deliveries: ds, msg: msg, seq: meta.Sequence.Stream, delivered: meta.NumDelivered, discard: msg.Headers().Get(bus.HeaderDiscard) != ""}
 	it, err := work.Parse(msg.Data())
 	if err != nil && !d.discard { // what is thrown away need not be readable
 		return nil, err
@@ -117,66 +118,50 @@ func (ds *deliveries) open(msg jetstream.Msg) (*delivery, error) {
 	flow, key := it.Flow()
 	d.step = Step{
 		ID: id, Attempt: int(min(meta.NumDelivered, 1<<30)), Kind: it.Name, Flow: flow, Key: key, Item: it,
-		Lease: NewLease(time.Now().Round(0).Add(ds.lease)),
+		Lease: NewLease(asked.Add(ds.queue.leaseTime())),
 	}
+	d.lost = ds.queue.delivered(d.seq)
 	d.step.Put = d.put
 	d.log = ds.log.With().Stringer(logging.Work, id).Str(logging.Key, key).Uint64("delivery", meta.NumDelivered).Logger()
 	return d, nil
 }
 
-// keepLease renews the lease at a quarter of it, by a request that the Booster answers, so that the deadline is the truth.
-// When the deadline passes all the same, the step's context ends with ErrLeaseLost.
-func (d *delivery) keepLease(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
-	ctx, stopRenewing := context.WithCancel(ctx)
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		for sleep(ctx, d.lease/4) {
-			began := time.Now().Round(0)
-			if !d.step.Lease.Valid() {
-				d.log.Warn().Msg("lease lost: this worker or its Booster stood still for too long")
-				cancel(ErrLeaseLost)
-				return
-			}
-			call, end := context.WithTimeout(ctx, d.lease/4)
-			_, err := d.nc.RequestWithContext(call, d.msg.Reply(), []byte("+WPI"))
-			end()
-			if err == nil {
-				d.step.Lease.Renew(began.Add(d.lease))
-			}
-		}
-	}()
-	return func() {
-		stopRenewing()
-		<-over
-	}
-}
-
-// checkRow asks the database about a step that was delivered before: if its row is gone, it is done already. A database that
-// does not answer is waited for while the lease holds, because trying blindly could double an effect.
+// checkRow asks the database about a step that was delivered before: if its row is gone, it is done already.
 func (d *delivery) checkRow(ctx context.Context) (run bool) {
-	if d.delivered <= 1 {
+	if d.delivered > 1 {
+		d.counts.redelivered.Add(1)
+	} else if !d.checkFirst {
 		return true
 	}
-	d.counts.redelivered.Add(1)
+	check, _, err := d.lookUp(ctx)
+	switch {
+	case err != nil:
+		d.release(0)
+		return false
+	case !check.Found:
+		d.counts.skipped.Add(1)
+		d.log.Info().Msg("step was done already")
+		d.complete(ctx)
+		return false
+	}
+	d.step.Attempt = max(1, d.step.Attempt-check.Free)
+	return true
+}
+
+// lookUp reads the row. A database that does not answer is waited for with the step in hand, because trying blindly could double an
+// effect; away says that this happened. It fails when the step is not ours any more, or the worker is to stop.
+func (d *delivery) lookUp(ctx context.Context) (check outbox.Check, away bool, err error) {
 	for {
 		call, cancel := context.WithTimeout(ctx, ackTimeout)
-		check, err := d.rows.Check(call, d.step.ID)
+		check, err = d.rows.Check(call, d.step.ID, d.seq)
 		cancel()
-		switch {
-		case err == nil && !check.Found:
-			d.counts.skipped.Add(1)
-			d.log.Info().Msg("step was done already")
-			d.complete(ctx)
-			return false
-		case err == nil:
-			d.step.Attempt = max(1, d.step.Attempt-check.Free)
-			return true
+		if err == nil {
+			return check, away, nil
 		}
+		away = true
 		d.log.Warn().Err(err).Msg("database does not answer; waiting with the step in hand")
 		if !d.wait(ctx, databaseWait) {
-			d.release(0)
-			return false
+			return check, away, err
 		}
 	}
 }
@@ -196,13 +181,9 @@ func (d *delivery) execute(ctx context.Context) {
 	}
 	cancel()
 
-	var later *RetryAfter
 	switch {
 	case err == nil:
-		d.counts.done.Add(1)
-		d.log.Debug().Dur("took", time.Since(started)).Msg("step done")
-		d.note("done", nil, started)
-		d.complete(ctx)
+		d.done(ctx, started)
 	case errors.Is(err, ErrLeaseLost) || !d.step.Lease.Valid():
 		d.log.Warn().Err(err).Msg("step left to the worker that has it now")
 	case d.hard.Err() != nil:
@@ -211,18 +192,46 @@ func (d *delivery) execute(ctx context.Context) {
 	case errors.Is(err, ErrNotStarted):
 		d.log.Warn().Err(err).Msg("step not started; given back")
 		d.release(d.backoff(1))
-	case errors.Is(err, ErrPermanent):
-		d.bury("failed for good", err, started)
+	default:
+		d.failed(ctx, err, started)
+	}
+}
+
+func (d *delivery) done(ctx context.Context, started time.Time) {
+	d.counts.done.Add(1)
+	d.log.Debug().Dur("took", time.Since(started)).Msg("step done")
+	d.note("done", nil, started)
+	d.complete(ctx)
+}
+
+// failed decides what becomes of a step that failed. It looks at the database first: the effect may be in place although the answer was lost, and
+// a step that failed while the database was away has not had its chance.
+func (d *delivery) failed(ctx context.Context, cause error, started time.Time) {
+	check, away, err := d.lookUp(ctx)
+	var later *RetryAfter
+	switch {
+	case !d.step.Lease.Valid():
+		d.log.Warn().Err(cause).Msg("step left to the worker that has it now")
+	case err != nil:
+		d.release(0)
+	case !check.Found:
+		d.log.Info().AnErr("answer", cause).Msg("step is done, although its answer says otherwise")
+		d.done(ctx, started)
+	case away:
+		d.log.Warn().Err(cause).Msg("step failed while the database was away; given back")
+		d.release(d.backoff(1))
+	case errors.Is(cause, ErrPermanent):
+		d.bury("failed for good", cause, started)
 	case d.step.Attempt >= d.maxAttempts:
-		d.bury(fmt.Sprintf("failed %d times", d.step.Attempt), err, started)
+		d.bury(fmt.Sprintf("failed %d times", d.step.Attempt), cause, started)
 	default:
 		delay := d.backoff(d.step.Attempt)
-		if errors.As(err, &later) {
-			delay = min(later.Wait, retryCeiling)
+		if errors.As(cause, &later) {
+			delay = later.Wait // who says when knows better than we do
 		}
 		d.counts.failed.Add(1)
-		d.log.Warn().Err(err).Int(logging.Attempt, d.step.Attempt).Dur("again_in", delay).Msg("step failed")
-		d.note("failed", err, started)
+		d.log.Warn().Err(cause).Int(logging.Attempt, d.step.Attempt).Dur("again_in", delay).Msg("step failed")
+		d.note("failed", cause, started)
 		d.nak(delay)
 	}
 }
@@ -274,100 +283,9 @@ func (d *delivery) complete(ctx context.Context) {
 	}
 }
 
-// bury writes a step that is given up on to DEAD, and only then removes it from WORK. Its row stays.
-func (d *delivery) bury(reason string, cause error, started time.Time) {
-	if err := d.publishDead(d.msg, reason, cause, d.step.Attempt); err != nil {
-		d.log.Error().Err(err).Msg("step not written to DEAD; it stays in WORK")
-		d.nak(deadRetry)
-		return
-	}
-	d.counts.dead.Add(1)
-	d.log.Error().Err(cause).Str("reason", reason).Int(logging.Attempt, d.step.Attempt).Msg("step given up; see `omflow-booster dead show " + d.step.ID.String() + "`")
-	d.note("dead", cause, started)
-	d.ack()
-}
-
-// publishDead copies a message of WORK to DEAD under the same tokens.
-func (ds *deliveries) publishDead(msg jetstream.Msg, reason string, cause error, attempt int) error {
-	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
-	defer cancel()
-	dead := nats.NewMsg("dead" + strings.TrimPrefix(msg.Subject(), "work"))
-	dead.Data = msg.Data()
-	for _, h := range []string{bus.HeaderID, bus.HeaderKey, bus.HeaderKind} {
-		if v := msg.Headers().Get(h); v != "" {
-			dead.Header.Set(h, v)
-		}
-	}
-	setDead(dead.Header, ds.worker, reason, cause, attempt)
-	_, err := ds.js.PublishMsg(ctx, dead)
-	return err
-}
-
-// setDead writes why a step was given up.
-func setDead(h nats.Header, worker, reason string, cause error, attempt int) {
-	h.Set(bus.HeaderAttempt, strconv.Itoa(attempt))
-	h.Set(bus.HeaderDeadReason, bus.HeaderText(reason))
-	h.Set(bus.HeaderDeadError, bus.HeaderText(cause.Error()))
-	h.Set(bus.HeaderDeadWorker, worker)
-	h.Set(bus.HeaderDeadAt, time.Now().UTC().Format(time.RFC3339))
-}
-
-// reject moves a message that cannot be read to DEAD, so that it is seen and does not come again.
-func (ds *deliveries) reject(msg jetstream.Msg, cause error) {
-	ds.log.Error().Err(cause).Str("subject", msg.Subject()).Msg("message cannot be read; moved to DEAD")
-	if err := ds.publishDead(msg, "cannot be read", cause, 0); err != nil {
-		_ = msg.NakWithDelay(deadRetry)
-		return
-	}
-	ds.counts.dead.Add(1)
-	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
-	defer cancel()
-	_ = msg.DoubleAck(ctx) // unconfirmed: it comes again and is moved again, to the same place
-}
-
-// ack removes the message from WORK and has it confirmed. An ack that is lost costs a delivery, which finds the row gone.
-func (d *delivery) ack() {
-	for tries := 0; ; tries++ {
-		ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
-		err := d.msg.DoubleAck(ctx)
-		cancel()
-		if err == nil || errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
-			return
-		}
-		if tries == 2 {
-			d.log.Warn().Err(err).Msg("ack not confirmed; the next delivery will find the step done")
-			return
-		}
-	}
-}
-
-// nak asks for the next delivery after delay.
-func (d *delivery) nak(delay time.Duration) {
-	if !d.step.Lease.Valid() {
-		return // it has been delivered to another worker; a nak would disturb that one
-	}
-	nak := d.msg.Nak
-	if delay > 0 {
-		nak = func() error { return d.msg.NakWithDelay(delay) }
-	}
-	if err := nak(); err != nil {
-		d.log.Warn().Err(err).Msg("nak not sent; the step comes again when its lease ends")
-	}
-}
-
-// release gives the step back without costing an attempt.
-func (d *delivery) release(delay time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
-	defer cancel()
-	if err := d.rows.GiveBack(ctx, d.step.ID); err != nil {
-		d.log.Warn().Err(err).Msg("giving the step back costs an attempt")
-	}
-	d.nak(delay)
-}
-
 // giveBack returns a message that arrived when the worker was stopping already.
 func (ds *deliveries) giveBack(msg jetstream.Msg) {
-	if d, err := ds.open(msg); err == nil {
+	if d, err := ds.open(msg, time.Now()); err == nil {
 		d.release(0)
 	}
 }

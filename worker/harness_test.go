@@ -8,8 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -103,6 +105,18 @@ func (s *site) dead(subject string) *jetstream.RawStreamMsg {
 func (s *site) eventually(what string, ok func() bool) {
 	s.t.Helper()
 	require.Eventually(s.t, ok, patience, 20*time.Millisecond, what)
+}
+
+// closeDatabase ends every connection to the database and lets nobody in until reopen is called.
+func (s *site) closeDatabase() (reopen func()) {
+	s.t.Helper()
+	u, err := url.Parse(s.url)
+	require.NoError(s.t, err)
+	name := strings.TrimPrefix(u.Path, "/")
+	admin := os.Getenv(pgtest.Env)
+	pgtest.Exec(s.t, admin, "ALTER DATABASE "+name+" ALLOW_CONNECTIONS false")
+	pgtest.Exec(s.t, admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+	return func() { pgtest.Exec(s.t, admin, "ALTER DATABASE "+name+" ALLOW_CONNECTIONS true") }
 }
 
 // running is a worker of a test.

@@ -35,7 +35,7 @@ func newHistory(write func(context.Context, []outbox.Try) error, log zerolog.Log
 // add notes one try; it never blocks.
 func (h *history) add(t outbox.Try) {
 	t.Kind, t.Flow, t.Ticket, t.Worker = cut(t.Kind, 100), cut(t.Flow, 100), cut(t.Ticket, 150), cut(t.Worker, 100)
-	t.Error = cut(strings.ReplaceAll(strings.ToValidUTF8(t.Error, "?"), "\x00", ""), 10_000)
+	t.Error = cut(t.Error, 10_000)
 	select {
 	case h.tries <- t:
 	default:
@@ -43,8 +43,9 @@ func (h *history) add(t outbox.Try) {
 	}
 }
 
-// cut keeps the first n characters.
+// cut keeps the first n characters, and of these what every database stores.
 func cut(s string, n int) string {
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "?"), "\x00", "")
 	if r := []rune(s); len(r) > n {
 		return string(r[:n])
 	}

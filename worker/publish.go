@@ -18,14 +18,21 @@ import (
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
 
-// ErrUnavailable is returned when work cannot be taken now, although it is well formed: no Booster, or its queue is full.
-// Nothing was stored that was not there before; the same call may be made again.
-var ErrUnavailable = errors.New("cannot take work now")
+var (
+	// ErrUnavailable is returned when work cannot be taken now, although it is well formed: no Booster, no database, or the queue is full.
+	// Nothing was stored that was not there before; the same call may be made again.
+	ErrUnavailable = errors.New("cannot take work now")
+	// ErrUnknown is returned when the database did not say whether it stored the work. Sending it again is harmless with a submit_id
+	// and doubles it without.
+	ErrUnknown = errors.New("not known whether the work was stored")
+	errFull    = fmt.Errorf("%w: the queue of the Booster is full", ErrUnavailable)
+)
 
 const (
 	publishTimeout = 4 * time.Second // of a submit, retries included
 	publishRetry   = 100 * time.Millisecond
-	fullHold       = time.Second // after the queue was full, refuse at once for this long
+	insertTimeout  = 4 * time.Second // of the statement that inserts rows
+	fullHold       = time.Second     // after the queue was full, refuse at once for this long
 )
 
 // Accepted is one item that is safe.
@@ -66,25 +73,27 @@ func (p *publisher) Submit(ctx context.Context, items []work.Item) ([]Accepted, 
 			refused = append(refused, s)
 		}
 	}
-	// Full is a certain answer. If it was the answer for everything, the rows made by this call go again and the sender
-	// comes back with the work; else what was taken stays taken.
-	if len(refused) == len(steps) && len(steps) > 0 && p.undo(refused) == nil {
+	// Full is a certain answer. If it was the answer for everything, and every row that this call needed was made by it, those rows go again
+	// and the sender comes back with the work; else what was taken stays taken.
+	if len(refused) == len(steps) && len(steps) > 0 && !slices.ContainsFunc(steps, (*outgoing).shared) && p.undo(refused) == nil {
 		return nil, errFull
 	}
 	return accepted(steps), nil
 }
 
-var errFull = fmt.Errorf("%w: the queue of the Booster is full", ErrUnavailable)
-
 // outgoing is a step on its way into WORK.
 type outgoing struct {
 	id      work.ID
 	msg     *nats.Msg
-	made    bool // its row was made by this call
+	outbox  bool // its row is in our outbox
+	named   bool // by a submit_id: the row may have been made by an earlier call
 	queued  bool
 	ack     jetstream.PubAckFuture
 	lastErr error
 }
+
+// shared tells that the row may be another call's, so that this one must not remove it.
+func (o *outgoing) shared() bool { return o.outbox && o.named }
 
 func accepted(steps []*outgoing) []Accepted {
 	list := make([]Accepted, len(steps))
@@ -96,48 +105,84 @@ func accepted(steps []*outgoing) []Accepted {
 
 // store gives every item its row and builds its message. Rows of one call keep the order of its items.
 func (p *publisher) store(ctx context.Context, items []work.Item) ([]*outgoing, error) {
-	steps := make([]*outgoing, len(items))
+	steps, bodies := make([]*outgoing, len(items)), make([][]byte, len(items))
 	var subs []outbox.Submission
 	for i, it := range items {
-		id := work.ID{Source: work.Queue, Row: it.Row}
+		var err error
+		if bodies[i], err = it.Encode(); err != nil {
+			return nil, err
+		}
+		steps[i] = &outgoing{id: work.ID{Source: work.Queue, Row: it.Row}}
 		if it.Row == 0 {
-			body, err := it.Encode()
-			if err != nil {
-				return nil, err
-			}
 			key := it.SubmitID
 			if key == "" {
 				key = nuid.Next()
 			}
-			subs = append(subs, outbox.Submission{Key: key, Body: string(body)})
-			id.Source = work.Outbox
+			subs = append(subs, outbox.Submission{Key: key, Body: string(bodies[i])})
+			steps[i] = &outgoing{id: work.ID{Source: work.Outbox}, outbox: true, named: it.SubmitID != ""}
 		}
-		steps[i] = &outgoing{id: id, made: it.Row == 0}
 	}
-	var rows []int64
-	if len(subs) > 0 {
-		var err error
-		if rows, err = p.inserts.Do(ctx, subs); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
-		}
+	rows, err := p.insert(ctx, subs)
+	if err != nil {
+		return nil, err
 	}
 	for i, s := range steps {
-		if s.made {
+		if s.outbox {
 			s.id.Row, rows = rows[0], rows[1:]
 			s.queued = s.id.Row == 0 // the same submit_id was finished just now
 		}
-		var err error
-		if s.msg, err = message(s.id, items[i]); err != nil {
-			return nil, errors.Join(err, p.undo(steps))
-		}
+		s.msg = message(s.id, items[i], bodies[i])
 	}
 	return steps, nil
 }
 
+// insert makes the rows, and asks again under the same keys when the database did not answer: an answer that was lost must not become
+// the caller's "send it again".
+func (p *publisher) insert(ctx context.Context, subs []outbox.Submission) ([]int64, error) {
+	if len(subs) == 0 {
+		return nil, nil
+	}
+	ctx = context.WithoutCancel(ctx) // the flush goes on without us: wait for its answer, which is bounded by insertTimeout
+	rows, err := p.inserts.Do(ctx, subs)
+	switch {
+	case err == nil:
+		return rows, nil
+	case errors.Is(err, group.ErrBlame):
+		return nil, fmt.Errorf("%w: the database refuses it: %w", work.ErrMalformed, err)
+	case errors.Is(err, group.ErrClosed):
+		return nil, fmt.Errorf("%w: this worker is stopping", ErrUnavailable)
+	}
+	if rows, err = p.inserts.Do(ctx, subs); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	return rows, nil
+}
+
+// undo removes the rows that this call made, and no others.
+func (p *publisher) undo(steps []*outgoing) error {
+	var ids []work.ID
+	for _, s := range steps {
+		if s.outbox && !s.named {
+			ids = append(ids, s.id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), insertTimeout)
+	defer cancel()
+	return p.remove(ctx, ids)
+}
+
 // insertCalls writes the submissions of several calls together.
-func insertCalls(insert func(context.Context, []outbox.Submission) ([]int64, error)) func(context.Context, [][]outbox.Submission) ([][]int64, error) {
+func insertCalls(insert func(context.Context, []outbox.Submission) ([]int64, error), blames func(error) bool) func(context.Context, [][]outbox.Submission) ([][]int64, error) {
 	return func(ctx context.Context, calls [][]outbox.Submission) ([][]int64, error) {
+		ctx, cancel := context.WithTimeout(ctx, insertTimeout)
+		defer cancel()
 		rows, err := insert(ctx, slices.Concat(calls...))
+		if err != nil && blames(err) {
+			return nil, fmt.Errorf("%w: %w", group.ErrBlame, err)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -149,28 +194,8 @@ func insertCalls(insert func(context.Context, []outbox.Submission) ([]int64, err
 	}
 }
 
-// undo removes the rows that this call made.
-func (p *publisher) undo(steps []*outgoing) error {
-	var ids []work.ID
-	for _, s := range steps {
-		if s != nil && s.made {
-			ids = append(ids, s.id)
-		}
-	}
-	if len(ids) == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
-	defer cancel()
-	return p.remove(ctx, ids)
-}
-
 // message is a step as it travels on WORK.
-func message(id work.ID, it work.Item) (*nats.Msg, error) {
-	body, err := it.Encode()
-	if err != nil {
-		return nil, err
-	}
+func message(id work.ID, it work.Item, body []byte) *nats.Msg {
 	flow, key := it.Flow()
 	msg := nats.NewMsg(bus.WorkSubject(it.Name, flow, id.String()))
 	msg.Data = body
@@ -180,7 +205,7 @@ func message(id work.ID, it work.Item) (*nats.Msg, error) {
 	if key != "" {
 		msg.Header.Set(bus.HeaderKey, bus.HeaderText(key))
 	}
-	return msg, nil
+	return msg
 }
 
 // publish sends every step and waits for the acks. What fails for want of an answer is sent again under the same id until

@@ -14,6 +14,7 @@ const (
 	pullExpiry    = 5 * time.Second
 	pullHeartbeat = time.Second
 	pullRetry     = 250 * time.Millisecond
+	requestMax    = 48          // steps in one request: of the largest size they still fit into what the server holds for one client
 	staleSlack    = time.Second // a message that arrives later than its request allows was held up on the way
 )
 
@@ -22,7 +23,7 @@ type puller struct {
 	consumer jetstream.Consumer
 	slots    chan struct{} // a token for each free slot
 	expiry   time.Duration // of one request
-	deliver  func(jetstream.Msg)
+	deliver  func(msg jetstream.Msg, asked time.Time)
 	giveBack func(jetstream.Msg)
 	running  *atomic.Int64 // steps that were delivered and are not over
 	log      zerolog.Logger
@@ -65,13 +66,14 @@ func (p *puller) take(ctx context.Context) int {
 		return 0
 	case <-p.slots:
 	}
-	for free := 1; ; free++ {
+	for free := 1; free < requestMax; free++ {
 		select {
 		case <-p.slots:
 		default:
 			return free
 		}
 	}
+	return requestMax
 }
 
 func (p *puller) put(slots int) {
@@ -125,7 +127,7 @@ func (p *puller) request(ctx context.Context, free int) {
 
 // start runs one step in the slot that its request has taken.
 func (p *puller) start(ctx context.Context, msg jetstream.Msg, began time.Time) {
-	if held := time.Now().Round(0).Sub(began.Round(0)); held > p.expiry+staleSlack {
+	if held := time.Now().Round(0).Sub(began.Round(0)); held > p.expiry+min(staleSlack, p.expiry) {
 		// This process, or the network, stood still: the lease may be over and the step with another worker.
 		p.log.Warn().Str("subject", msg.Subject()).Dur("held_up", held).Msg("step arrived too late; left to its next delivery")
 		p.put(1)
@@ -139,6 +141,6 @@ func (p *puller) start(ctx context.Context, msg jetstream.Msg, began time.Time) 
 			p.giveBack(msg)
 			return
 		}
-		p.deliver(msg)
+		p.deliver(msg, began)
 	}()
 }

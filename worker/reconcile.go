@@ -2,7 +2,9 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -18,21 +20,23 @@ import (
 const (
 	reconcilerTTL  = 10 * time.Second // from the death of the reconciler to the next one
 	reconcileBatch = 500              // rows read and published at once
-	reconcileShare = 20               // a round may take a twentieth of the time: huge backlogs are looked at less often
+	reconcileShare = 20               // comparing may take a twentieth of the time: huge backlogs are looked at less often
+	roundTimeout   = 10 * time.Minute // of all statements and publishes of a round
 )
 
 // reconciler publishes rows that have no message: their publisher died between the row and the publish, no Booster answered
 // then, or the Booster lost its data. It runs in one worker at a time.
 //
-// A round lists the identities in SQL and then those in WORK and DEAD (the last token of their subjects; one request for 100,000 of
-// them). What is in SQL alone in two rounds running is published. The order of the two lists matters: a row that
-// is finished between them is missing from the second list for a good reason, but it is also gone when it is loaded.
+// A round lists the rows. One that it sees for the second round running, and has not made sure of yet, it publishes: WORK takes it, or refuses
+// it because it is queued already, and either way this row needs no second look as long as the queue stays what it is. That the queue lost
+// something shows in a count: when WORK and DEAD together hold less than there are rows, everything is looked at again.
 type reconciler struct {
 	js    jetstream.JetStream
 	store interface {
 		IDs(ctx context.Context) ([]work.ID, error)
 		Load(ctx context.Context, ids []work.ID) ([]outbox.Stored, error)
 		Prune(ctx context.Context, before time.Time, limit int) (int64, error)
+		PruneGivebacks(ctx context.Context) error
 	}
 	publish func(ctx context.Context, steps []*outgoing)
 	every   time.Duration
@@ -40,121 +44,146 @@ type reconciler struct {
 	worker  string
 	log     zerolog.Logger
 
-	missing map[work.ID]struct{} // without a message in the last round
-	pruned  time.Time
+	sure   map[work.ID]struct{} // rows whose message was in WORK or DEAD when it was looked for
+	seen   map[work.ID]struct{} // rows of the last round that are not sure
+	pruned time.Time
 }
 
-// run works rounds until ctx ends. Errors are logged: the next round starts from scratch.
+// run works rounds until ctx ends. Errors are logged: the next round starts from what is known.
 func (r *reconciler) run(ctx context.Context) {
-	r.missing = nil
+	r.sure, r.seen = map[work.ID]struct{}{}, nil
 	for {
-		began := time.Now()
-		if err := r.round(ctx); err != nil && ctx.Err() == nil {
+		compared, err := r.round(ctx)
+		if err != nil && ctx.Err() == nil {
 			r.log.Warn().Err(err).Msg("rows not compared with the queue; trying again")
 		}
-		if r.keep > 0 && time.Since(r.pruned) > pruneEvery {
+		if time.Since(r.pruned) > pruneEvery {
 			r.prune(ctx)
 		}
-		if !sleep(ctx, max(r.every, reconcileShare*time.Since(began))) {
+		if !sleep(ctx, max(r.every, reconcileShare*compared)) {
 			return
 		}
 	}
 }
 
-func (r *reconciler) round(ctx context.Context) error {
+// round compares once and publishes what is missing. It returns how long the comparison took.
+func (r *reconciler) round(ctx context.Context) (compared time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	defer cancel()
+	began := time.Now()
+	messages, dead, err := r.count(ctx) // before the rows, see below
+	if err != nil {
+		return time.Since(began), err
+	}
 	ids, err := r.store.IDs(ctx)
 	if err != nil {
-		return err
+		return time.Since(began), err
 	}
-	if len(ids) == 0 {
-		r.missing = nil
-		return nil
-	}
-	queued := make(map[work.ID]struct{}, len(ids))
-	for _, stream := range []string{bus.StreamWork, bus.StreamDead} {
-		if err := r.list(ctx, stream, queued); err != nil {
-			return err
-		}
-	}
-	missing := make(map[work.ID]struct{})
-	var again []work.ID
+	sure, seen := make(map[work.ID]struct{}, len(ids)), map[work.ID]struct{}{}
+	var due []work.ID
 	for _, id := range ids {
-		if _, ok := queued[id]; ok {
+		if _, ok := r.sure[id]; ok {
+			sure[id] = struct{}{}
 			continue
 		}
-		missing[id] = struct{}{}
-		if _, ok := r.missing[id]; ok {
-			again = append(again, id)
+		seen[id] = struct{}{}
+		if _, ok := r.seen[id]; ok {
+			due = append(due, id)
 		}
 	}
-	r.missing = missing
-	return r.requeue(ctx, again)
+	r.sure, r.seen = sure, seen // without the rows that are finished
+	// A row that is sure and still there when the rows were listed had its message when the messages were counted before.
+	if lost := messages < uint64(len(sure)); lost {
+		r.log.Warn().Int("rows", len(sure)).Uint64("messages", messages).Msg("the queue lost messages; looking at every row")
+		r.sure, due = map[work.ID]struct{}{}, ids
+	}
+	compared = time.Since(began)
+	return compared, r.requeue(ctx, due, dead > 0)
 }
 
-// list adds the identity of every message of a stream to ids.
-func (r *reconciler) list(ctx context.Context, stream string, ids map[work.ID]struct{}) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	s, err := r.js.Stream(ctx, stream)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", stream, err)
-	}
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(">"))
-	if err != nil {
-		return fmt.Errorf("list %s: %w", stream, err)
-	}
-	for subject := range info.State.Subjects {
-		if id, err := work.ParseID(bus.SubjectID(subject)); err == nil {
-			ids[id] = struct{}{}
+// count returns how many messages WORK and DEAD hold, and how many of these DEAD.
+func (r *reconciler) count(ctx context.Context) (messages, dead uint64, err error) {
+	var n [2]uint64
+	for i, name := range []string{bus.StreamWork, bus.StreamDead} {
+		s, err := r.js.Stream(ctx, name)
+		if err != nil {
+			return 0, 0, fmt.Errorf("look at %s: %w", name, err)
 		}
+		n[i] = s.CachedInfo().State.Msgs
 	}
-	return nil
+	return n[0] + n[1], n[1], nil
 }
 
-// requeue publishes the rows that are still there, in the order of their keys.
-func (r *reconciler) requeue(ctx context.Context, ids []work.ID) error {
-	queued, refused := 0, 0
-	for len(ids) > 0 {
-		batch := ids[:min(len(ids), reconcileBatch)]
-		ids = ids[len(batch):]
+// requeue makes sure of rows, in the order of their keys: those that are still there and not dead are published.
+func (r *reconciler) requeue(ctx context.Context, ids []work.ID, anyDead bool) error {
+	added, left := 0, len(ids)
+	defer func() {
+		if added > 0 {
+			r.log.Info().Int("queued", added).Int("left", left).Msg("rows without a message queued")
+		}
+	}()
+	for batch := range slices.Chunk(ids, reconcileBatch) {
 		stored, err := r.store.Load(ctx, batch)
 		if err != nil {
 			return err
 		}
-		steps := make([]*outgoing, 0, len(stored))
-		for _, s := range stored {
-			if s.Err != nil {
-				r.bury(ctx, s)
-				continue
-			}
-			msg, err := message(s.ID, s.Item)
-			if err != nil {
-				s.Err = err
-				r.bury(ctx, s)
-				continue
-			}
-			// Not the identity that the dedupe window knows: that one may have been consumed a moment ago without an effect.
-			// Against doubles the stream itself guards, with one message for each subject.
-			msg.Header.Set(bus.HeaderMsgID, fmt.Sprintf("%s-again-%d", s.ID.MsgID(), time.Now().UnixMilli()))
-			steps = append(steps, &outgoing{id: s.ID, msg: msg})
+		steps, err := r.prepare(ctx, stored, anyDead)
+		if err != nil {
+			return err
 		}
 		r.publish(ctx, steps)
 		for _, s := range steps {
-			if s.queued {
-				queued++
-				delete(r.missing, s.id)
-			} else {
-				refused++
+			switch {
+			case s.queued:
+				r.sure[s.id] = struct{}{}
+				if s.lastErr == nil {
+					added++
+				}
+			case errors.Is(s.lastErr, nats.ErrMaxPayload):
+				r.bury(ctx, outbox.Stored{ID: s.id, Err: s.lastErr})
+			default: // no Booster, or no room: the next round goes on
+				return fmt.Errorf("queue row %s: %w", s.id, s.lastErr)
 			}
 		}
-		if refused > 0 {
-			break // no Booster, or no room: the next round goes on
-		}
-	}
-	if queued+refused > 0 {
-		r.log.Info().Int("queued", queued).Int("refused", refused).Int("left", len(ids)).Msg("rows without a message queued")
+		left -= len(batch)
 	}
 	return nil
+}
+
+// prepare builds the messages of rows that are not dead. Rows that can never be carried are made visible in DEAD.
+func (r *reconciler) prepare(ctx context.Context, stored []outbox.Stored, anyDead bool) ([]*outgoing, error) {
+	deadStream, err := r.js.Stream(ctx, bus.StreamDead)
+	if err != nil {
+		return nil, fmt.Errorf("look at %s: %w", bus.StreamDead, err)
+	}
+	steps := make([]*outgoing, 0, len(stored))
+	for _, s := range stored {
+		if anyDead {
+			flow, _ := s.Item.Flow()
+			_, err := deadStream.GetLastMsgForSubject(ctx, bus.DeadSubject(s.Item.Name, flow, s.ID.String()))
+			if err == nil {
+				r.sure[s.ID] = struct{}{}
+				continue
+			}
+			if !errors.Is(err, jetstream.ErrMsgNotFound) {
+				return nil, fmt.Errorf("look for %s in %s: %w", s.ID, bus.StreamDead, err)
+			}
+		}
+		var body []byte
+		if s.Err == nil {
+			body, s.Err = s.Item.Encode()
+		}
+		if s.Err != nil {
+			r.bury(ctx, s)
+			continue
+		}
+		msg := message(s.ID, s.Item, body)
+		// Not the identity that the dedupe window knows: that one may have been consumed a moment ago without an effect.
+		// Against doubles the stream itself guards, with one message for each subject.
+		msg.Header.Set(bus.HeaderMsgID, fmt.Sprintf("%s-again-%d", s.ID.MsgID(), time.Now().UnixNano()))
+		steps = append(steps, &outgoing{id: s.ID, msg: msg})
+	}
+	return steps, nil
 }
 
 // bury makes a row that can never be carried visible in DEAD, without a body.
@@ -168,19 +197,22 @@ func (r *reconciler) bury(ctx context.Context, s outbox.Stored) {
 	call, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
 	_, err := r.js.PublishMsg(call, dead)
+	if err == nil {
+		r.sure[s.ID] = struct{}{}
+	}
 	r.log.Error().Err(s.Err).AnErr("dead", err).Stringer(logging.Work, s.ID).Msg("row cannot be carried; written to DEAD")
 }
 
+// prune removes history that is old enough, and notes on steps that are gone.
 func (r *reconciler) prune(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	defer cancel()
 	r.pruned = time.Now()
-	before := r.pruned.Add(-r.keep)
-	for ctx.Err() == nil {
-		n, err := r.store.Prune(ctx, before, pruneBatch)
-		if err != nil {
-			r.log.Warn().Err(err).Msg("old step history not removed")
-		}
-		if err != nil || n < pruneBatch {
-			return
-		}
+	err := r.store.PruneGivebacks(ctx)
+	for n := int64(pruneBatch); err == nil && n == pruneBatch && r.keep > 0; {
+		n, err = r.store.Prune(ctx, r.pruned.Add(-r.keep), pruneBatch)
+	}
+	if err != nil && ctx.Err() == nil {
+		r.log.Warn().Err(err).Msg("old step history not removed")
 	}
 }

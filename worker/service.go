@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
 	"strconv"
 	"sync"
 
@@ -52,9 +53,12 @@ func (w *Worker) submitRequest(req micro.Request) {
 	if err == nil {
 		var list []Accepted
 		if list, err = w.publisher.Submit(ctx, items); err == nil {
-			reply, _ := describe(list)
-			_ = req.RespondJSON(reply)
-			return
+			reply, status := describe(list)
+			if status != http.StatusServiceUnavailable {
+				_ = req.RespondJSON(reply)
+				return
+			}
+			err = fmt.Errorf("%w: the rows are safe and wait in the database", ErrUnavailable)
 		}
 	}
 	_ = req.Error(strconv.Itoa(statusOf(err)), bus.HeaderText(err.Error()), nil)

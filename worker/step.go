@@ -20,7 +20,8 @@ type Step struct {
 	Item    work.Item
 	Lease   *Lease
 
-	// Put queues follow-up work and returns when it is durable. It fails with ErrLeaseLost once the lease has passed.
+	// Put queues follow-up work and returns its identities when it is durable. It fails with ErrLeaseLost once the lease has passed, with
+	// ErrUnavailable when nothing was stored, and with ErrUnknown when that is not known.
 	Put func(ctx context.Context, items []work.Item) ([]work.ID, error)
 }
 
@@ -61,19 +62,22 @@ type Lease struct {
 	onRenew  []func(deadline time.Time)
 }
 
-// NewLease returns a lease that ends at deadline.
+// NewLease returns a lease that ends at deadline, which should come from time.Now.
 func NewLease(deadline time.Time) *Lease { return &Lease{deadline: deadline} }
 
-// Deadline is the wall-clock time at which the lease ends unless it is renewed. It carries no monotonic reading:
-// a suspended machine must see it as passed.
+// Deadline is when the lease ends unless it is renewed.
 func (l *Lease) Deadline() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.deadline
 }
 
-// Valid tells whether the step still belongs to this worker.
-func (l *Lease) Valid() bool { return time.Now().Round(0).Before(l.Deadline()) }
+// Valid tells whether the step still belongs to this worker, by both clocks: the monotonic one is not misled when somebody sets the time,
+// the wall clock goes on while a machine is suspended.
+func (l *Lease) Valid() bool {
+	now, deadline := time.Now(), l.Deadline()
+	return now.Before(deadline) && now.Round(0).Before(deadline.Round(0))
+}
 
 // OnRenew calls f with the new deadline at every renewal, in the renewing goroutine.
 func (l *Lease) OnRenew(f func(deadline time.Time)) {
@@ -82,13 +86,20 @@ func (l *Lease) OnRenew(f func(deadline time.Time)) {
 	l.onRenew = append(l.onRenew, f)
 }
 
-// Renew moves the deadline and tells those who asked to know. The worker calls it once the Booster has confirmed a renewal.
+// Renew moves the deadline and tells those who asked to know. The worker calls it once the Booster has answered a renewal.
 func (l *Lease) Renew(deadline time.Time) {
 	l.mu.Lock()
-	l.deadline = deadline.Round(0)
+	l.deadline = deadline
 	calls := l.onRenew
 	l.mu.Unlock()
 	for _, f := range calls {
 		f(deadline)
 	}
+}
+
+// end makes the lease a thing of the past.
+func (l *Lease) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.deadline = time.Time{}
 }

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/buildinfo"
@@ -68,7 +69,7 @@ func New(cfg Config, client *bus.Client, store *outbox.Store, executor Executor,
 	w.history = newHistory(store.Record, w.log)
 	w.finished = group.New(outboxBatch, w.finishBatch)
 	w.publisher = &publisher{
-		nc: client.NC, js: client.JS, inserts: group.New(outboxBatch, insertCalls(store.Insert)),
+		nc: client.NC, js: client.JS, inserts: group.New(outboxBatch, insertCalls(store.Insert, store.Blames)),
 		remove: func(ctx context.Context, ids []work.ID) error { return store.Finish(ctx, ids, false) },
 	}
 	return w
@@ -142,9 +143,9 @@ func (w *Worker) pull(ctx, base context.Context) error {
 	if err := w.client.WaitReady(ctx); err != nil {
 		return nil // stopped while waiting for a Booster
 	}
-	consumer, err := w.client.JS.Consumer(ctx, bus.StreamWork, bus.ConsumerWorkers)
+	queue, consumer, err := openQueue(ctx, w.client.NC, w.client.JS, w.log)
 	if err != nil {
-		return fmt.Errorf("open consumer %s of %s: %w", bus.ConsumerWorkers, bus.StreamWork, err)
+		return err
 	}
 	stopService, err := w.serve()
 	if err != nil {
@@ -166,7 +167,11 @@ func (w *Worker) pull(ctx, base context.Context) error {
 
 	hard, endSteps := context.WithCancel(base)
 	defer endSteps()
-	lease := consumer.CachedInfo().Config.AckWait
+	looking, stopLooking := context.WithCancel(base)
+	var looks sync.WaitGroup
+	looks.Go(func() { queue.run(looking) })
+	defer looks.Wait()
+	defer stopLooking()
 	ds := &deliveries{
 		nc: w.client.NC, js: w.client.JS, rows: w.store, executor: w.executor, submit: w.publisher.Submit,
 		record: w.history.add, counts: &w.counts, log: w.log, worker: w.cfg.Name,
@@ -174,13 +179,13 @@ func (w *Worker) pull(ctx, base context.Context) error {
 			_, err := w.finished.Do(ctx, finished{id, redelivered})
 			return err
 		},
-		lease: lease, stepTimeout: w.cfg.StepTimeout, maxAttempts: w.cfg.MaxAttempts, retryBase: w.cfg.RetryBase,
+		queue: queue, checkFirst: w.cfg.Executor == "http", stepTimeout: w.cfg.StepTimeout, maxAttempts: w.cfg.MaxAttempts, retryBase: w.cfg.RetryBase,
 		soft: ctx, hard: hard,
 	}
-	p := newPuller(consumer, w.cfg.Slots, lease)
+	p := newPuller(consumer, w.cfg.Slots, queue.leaseTime())
 	p.deliver, p.giveBack, p.running, p.log = ds.handle, ds.giveBack, &w.counts.running, w.log
 
-	w.log.Info().Int("slots", w.cfg.Slots).Str("executor", w.cfg.Executor).Dur("lease", lease).Str("socket", w.cfg.Socket).Msg("worker ready")
+	w.log.Info().Int("slots", w.cfg.Slots).Str("executor", w.cfg.Executor).Dur("lease", queue.leaseTime()).Str("socket", w.cfg.Socket).Msg("worker ready")
 	close(w.ready)
 	p.run(ctx)
 
@@ -199,10 +204,18 @@ func (w *Worker) pull(ctx, base context.Context) error {
 
 // reconcile runs the reconciler whenever this worker holds its lock.
 func (w *Worker) reconcile(ctx context.Context) {
-	kv, err := w.client.JS.KeyValue(ctx, bus.BucketControl)
-	if err != nil {
-		w.log.Error().Err(err).Msg("no reconciler here: " + bus.BucketControl + " cannot be opened")
-		return
+	var kv jetstream.KeyValue
+	for {
+		call, cancel := context.WithTimeout(ctx, ackTimeout)
+		var err error
+		kv, err = w.client.JS.KeyValue(call, bus.BucketControl)
+		cancel()
+		if err == nil {
+			break
+		}
+		if !sleep(ctx, time.Second) {
+			return
+		}
 	}
 	r := &reconciler{
 		js: w.client.JS, store: w.store, publish: w.publisher.publish, every: w.cfg.Reconcile,
@@ -215,7 +228,7 @@ func (w *Worker) reconcile(ctx context.Context) {
 		defer w.reconciles.Store(false)
 		r.run(ctx)
 		return nil
-	})
+	}) // run returns nothing, so neither does the lock
 }
 
 // finishBatch removes the rows of finished steps together.
@@ -227,7 +240,11 @@ func (w *Worker) finishBatch(ctx context.Context, batch []finished) ([]struct{},
 	}
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
-	return make([]struct{}, len(batch)), w.store.Finish(ctx, ids, redelivered)
+	err := w.store.Finish(ctx, ids, redelivered)
+	if w.store.Blames(err) {
+		err = fmt.Errorf("%w: %w", group.ErrBlame, err)
+	}
+	return make([]struct{}, len(batch)), err
 }
 
 // describe is the worker's heartbeat.

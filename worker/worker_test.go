@@ -6,16 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/work"
 	"github.com/omflow-booster/omflow-booster/worker"
+	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
 
 func TestSubmittedWorkRunsOnceAndLeavesNothingBehind(t *testing.T) {
@@ -57,6 +61,10 @@ func TestSubmitForms(t *testing.T) {
 		"unknown field":  {`{"nam":"x"}`, 400, `item 1: malformed item: unknown field \"nam\"`},
 		"second wrong":   {string(item(2, 0)) + "\n{}", 400, "item 2: malformed item: name is missing"},
 		"no module":      {`{"name":"x"}`, 400, "module_name is missing"},
+		"long name":      {`{"name":"` + strings.Repeat("x", 5000) + `","module_name":"m","method_name":"n","input_param":{}}`, 400, "name has 5000 bytes"},
+		"NUL":            {`{"name":"x\u0000","module_name":"m","method_name":"n","input_param":{}}`, 400, "name has a character that databases refuse"},
+		"no UTF-8":       {`{"name":"x","module_name":"m","method_name":"n","input_param":"` + "\xff" + `"}`, 400, "input_param is not UTF-8"},
+		"long submit_id": {`{"name":"x","module_name":"m","method_name":"n","input_param":{},"submit_id":"` + strings.Repeat("x", 300) + `"}`, 400, "submit_id has 300 bytes"},
 		"no input_param": {`{"name":"x","module_name":"m","method_name":"n"}`, 400, "input_param is missing"},
 		"oversized":      {`{"name":"x","module_name":"m","method_name":"n","input_param":"` + strings.Repeat("x", work.MaxItemBytes) + `"}`, 413, "oversized item"},
 	} {
@@ -233,6 +241,116 @@ func TestFullQueueIsSaidAndNothingIsLost(t *testing.T) {
 	}
 	require.Positive(t, accepted)
 	require.Equal(t, accepted, s.rows("omflow_booster_outbox"), "a refused item leaves no row")
+}
+
+// The row of an earlier, accepted submit must outlive a later refusal of the same submit_id.
+func TestRefusalLeavesRowsOfEarlierSubmitsAlone(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(l *bus.Layout) { l.StoreBytes = 8 << 20 })
+	w := s.start(newExecutor(func(ctx context.Context, _ worker.Step) error { <-ctx.Done(); return ctx.Err() }),
+		func(c *worker.Config) { c.StopTimeout, c.Reconcile = 10*time.Millisecond, time.Hour })
+	body := []byte(`{"name":"x","module_name":"m","method_name":"n","input_param":{},"submit_id":"mine"}`)
+	s.db.MustExec(`INSERT INTO omflow_booster_outbox (item_key, body) VALUES ('mine', $1)`, string(body)) // accepted, not queued yet
+	big := strings.Repeat("x", 400_000)
+	for status := http.StatusOK; status == http.StatusOK; {
+		status, _, _ = w.submit([]byte(`{"name":"x","module_name":"m","method_name":"n","input_param":"` + big + `"}`))
+	}
+	bigMine := []byte(`{"name":"x","module_name":"m","method_name":"n","input_param":"` + big + `","submit_id":"mine"}`)
+	s.eventually("answered as accepted", func() bool {
+		status, _, _ := w.submit(bigMine)
+		return status == http.StatusAccepted
+	})
+	var n int
+	require.NoError(t, s.db.Get(&n, `SELECT count(*) FROM omflow_booster_outbox WHERE item_key = 'mine'`))
+	require.Equal(t, 1, n)
+}
+
+func TestDatabaseAwayCostsNoTries(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	exec := newExecutor(nil)
+	exec.run = func(ctx context.Context, st worker.Step) error { // as an OMFLOW step: it needs the database itself
+		_, err := s.db.ExecContext(ctx, `DELETE FROM omflow_queuedata WHERE id = $1`, st.ID.Row)
+		return err
+	}
+	w := s.start(exec, func(c *worker.Config) { c.MaxAttempts = 1 })
+	reopen := s.closeDatabase()
+	for n := int64(1); n <= 20; n++ {
+		w.submit(item(int(n), n)) // rows that are there once the database is
+	}
+	s.eventually("every slot has met the closed database", func() bool { all, _ := exec.steps(); return all >= 4 })
+	reopen()
+	s.eventually("all looked at again", func() bool { return s.messages(bus.StreamWork) == 0 })
+	require.Zero(t, s.messages(bus.StreamDead), "a step that failed while the database was away has lost nothing")
+}
+
+func TestGivingBackCountsForOneMessageOnly(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	exec := newExecutor(func(context.Context, worker.Step) error { return errors.New("no") })
+	row := s.queueRow(1)
+	s.db.MustExec(`INSERT INTO omflow_booster_giveback (source, row_id, stream_seq, deliveries) VALUES ('q', $1, 4711, 5)`, row)
+	w := s.start(exec)
+	w.submit(item(1, row))
+	s.eventually("dead", func() bool { return s.messages(bus.StreamDead) == 1 })
+	require.Equal(t, []int{1, 2, 3}, exec.tries(fmt.Sprintf("q%d", row)), "what was given back of another message does not count")
+}
+
+func TestDecisionOutlivesARestartOfTheBooster(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(l *bus.Layout) { l.Lease = 20 * time.Second })
+	begun, hold := make(chan struct{}, 10), make(chan struct{})
+	exec := newExecutor(func(context.Context, worker.Step) error {
+		begun <- struct{}{}
+		<-hold
+		return fmt.Errorf("%w: the true reason", worker.ErrPermanent)
+	})
+	w := s.start(exec, func(c *worker.Config) { c.MaxAttempts = 1 })
+	row := s.queueRow(1)
+	w.submit(item(1, row))
+	<-begun
+	s.bus.Stop()
+	close(hold)
+	s.bus.Start()
+	s.eventually("dead", func() bool { return s.messages(bus.StreamDead) == 1 && s.messages(bus.StreamWork) == 0 })
+	require.Contains(t, s.dead(bus.DeadSubject("FormFlow", "f1", fmt.Sprintf("q%d", row))).Header.Get(bus.HeaderDeadError), "the true reason")
+	all, repeated := exec.steps()
+	require.Equal(t, [2]int{1, 0}, [2]int{all, repeated})
+}
+
+func TestAnotherQueueEndsWhatRuns(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(l *bus.Layout) { l.Lease = time.Minute })
+	begun, ended := make(chan struct{}, 10), make(chan error, 10)
+	exec := newExecutor(func(ctx context.Context, _ worker.Step) error {
+		begun <- struct{}{}
+		<-ctx.Done()
+		ended <- context.Cause(ctx)
+		return ctx.Err()
+	})
+	w := s.start(exec, func(c *worker.Config) { c.Slots, c.Reconcile, c.StopTimeout = 1, time.Hour, time.Millisecond })
+	w.submit(item(1, s.queueRow(1)))
+	<-begun
+	s.bus.Stop()
+	s.bus.Wipe()
+	s.bus.Start()
+	select {
+	case err := <-ended:
+		require.ErrorIs(t, err, worker.ErrLeaseLost, "its sequence number may be another step's now")
+	case <-time.After(patience):
+		t.Fatal("a step of a queue that is gone goes on")
+	}
+}
+
+func TestSocketPathThatIsAFileIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	file := filepath.Join(t.TempDir(), "precious")
+	require.NoError(t, os.WriteFile(file, []byte("x"), 0o600))
+	client := s.bus.Client()
+	w := worker.New(worker.Config{Socket: file, Slots: 1}, client, outbox.New(s.db), newExecutor(nil), zerolog.Nop())
+	require.ErrorContains(t, w.Run(t.Context()), "WORKER_SOCKET")
+	require.FileExists(t, file)
 }
 
 func TestSoftStopFinishesRunningSteps(t *testing.T) {

@@ -63,8 +63,8 @@ func TestStatements(t *testing.T) {
 
 	for _, id := range []work.ID{ids[0], ids[2]} {
 		require.Equal(t, outbox.Check{Found: true}, check(t, s, id))
-		require.NoError(t, s.GiveBack(ctx, id))
-		require.NoError(t, s.GiveBack(ctx, id))
+		require.NoError(t, s.GiveBack(ctx, id, 1))
+		require.NoError(t, s.GiveBack(ctx, id, 1))
 		require.Equal(t, outbox.Check{Found: true, Free: 2}, check(t, s, id))
 		require.NoError(t, s.Finish(ctx, []work.ID{id}, true))
 		require.Equal(t, outbox.Check{}, check(t, s, id))
@@ -121,7 +121,7 @@ func open(t *testing.T, url string) *sqldb.DB {
 }
 
 func check(t *testing.T, s *outbox.Store, id work.ID) outbox.Check {
-	c, err := s.Check(t.Context(), id)
+	c, err := s.Check(t.Context(), id, 1)
 	require.NoError(t, err)
 	return c
 }

@@ -11,18 +11,22 @@ var statements = sqldb.Statements{
 	OutboxIDs:  `SELECT id FROM omflow_booster_outbox ORDER BY id`,
 	QueueRows:  `SELECT id, queue_id, name, module_name, method_name, input_param FROM omflow_queuedata WHERE id IN (?) ORDER BY id`,
 	OutboxRows: `SELECT id, body FROM omflow_booster_outbox WHERE id IN (?) ORDER BY id`,
-	QueueCheck: `SELECT (SELECT count(*) FROM omflow_queuedata WHERE id = step.id) AS found,
-		coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'q' AND row_id = step.id), 0) AS free
-		FROM (SELECT ? AS id) AS step`,
-	OutboxCheck: `SELECT (SELECT count(*) FROM omflow_booster_outbox WHERE id = step.id) AS found,
-		coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'o' AND row_id = step.id), 0) AS free
-		FROM (SELECT ? AS id) AS step`,
+	QueueCheck: `SELECT EXISTS (SELECT 1 FROM omflow_queuedata WHERE id = step.id) AS found,
+		coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'q' AND row_id = step.id AND stream_seq = step.seq), 0) AS free
+		FROM (SELECT ? AS id, ? AS seq) AS step`,
+	OutboxCheck: `SELECT EXISTS (SELECT 1 FROM omflow_booster_outbox WHERE id = step.id) AS found,
+		coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'o' AND row_id = step.id AND stream_seq = step.seq), 0) AS free
+		FROM (SELECT ? AS id, ? AS seq) AS step`,
 
 	DeleteQueue:    `DELETE FROM omflow_queuedata WHERE id IN (?)`,
 	DeleteOutbox:   `DELETE FROM omflow_booster_outbox WHERE id IN (?)`,
 	DeleteGiveback: `DELETE FROM omflow_booster_giveback WHERE source = ? AND row_id IN (?)`,
-	AddGiveback: `INSERT INTO omflow_booster_giveback (source, row_id, deliveries) VALUES (?, ?, 1)
-		ON CONFLICT (source, row_id) DO UPDATE SET deliveries = deliveries + 1`,
+	AddGiveback: `INSERT INTO omflow_booster_giveback (source, row_id, stream_seq, deliveries) VALUES (?, ?, ?, 1)
+		ON CONFLICT (source, row_id) DO UPDATE SET stream_seq = excluded.stream_seq,
+			deliveries = CASE WHEN stream_seq = excluded.stream_seq THEN deliveries + 1 ELSE 1 END`,
+	PruneGiveback: `DELETE FROM omflow_booster_giveback WHERE
+		(source = 'o' AND row_id NOT IN (SELECT id FROM omflow_booster_outbox))
+		OR (source = 'q' AND row_id NOT IN (SELECT id FROM omflow_queuedata))`,
 
 	InsertOutbox: `INSERT INTO omflow_booster_outbox (item_key, body) VALUES (:item_key, :body) ON CONFLICT (item_key) DO NOTHING`,
 	OutboxByKey:  `SELECT id, item_key FROM omflow_booster_outbox WHERE item_key IN (?)`,

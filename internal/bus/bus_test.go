@@ -25,9 +25,20 @@ func TestSubjectsAreSafeTokens(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "work.formflow.dc33.q7", bus.WorkSubject("FormFlow", "dc33", "q7"))
 	require.Equal(t, "dead.-.a_b__.o1", bus.DeadSubject("", "a b.>", "o1"))
+	require.Len(t, bus.Token(strings.Repeat("x", 5000)), 61, "long subjects make the server close the connection")
+	require.NotEqual(t, bus.Token(strings.Repeat("x", 5000)), bus.Token(strings.Repeat("x", 5001)))
 	require.Equal(t, "o1", bus.SubjectID("dead.x.y.o1"))
 	require.Equal(t, "one line", bus.HeaderText("one\nline\x00"))
 	require.LessOrEqual(t, len(bus.HeaderText(strings.Repeat("é", 2000))), 1003)
+}
+
+func TestSecretsOfURLsAreNotShown(t *testing.T) {
+	t.Parallel()
+	c := bus.ClientConfig{URL: "nats://me:s3cret@127.0.0.1:1, nats://127.0.0.1:2"}
+	require.Equal(t, "nats://me:xxxxx@127.0.0.1:1,nats://127.0.0.1:2", c.Shown())
+	_, err := bus.Dial(c, "test")
+	require.ErrorIs(t, err, bus.ErrNoBooster)
+	require.NotContains(t, err.Error(), "s3cret")
 }
 
 func TestErrorsOfAFullAndAnOccupiedQueue(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +28,13 @@ type ClientConfig struct {
 
 // Validate checks the ports.
 func (c ClientConfig) Validate() error {
+	if c.URL != "" {
+		for part := range strings.SplitSeq(c.URL, ",") {
+			if u, err := url.Parse(strings.TrimSpace(part)); err != nil || u.Host == "" {
+				return &config.Error{Var: "BOOSTER_URL", Problem: "a part of it is not a URL", Fix: "use for example nats://10.0.0.5:4222,nats://10.0.0.6:4222"}
+			}
+		}
+	}
 	if err := config.Port("BOOSTER_PORT", c.Port); err != nil {
 		return err
 	}
@@ -43,6 +51,20 @@ func (c ClientConfig) URLs() string {
 		urls = append(urls, natsURL(c.SecondIP, c.SecondPort))
 	}
 	return strings.Join(urls, ",")
+}
+
+// Shown is URLs as people may see it: without passwords.
+func (c ClientConfig) Shown() string {
+	parts := strings.Split(c.URLs(), ",")
+	for i, part := range parts {
+		u, err := url.Parse(strings.TrimSpace(part))
+		if err != nil {
+			parts[i] = "…" // may hold a password
+			continue
+		}
+		parts[i] = u.Redacted()
+	}
+	return strings.Join(parts, ",")
 }
 
 func natsURL(host string, port int) string {
@@ -86,16 +108,16 @@ func Connect(c ClientConfig, name string, log zerolog.Logger) (*Client, error) {
 		nats.MaxReconnects(-1),
 		nats.ReconnectBufSize(-1), // never pretend that something was sent
 		nats.ConnectHandler(func(nc *nats.Conn) {
-			log.Info().Str("server", nc.ConnectedServerName()).Str("url", nc.ConnectedUrl()).Msg("connected to Booster")
+			log.Info().Str("server", nc.ConnectedServerName()).Str("url", nc.ConnectedUrlRedacted()).Msg("connected to Booster")
 		}),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if nc.IsClosed() || err == nil {
 				return // our own doing
 			}
-			log.Warn().Err(err).Str("servers", c.URLs()).Msg("no connection to a Booster; trying again")
+			log.Warn().Err(err).Str("servers", c.Shown()).Msg("no connection to a Booster; trying again")
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			log.Info().Str("server", nc.ConnectedServerName()).Str("url", nc.ConnectedUrl()).Msg("connected to Booster again")
+			log.Info().Str("server", nc.ConnectedServerName()).Str("url", nc.ConnectedUrlRedacted()).Msg("connected to Booster again")
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			e := log.Warn().Err(err)
@@ -121,12 +143,12 @@ func connect(c ClientConfig, name string, opts ...nats.Option) (*Client, error) 
 	nc, err := nats.Connect(c.URLs(), opts...)
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s: %w; is `omflow-booster broker` running there, and BOOSTER_IP and BOOSTER_PORT right?",
-			ErrNoBooster, c.URLs(), err)
+			ErrNoBooster, c.Shown(), err)
 	}
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(asyncMaxPending), jetstream.WithPublishAsyncTimeout(5*time.Second))
 	if err != nil {
 		nc.Close()
-		return nil, fmt.Errorf("use JetStream at %s: %w", c.URLs(), err)
+		return nil, fmt.Errorf("use JetStream at %s: %w", c.Shown(), err)
 	}
 	return &Client{NC: nc, JS: js}, nil
 }

@@ -29,11 +29,11 @@ type Lock struct {
 // lock cannot be trusted any more. Run returns nil when ctx ends, or what fn returned while it held the lock.
 func (l Lock) Run(ctx context.Context, fn func(ctx context.Context) error) error {
 	for {
-		revision, ok := l.acquire(ctx)
+		revision, since, ok := l.acquire(ctx)
 		if !ok {
 			return nil // ctx ended
 		}
-		held, err := l.hold(ctx, revision, fn)
+		held, err := l.hold(ctx, revision, since, fn)
 		if held || ctx.Err() != nil {
 			return err
 		}
@@ -42,13 +42,15 @@ func (l Lock) Run(ctx context.Context, fn func(ctx context.Context) error) error
 
 func (l Lock) key() string { return "lock." + Token(l.Name) }
 
-// acquire blocks until the lock is ours and returns the revision of the key. ok is false when ctx ended first.
-func (l Lock) acquire(ctx context.Context) (revision uint64, ok bool) {
+// acquire blocks until the lock is ours and returns the revision of the key and when the call that took it began: the TTL may run since
+// then. ok is false when ctx ended first.
+func (l Lock) acquire(ctx context.Context) (revision uint64, began time.Time, ok bool) {
 	var seen uint64
 	var since time.Time
 	for {
+		began := time.Now()
 		if revision, err := l.KV.Create(ctx, l.key(), []byte(l.Holder)); err == nil {
-			return revision, true
+			return revision, began, true
 		}
 		entry, err := l.KV.Get(ctx, l.key())
 		switch {
@@ -57,24 +59,25 @@ func (l Lock) acquire(ctx context.Context) (revision uint64, ok bool) {
 		case entry.Revision() != seen:
 			seen, since = entry.Revision(), time.Now()
 		case time.Since(since) >= l.TTL:
+			began = time.Now()
 			if revision, err := l.KV.Update(ctx, l.key(), []byte(l.Holder), seen); err == nil {
-				return revision, true
+				return revision, began, true
 			}
 		}
 		if !sleep(ctx, l.TTL/10) {
-			return 0, false
+			return 0, began, false
 		}
 	}
 }
 
 // hold runs fn and keeps the key ours. held is false when the lock was lost before fn came to its own end.
-func (l Lock) hold(ctx context.Context, revision uint64, fn func(ctx context.Context) error) (held bool, err error) {
+func (l Lock) hold(ctx context.Context, revision uint64, since time.Time, fn func(ctx context.Context) error) (held bool, err error) {
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- fn(inner) }()
 
-	trusted := time.Now().Add(l.TTL * 2 / 3)
+	trusted := since.Add(l.TTL * 2 / 3)
 	renew := time.NewTicker(l.TTL / 3)
 	defer renew.Stop()
 	for {
@@ -93,6 +96,7 @@ func (l Lock) hold(ctx context.Context, revision uint64, fn func(ctx context.Con
 			cancelCall()
 			if err == nil {
 				revision, trusted = next, began.Add(l.TTL*2/3)
+				renew.Reset(l.TTL / 3)
 				continue
 			}
 			if errors.Is(err, jetstream.ErrKeyExists) || !time.Now().Before(trusted) {

@@ -4,7 +4,11 @@
 // The names in this file are a public interface: people read them in the nats CLI and write them in scripts.
 package bus
 
-import "strings"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+)
 
 // Streams.
 const (
@@ -84,10 +88,15 @@ func SubjectID(subject string) string {
 }
 
 // Token makes s usable as one token of a subject or key: letters, digits, '-', '_', '=' stay, everything else becomes '_'.
-// An empty string becomes "-".
+// An empty string becomes "-". A long one is cut and ends in a digest: the server closes connections over long subjects.
 func Token(s string) string {
+	const limit, kept = 64, 48
 	if s == "" {
 		return "-"
+	}
+	if len(s) > limit {
+		digest := sha256.Sum256([]byte(s))
+		s = strings.ToValidUTF8(s[:kept], "") + "-" + hex.EncodeToString(digest[:6])
 	}
 	return strings.Map(func(r rune) rune {
 		switch {

@@ -77,6 +77,7 @@ type AgentState struct {
 	Witness        string `json:"witness"`         // AGENT_WITNESS: auto, on or off
 	WitnessAddress string `json:"witness_address"` // host:port where the Boosters would reach a witness here
 	WitnessState   string `json:"witness_state"`   // none, running, failing
+	WitnessPID     int    `json:"witness_pid"`     // 0 when it does not run
 
 	LastError string `json:"last_error"` // of a child that ended by itself
 }

@@ -16,7 +16,7 @@ const (
 	// MaxPayload is what a server must accept in one message: an item plus its headers.
 	MaxPayload = work.MaxItemBytes + 64<<10
 
-	maxWorkMsgs   = 10_000_000       // some 1.5 GB of index in memory; full means backpressure
+	maxWorkMsgs   = 2_000_000        // some 300 MB of index in memory; full means that rows wait in SQL
 	maxAckPending = 200_000          // running steps plus steps waiting for their next try
 	dedupeWindow  = time.Minute      // catches a repeated publish; the row, not this, is the truth
 	nodeTTL       = 15 * time.Second // a node that misses seven heartbeats is gone
@@ -187,8 +187,9 @@ func IsQueued(err error) bool {
 // IsFull tells whether a publish failed because the stream has reached its limit, or the Booster its disk.
 func IsFull(err error) bool {
 	var api *jetstream.APIError
-	if !errors.As(err, &api) || IsQueued(err) {
+	if !errors.As(err, &api) {
 		return false
 	}
-	return api.ErrorCode == codeStoreFailed || api.ErrorCode == 10047 || api.ErrorCode == 10023 // resources exceeded, insufficient resources
+	storeFull := api.ErrorCode == codeStoreFailed && (api.Description == "maximum messages exceeded" || api.Description == "maximum bytes exceeded")
+	return storeFull || api.ErrorCode == 10047 || api.ErrorCode == 10023 // resources exceeded, insufficient resources
 }

@@ -10,6 +10,8 @@ func (a *App) commands() []*cobra.Command {
 		a.deadCommand(),
 		a.nodesCommand(),
 		a.patchCommand(),
+		a.backupCommand(),
+		a.restoreCommand(),
 		a.doctorCommand(),
 		a.versionCommand(),
 	}

@@ -151,7 +151,10 @@ type refusal struct {
 
 func (r *refusal) Error() string { return fmt.Sprintf("the worker answered: %s (%d)", r.text, r.code) }
 
-const codeBusy = 503 // the only refusal that goes by with time
+const (
+	codeBusy    = 503 // the only refusal that goes by with time
+	codeUnknown = 500 // the worker itself does not know whether it took the work
+)
 
 // requestSubmit asks one worker, any one. Its error is a *refusal, nats.ErrNoResponders if nobody listens (in both cases
 // nothing was taken), or something after which nobody knows.
@@ -165,7 +168,7 @@ func requestSubmit(ctx context.Context, nc *nats.Conn, body []byte) (reply, erro
 	if text := m.Header.Get(micro.ErrorHeader); text != "" {
 		code, err := strconv.Atoi(m.Header.Get(micro.ErrorCodeHeader))
 		if err != nil {
-			code = 500
+			code = codeUnknown
 		}
 		return reply{}, &refusal{code: code, text: text}
 	}
@@ -247,7 +250,7 @@ func (s *submitter) send(ctx context.Context, chunk []submitItem) (reply, error)
 // untouched tells whether a failed request certainly changed nothing.
 func untouched(err error) bool {
 	var refused *refusal
-	return errors.As(err, &refused) || errors.Is(err, nats.ErrNoResponders)
+	return (errors.As(err, &refused) && refused.code != codeUnknown) || errors.Is(err, nats.ErrNoResponders)
 }
 
 // worthWaiting tells whether the same request may succeed soon. That no worker listens is final at the start, where it

@@ -92,10 +92,10 @@ func Port(name string, port int) error {
 	return nil
 }
 
-// AtLeast checks the lower bound of a number.
-func AtLeast(name string, value, low int) error {
-	if value < low {
-		return &Error{Var: name, Problem: fmt.Sprintf("%d is too small", value), Fix: fmt.Sprintf("use %d or more", low)}
+// Between checks the bounds of a number.
+func Between(name string, value, low, high int) error {
+	if value < low || value > high {
+		return &Error{Var: name, Problem: fmt.Sprintf("%d is out of range", value), Fix: fmt.Sprintf("use %d to %d", low, high)}
 	}
 	return nil
 }

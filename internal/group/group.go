@@ -6,8 +6,12 @@ import (
 	"errors"
 )
 
-// ErrClosed is returned for calls after the end of Run.
-var ErrClosed = errors.New("group is closed")
+var (
+	// ErrClosed is returned for calls after the end of Run.
+	ErrClosed = errors.New("group is closed")
+	// ErrBlame is what a flush wraps when one of its inputs is to blame: each is then tried alone, so that no call suffers for another.
+	ErrBlame = errors.New("an input is to blame")
+)
 
 // Group collects calls of Do into batches for one function. While one batch is under way the next collects, so a single
 // call never waits for company and many calls share one round trip.
@@ -104,6 +108,12 @@ func (g *Group[In, Out]) work(ctx context.Context, batch []call[In, Out]) {
 		in[i] = c.in
 	}
 	out, err := g.flush(ctx, in)
+	if errors.Is(err, ErrBlame) && len(batch) > 1 {
+		for _, c := range batch {
+			g.work(ctx, []call[In, Out]{c})
+		}
+		return
+	}
 	for i, c := range batch {
 		r := result[Out]{err: err}
 		if err == nil {

@@ -12,9 +12,11 @@ import (
 )
 
 const (
-	apiTimeout = 10 * time.Second // of one question
-	chunkBytes = 128 << 10
-	chunkIdle  = 30 * time.Second // without a chunk or its acknowledgment, a transfer is over
+	actTimeout   = 30 * time.Second // of a request: in a cluster, members agree on it and may have to elect a leader first
+	lookTimeout  = 3 * time.Second  // of one look; a question that came while there was no leader is never answered
+	lookPatience = 30 * time.Second // of looks until one is answered
+	chunkBytes   = 128 << 10
+	chunkIdle    = 30 * time.Second // without a chunk or its acknowledgment, a transfer is over
 
 	brokenEvery = 250 * time.Millisecond // between looks at the connection while nothing comes
 
@@ -40,8 +42,9 @@ type state struct {
 // described is a stream as a server describes it. The configuration stays as it is: a round trip through a struct would drop the fields
 // that it does not have.
 type described struct {
-	Config json.RawMessage `json:"config"`
-	State  state           `json:"state"`
+	Config  json.RawMessage `json:"config"`
+	Created time.Time       `json:"created"`
+	State   state           `json:"state"`
 }
 
 // link speaks the JetStream API over a connection.
@@ -63,11 +66,14 @@ func (l link) ask(ctx context.Context, subject string, request, answer any) erro
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	call, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
-	m, err := l.nc.RequestWithContext(ctx, jetstream.DefaultAPIPrefix+subject, data)
+	m, err := l.nc.RequestWithContext(call, jetstream.DefaultAPIPrefix+subject, data)
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("no answer to %s: %w", subject, context.Cause(ctx))
+	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", subject, err)
+		return fmt.Errorf("%w: no answer to %s: %w", errInterrupted, subject, err)
 	}
 	return read(m.Data, answer)
 }
@@ -89,9 +95,27 @@ func read(data []byte, answer any) error {
 	return nil
 }
 
+// look asks a question, and asks it again: a cluster does not answer while a stream has no leader, nor while it holds an interrupted restore.
+func (l link) look(ctx context.Context, subject string, answer any) error {
+	for end := time.Now().Add(lookPatience); ; {
+		call, cancel := context.WithTimeoutCause(ctx, lookTimeout, errInterrupted)
+		err := l.ask(call, subject, struct{}{}, answer)
+		cancel()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !errors.Is(err, errInterrupted) || l.nc.IsClosed() || time.Now().After(end) {
+			return err
+		}
+		if err := pause(ctx, brokenEvery); err != nil { // no responders are said at once
+			return err
+		}
+	}
+}
+
 // info describes a stream. ok is false when there is none of that name.
 func (l link) info(ctx context.Context, stream string) (d described, ok bool, err error) {
-	err = l.ask(ctx, "STREAM.INFO."+stream, struct{}{}, &d)
+	err = l.look(ctx, "STREAM.INFO."+stream, &d)
 	if isNotFound(err) {
 		return d, false, nil
 	}

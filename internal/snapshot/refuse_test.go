@@ -60,11 +60,11 @@ func TestDamageIsFoundFirst(t *testing.T) {
 		require.NoError(t, os.Remove(name))
 		require.NoError(t, os.WriteFile(name, good, 0o600))
 	}
-	damage(file, 100, func() (Source, error) { return OpenFile(file) })
+	damage(file, 40, func() (Source, error) { return OpenFile(file) })
 	openDir := func() (Source, error) { return OpenDir(dir) }
-	damage(filepath.Join(dir, manifestName), 60, openDir)
+	damage(filepath.Join(dir, manifestName), 40, openDir)
 	for _, s := range m.Streams {
-		damage(filepath.Join(dir, s.File), 8, openDir)
+		damage(filepath.Join(dir, s.File), 4, openDir)
 		require.NoError(t, os.Rename(filepath.Join(dir, s.File), filepath.Join(dir, "away")))
 		attempt(s.File+" missing", openDir)
 		require.NoError(t, os.Rename(filepath.Join(dir, "away"), filepath.Join(dir, s.File)))

@@ -41,6 +41,13 @@ func (e *OccupiedError) Error() string {
 // ErrNoRoom says that a stream of the snapshot is larger than the one that it would replace may be.
 var ErrNoRoom = errors.New("not enough room")
 
+const (
+	codeNameTaken = 10130           // JSStreamNameExistRestoreFailedErr of nats-server
+	restoreTries  = 6               // for one stream
+	restorePause  = time.Second     // after the first try; longer after each
+	stallTimeout  = 7 * time.Second // a server gives up a restore from which it has heard nothing for 5 s
+)
+
 // checkPatience is how long consumers may take to come up: in a cluster they follow their stream.
 const checkPatience = 30 * time.Second
 
@@ -101,25 +108,45 @@ func (r restorer) refuse(targets []Target) error {
 	return nil
 }
 
-// stream brings one stream to where the snapshot has it.
+// stream brings one stream to where the snapshot has it, and begins again when that is interrupted. A Booster of a cluster makes a stream
+// that is missing at once, so the name may be taken again between removal and restore; the same error comes while a server has not given up
+// a restore that was interrupted.
 func (r restorer) stream(ctx context.Context, s Stream, p Progress) (Restored, error) {
-	done := Restored{Stream: s}
 	r.o.Progress(p)
-	t, err := r.link.target(ctx, s) // anew: the streams before may have taken long
+	removed := false
+	for try := 1; ; try++ {
+		done, err := r.replace(ctx, s, p, &removed)
+		var api *jetstream.APIError
+		taken := errors.As(err, &api) && api.ErrorCode == codeNameTaken
+		again := taken || errors.Is(err, errInterrupted) && !r.link.nc.IsClosed()
+		if !again || try == restoreTries {
+			return done, err
+		}
+		if err := pause(ctx, time.Duration(try)*restorePause); err != nil {
+			return done, err
+		}
+	}
+}
+
+// replace is one try. removed says, and is told, that what was there has been removed: what is there then was made since.
+func (r restorer) replace(ctx context.Context, s Stream, p Progress, removed *bool) (Restored, error) {
+	done := Restored{Stream: s}
+	t, err := r.settled(ctx, s)
 	if err != nil {
 		return done, err
 	}
 	want := r.sizes(t)
 	switch {
 	case t.Standing == Same:
-		done.Skipped = true
-		return done, r.unmark(ctx, s.Name)
-	case t.Standing == Occupied && !r.o.Force:
+		done.Skipped = !*removed
+		return done, nil
+	case t.Standing == Occupied && !r.o.Force && !*removed:
 		return done, &OccupiedError{Streams: []Target{t}}
 	case t.Standing != Absent:
 		if err := r.link.remove(ctx, s.Name); err != nil {
 			return done, err
 		}
+		*removed = true
 	}
 	config, err := withSizes(s.Config, want, r.m.ID)
 	if err != nil {
@@ -144,6 +171,30 @@ func (r restorer) stream(ctx context.Context, s Stream, p Progress) (Restored, e
 		return done, err
 	}
 	return done, r.unmark(ctx, s.Name)
+}
+
+// settled looks at the target anew, for the streams before may have taken long. In a cluster, a stream that looks complete is believed only
+// when it is older than servers wait for an interrupted restore, because they delete it then.
+func (r restorer) settled(ctx context.Context, s Stream) (Target, error) {
+	t, err := r.link.target(ctx, s)
+	young := stallTimeout - time.Since(t.now.Created)
+	if err != nil || t.Standing != Same || young <= 0 || r.link.nc.ConnectedClusterName() == "" {
+		return t, err
+	}
+	if err := pause(ctx, min(young, stallTimeout)); err != nil {
+		return t, err
+	}
+	return r.link.target(ctx, s)
+}
+
+// pause waits for d, or fails when ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // sizes decides what the restored stream may hold, and how often it is kept.

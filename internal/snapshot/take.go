@@ -90,7 +90,7 @@ func (t taker) prepare() error {
 
 // streams lists what is to be taken, in that order.
 func (t taker) streams(ctx context.Context, js jetstream.JetStream) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
 	var names []string
 	list := js.ListStreams(ctx)
@@ -113,10 +113,8 @@ func (t taker) take(ctx context.Context, name string, p Progress, file string) (
 		if err == nil || !errors.Is(err, errInterrupted) || try == takeTries || t.link.nc.IsClosed() {
 			return s, err
 		}
-		select {
-		case <-ctx.Done():
-			return s, context.Cause(ctx)
-		case <-time.After(takePause):
+		if err := pause(ctx, takePause); err != nil {
+			return s, err
 		}
 	}
 }

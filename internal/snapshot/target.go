@@ -53,6 +53,11 @@ func (l link) target(ctx context.Context, s Stream) (Target, error) {
 		return t, nil
 	}
 	t.now, t.Messages = now, now.State.Messages
+	if markOf(now.Config) != "" {
+		// Even if it has all messages: a cluster deletes a stream some seconds after its restore was interrupted.
+		t.Standing = Partial
+		return t, nil
+	}
 	same, err := l.same(ctx, s, now.State)
 	switch {
 	case err != nil:
@@ -61,8 +66,6 @@ func (l link) target(ctx context.Context, s Stream) (Target, error) {
 		t.Standing = Same
 	case now.State.Messages == 0:
 		t.Standing = Empty
-	case markOf(now.Config) != "":
-		t.Standing = Partial
 	default:
 		t.Standing = Occupied
 	}
@@ -99,7 +102,7 @@ func (l link) ackFloor(ctx context.Context, stream, consumer string) (floor uint
 			Stream uint64 `json:"stream_seq"`
 		} `json:"ack_floor"`
 	}
-	err = l.ask(ctx, "CONSUMER.INFO."+stream+"."+consumer, struct{}{}, &info)
+	err = l.look(ctx, "CONSUMER.INFO."+stream+"."+consumer, &info)
 	if isNotFound(err) {
 		return 0, false, nil
 	}

@@ -27,6 +27,11 @@ type Engine struct {
 	Migrations fs.FS                              // our own tables
 	Locker     func() (lock.SessionLocker, error) // one migration at a time; nil where the engine has none
 	Statements Statements
+
+	// Blames tells whether the database refused what it was given (too long, not storable, a table that is not there), as opposed to not
+	// answering. NoTable tells the last of these.
+	Blames  func(err error) bool
+	NoTable func(err error) bool
 }
 
 // Statements are the SQL texts of one engine. Placeholders are the engine's own, but for lists, where sqlx.In expands
@@ -38,13 +43,14 @@ type Statements struct {
 	OutboxIDs   string // → ids of omflow_booster_outbox, ascending
 	QueueRows   string // list of ids → id, queue_id, name, module_name, method_name, input_param
 	OutboxRows  string // list of ids → id, body
-	QueueCheck  string // id → found (0 or 1), free (deliveries that were given back)
-	OutboxCheck string // id → the same for our outbox
+	QueueCheck  string // id, stream sequence → found, free (deliveries of that message that were given back)
+	OutboxCheck string // the same for our outbox
 
 	DeleteQueue    string // list of ids
 	DeleteOutbox   string // list of ids
 	DeleteGiveback string // source, list of ids
-	AddGiveback    string // source, id
+	AddGiveback    string // source, id, stream sequence
+	PruneGiveback  string // removes notes on steps that are gone
 
 	InsertOutbox string // rows of item_key, body; a key that exists is left alone
 	OutboxByKey  string // list of keys → id, item_key
@@ -78,6 +84,16 @@ func Open(ctx context.Context, databaseURL string, engines []Engine) (*DB, error
 type DB struct {
 	*sqlx.DB
 	Engine Engine
+}
+
+// Blames tells whether the database refused what it was given, as opposed to not answering.
+func (db *DB) Blames(err error) bool {
+	return err != nil && db.Engine.Blames != nil && db.Engine.Blames(err)
+}
+
+// NoTable tells whether a statement failed because a table is not there.
+func (db *DB) NoTable(err error) bool {
+	return err != nil && db.Engine.NoTable != nil && db.Engine.NoTable(err)
 }
 
 const example = "postgres://user:password@host:5432/database"

@@ -1,9 +1,11 @@
 package sqldb
 
 import (
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // driver "pgx"
 	"github.com/jmoiron/sqlx"
 	"github.com/pressly/goose/v3"
@@ -23,6 +25,8 @@ func Postgres() Engine {
 		Locker: func() (lock.SessionLocker, error) {
 			return lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 120)) // ask every second, two minutes at most
 		},
+		Blames:  blames,
+		NoTable: noTable,
 		Statements: Statements{
 			HasQueue: `SELECT count(*) FROM (SELECT to_regclass('omflow_queuedata') AS t) AS x WHERE t IS NOT NULL`,
 
@@ -30,16 +34,20 @@ func Postgres() Engine {
 			OutboxIDs:  `SELECT id FROM omflow_booster_outbox ORDER BY id`,
 			QueueRows:  `SELECT id, queue_id, name, module_name, method_name, input_param FROM omflow_queuedata WHERE id IN (?) ORDER BY id`,
 			OutboxRows: `SELECT id, body FROM omflow_booster_outbox WHERE id IN (?) ORDER BY id`,
-			QueueCheck: `SELECT (SELECT count(*) FROM omflow_queuedata WHERE id = $1) AS found,
-				coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'q' AND row_id = $1), 0) AS free`,
-			OutboxCheck: `SELECT (SELECT count(*) FROM omflow_booster_outbox WHERE id = $1) AS found,
-				coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'o' AND row_id = $1), 0) AS free`,
+			QueueCheck: `SELECT EXISTS (SELECT 1 FROM omflow_queuedata WHERE id = $1) AS found,
+				coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'q' AND row_id = $1 AND stream_seq = $2), 0) AS free`,
+			OutboxCheck: `SELECT EXISTS (SELECT 1 FROM omflow_booster_outbox WHERE id = $1) AS found,
+				coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'o' AND row_id = $1 AND stream_seq = $2), 0) AS free`,
 
 			DeleteQueue:    `DELETE FROM omflow_queuedata WHERE id IN (?)`,
 			DeleteOutbox:   `DELETE FROM omflow_booster_outbox WHERE id IN (?)`,
 			DeleteGiveback: `DELETE FROM omflow_booster_giveback WHERE source = ? AND row_id IN (?)`,
-			AddGiveback: `INSERT INTO omflow_booster_giveback (source, row_id, deliveries) VALUES ($1, $2, 1)
-				ON CONFLICT (source, row_id) DO UPDATE SET deliveries = omflow_booster_giveback.deliveries + 1`,
+			AddGiveback: `INSERT INTO omflow_booster_giveback AS g (source, row_id, stream_seq, deliveries) VALUES ($1, $2, $3, 1)
+				ON CONFLICT (source, row_id) DO UPDATE SET stream_seq = excluded.stream_seq,
+					deliveries = CASE WHEN g.stream_seq = excluded.stream_seq THEN g.deliveries + 1 ELSE 1 END`,
+			PruneGiveback: `DELETE FROM omflow_booster_giveback g WHERE
+				(source = 'o' AND NOT EXISTS (SELECT 1 FROM omflow_booster_outbox o WHERE o.id = g.row_id))
+				OR (source = 'q' AND NOT EXISTS (SELECT 1 FROM omflow_queuedata q WHERE q.id = g.row_id))`,
 
 			InsertOutbox: `INSERT INTO omflow_booster_outbox (item_key, body) VALUES (:item_key, :body) ON CONFLICT (item_key) DO NOTHING`,
 			OutboxByKey:  `SELECT id, item_key FROM omflow_booster_outbox WHERE item_key IN (?)`,
@@ -50,6 +58,25 @@ func Postgres() Engine {
 				(SELECT id FROM omflow_booster_history WHERE started_at < $1 ORDER BY started_at LIMIT $2)`,
 		},
 	}
+}
+
+// blames: the server answered with an error that is about the statement and its data. Classes 53, 57 and 58 are about the server itself,
+// 08 and 40 about the connection and about others.
+func blames(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || len(pg.Code) < 2 {
+		return false
+	}
+	switch pg.Code[:2] {
+	case "08", "40", "53", "57", "58", "XX":
+		return false
+	}
+	return true
+}
+
+func noTable(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "42P01" // undefined_table
 }
 
 func openPostgres(databaseURL string) (*sqlx.DB, error) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxItemBytes is the largest encoded item that is carried: 4 MiB.
@@ -85,21 +86,48 @@ func Parse(data []byte) (Item, error) {
 	return it, it.Check()
 }
 
+// Lengths that every database and bus can carry, in bytes.
+const (
+	maxName     = 200
+	maxSubmitID = 200
+	maxParam    = MaxItemBytes - 16<<10 // the names beside it are short
+	maxModule   = 4 << 10
+)
+
 // Check tells whether the item has what a step needs and can be carried: ErrMalformed or ErrOversized if not.
 func (it Item) Check() error {
+	malformed := func(format string, v ...any) error {
+		return fmt.Errorf("%w: "+format, append([]any{ErrMalformed}, v...)...)
+	}
 	switch {
 	case it.Row < 0:
-		return fmt.Errorf("%w: row %d is negative", ErrMalformed, it.Row)
+		return malformed("row %d is negative", it.Row)
 	case it.Name == "":
-		return fmt.Errorf("%w: name is missing (the kind of queue, for example FormFlow)", ErrMalformed)
+		return malformed("name is missing (the kind of queue, for example FormFlow)")
 	case it.ModuleName == "":
-		return fmt.Errorf("%w: module_name is missing", ErrMalformed)
+		return malformed("module_name is missing")
 	case it.MethodName == "":
-		return fmt.Errorf("%w: method_name is missing", ErrMalformed)
+		return malformed("method_name is missing")
 	case len(it.InputParam) == 0:
-		return fmt.Errorf("%w: input_param is missing (use {} for none)", ErrMalformed)
-	case len(it.InputParam) > MaxItemBytes-4096: // the names beside it are short
-		return fmt.Errorf("%w: input_param has %d bytes, the limit is %d", ErrOversized, len(it.InputParam), MaxItemBytes-4096)
+		return malformed("input_param is missing (use {} for none)")
+	case len(it.InputParam) > maxParam:
+		return fmt.Errorf("%w: input_param has %d bytes, the limit is %d", ErrOversized, len(it.InputParam), maxParam)
+	case !utf8.Valid(it.InputParam):
+		return malformed("input_param is not UTF-8")
+	}
+	for _, f := range []struct {
+		name, value string
+		limit       int
+	}{
+		{"name", it.Name, maxName}, {"submit_id", it.SubmitID, maxSubmitID}, {"queue_id", it.QueueID, maxModule},
+		{"module_name", it.ModuleName, maxModule}, {"method_name", it.MethodName, maxModule},
+	} {
+		switch {
+		case len(f.value) > f.limit:
+			return malformed("%s has %d bytes, the limit is %d", f.name, len(f.value), f.limit)
+		case strings.ContainsRune(f.value, 0) || !utf8.ValidString(f.value):
+			return malformed("%s has a character that databases refuse (NUL, or no UTF-8)", f.name)
+		}
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ CREATE TABLE omflow_booster_outbox (
 CREATE TABLE omflow_booster_giveback (
     source     char(1) NOT NULL, -- q: omflow_queuedata, o: omflow_booster_outbox
     row_id     bigint  NOT NULL,
+    stream_seq bigint  NOT NULL, -- of the message that was given back; a later message of the step starts anew
     deliveries integer NOT NULL,
     PRIMARY KEY (source, row_id)
 );

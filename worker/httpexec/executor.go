@@ -67,7 +67,7 @@ func New(cfg Config, log zerolog.Logger) (*Executor, error) {
 		// Without the value: it may hold a password.
 		return nil, &config.Error{Var: "WORKER_HTTP_URL", Problem: "not a URL of http or https with a host", Fix: "use for example http://127.0.0.1:8080/steps"}
 	}
-	if err := config.AtLeast("WORKER_SLOTS", cfg.Slots, 1); err != nil {
+	if err := config.Between("WORKER_SLOTS", cfg.Slots, 1, 1<<20); err != nil {
 		return nil, err
 	}
 	if err := config.Positive("WORKER_STEP_TIMEOUT", cfg.StepTimeout); err != nil {

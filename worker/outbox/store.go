@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -33,14 +32,19 @@ type Check struct {
 	Free  int  `db:"free"`  // deliveries that were given back and do not count as tries
 }
 
-// Check looks a step up by its primary key.
-func (s *Store) Check(ctx context.Context, id work.ID) (Check, error) {
+// Check looks a step up by its primary key. seq is the stream sequence of its message: what was given back of another message of the
+// same step does not count. A table that is not there holds no rows.
+func (s *Store) Check(ctx context.Context, id work.ID, seq uint64) (Check, error) {
 	query := s.st.OutboxCheck
 	if id.Source == work.Queue {
 		query = s.st.QueueCheck
 	}
 	var c Check
-	if err := s.db.GetContext(ctx, &c, query, id.Row); err != nil {
+	err := s.db.GetContext(ctx, &c, query, id.Row, int64(seq)) //nolint:gosec // sequences stay far below
+	if s.db.NoTable(err) {
+		return Check{}, nil
+	}
+	if err != nil {
 		return Check{}, fmt.Errorf("check row of step %s: %w", id, err)
 	}
 	return c, nil
@@ -57,13 +61,13 @@ func (s *Store) Finish(ctx context.Context, ids []work.ID, redelivered bool) err
 		if len(rows) == 0 {
 			continue
 		}
-		if err := s.execList(ctx, src.query, rows); err != nil {
+		if err := s.execList(ctx, src.query, rows); err != nil && !s.db.NoTable(err) {
 			return fmt.Errorf("remove rows of finished steps: %w", err)
 		}
 		if !redelivered {
 			continue
 		}
-		query, args, err := sqlx.In(s.st.DeleteGiveback, string(rune(src.source)), rows)
+		query, args, err := sqlx.In(s.st.DeleteGiveback, string(rune(src.source)), padded(rows))
 		if err != nil {
 			return err
 		}
@@ -74,9 +78,9 @@ func (s *Store) Finish(ctx context.Context, ids []work.ID, redelivered bool) err
 	return nil
 }
 
-// GiveBack notes that one delivery of the step was not a try.
-func (s *Store) GiveBack(ctx context.Context, id work.ID) error {
-	if _, err := s.db.ExecContext(ctx, s.st.AddGiveback, string(rune(id.Source)), id.Row); err != nil {
+// GiveBack notes that one delivery of the step's message was not a try. seq is the stream sequence of that message.
+func (s *Store) GiveBack(ctx context.Context, id work.ID, seq uint64) error {
+	if _, err := s.db.ExecContext(ctx, s.st.AddGiveback, string(rune(id.Source)), id.Row, int64(seq)); err != nil { //nolint:gosec // see Check
 		return fmt.Errorf("note that step %s was given back: %w", id, err)
 	}
 	return nil
@@ -89,7 +93,7 @@ type Submission struct {
 }
 
 // insertMax is how many rows go into one statement: drivers allow some 32,000 parameters.
-const insertMax = 5_000
+const insertMax = 4096
 
 // Insert gives each submission a row of our outbox and returns the primary keys in the same order: all of them or none.
 // A key whose work was finished by an earlier submit at that very moment gets 0.
@@ -100,7 +104,7 @@ func (s *Store) Insert(ctx context.Context, subs []Submission) ([]int64, error) 
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after the commit
 	byKey := make(map[string]int64, len(subs))
-	for chunk := range slices.Chunk(subs, insertMax) {
+	for _, chunk := range chunks(subs, insertMax) {
 		if err := s.insert(ctx, tx, chunk, byKey); err != nil {
 			return nil, fmt.Errorf("insert into outbox: %w", err)
 		}
@@ -123,7 +127,7 @@ func (s *Store) insert(ctx context.Context, tx *sqlx.Tx, subs []Submission, byKe
 	for i, sub := range subs {
 		keys[i] = sub.Key
 	}
-	query, args, err := sqlx.In(s.st.OutboxByKey, keys)
+	query, args, err := sqlx.In(s.st.OutboxByKey, padded(keys))
 	if err != nil {
 		return err
 	}
@@ -208,36 +212,8 @@ func (s *Store) Load(ctx context.Context, ids []work.ID) ([]Stored, error) {
 	return steps, nil
 }
 
-// Try is one line of the step history.
-type Try struct {
-	WorkID   string    `db:"work_id"`
-	Kind     string    `db:"kind"`
-	Flow     string    `db:"flow"`
-	Ticket   string    `db:"ticket"`
-	Worker   string    `db:"worker"`
-	Attempt  int       `db:"attempt"`
-	Outcome  string    `db:"outcome"` // done, failed or dead
-	Error    string    `db:"error"`
-	Started  time.Time `db:"started_at"`
-	Duration int64     `db:"duration_us"`
-}
-
-// Record writes lines of the history in one statement.
-func (s *Store) Record(ctx context.Context, tries []Try) error {
-	if _, err := s.db.NamedExecContext(ctx, s.st.InsertHistory, tries); err != nil {
-		return fmt.Errorf("write step history: %w", err)
-	}
-	return nil
-}
-
-// Prune removes at most limit lines of the history that are older than before, and returns how many it removed.
-func (s *Store) Prune(ctx context.Context, before time.Time, limit int) (int64, error) {
-	res, err := s.db.ExecContext(ctx, s.st.PruneHistory, before, limit)
-	if err != nil {
-		return 0, fmt.Errorf("prune step history: %w", err)
-	}
-	return res.RowsAffected()
-}
+// Blames tells whether the database refused what it was given, as opposed to not answering.
+func (s *Store) Blames(err error) bool { return s.db.Blames(err) }
 
 // Ping tells whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.db.PingContext(ctx) }
@@ -246,7 +222,7 @@ func (s *Store) selectList(ctx context.Context, dest any, query string, rows []i
 	if len(rows) == 0 {
 		return nil
 	}
-	query, args, err := sqlx.In(query, rows)
+	query, args, err := sqlx.In(query, padded(rows))
 	if err != nil {
 		return err
 	}
@@ -254,12 +230,38 @@ func (s *Store) selectList(ctx context.Context, dest any, query string, rows []i
 }
 
 func (s *Store) execList(ctx context.Context, query string, rows []int64) error {
-	query, args, err := sqlx.In(query, rows)
+	query, args, err := sqlx.In(query, padded(rows))
 	if err != nil {
 		return err
 	}
 	_, err = s.db.ExecContext(ctx, s.db.Rebind(query), args...)
 	return err
+}
+
+// padded repeats the last element up to a power of two. A list of every length would be a statement of its own, planned and kept by the
+// database for each connection.
+func padded[T any](list []T) []T {
+	n := 1
+	for n < len(list) {
+		n *= 2
+	}
+	list = slices.Clip(list)
+	for len(list) < n {
+		list = append(list, list[len(list)-1])
+	}
+	return list
+}
+
+// chunks cuts rows that are inserted together into pieces whose lengths are powers of two, for the same reason.
+func chunks[T any](rows []T, most int) [][]T {
+	var pieces [][]T
+	for n := most; n > 0; n /= 2 {
+		for len(rows) >= n {
+			pieces = append(pieces, rows[:n])
+			rows = rows[n:]
+		}
+	}
+	return pieces
 }
 
 func rowsOf(ids []work.ID, source work.Source) []int64 {

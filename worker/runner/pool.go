@@ -76,7 +76,7 @@ func New(cfg Config, log zerolog.Logger) (*Pool, error) {
 	if len(cfg.Command) == 0 || cfg.Command[0] == "" {
 		return nil, &config.Error{Var: "WORKER_RUNNER_COMMAND", Problem: "no program", Fix: "unset it for the default"}
 	}
-	if err := config.AtLeast("WORKER_SLOTS", cfg.Size, 1); err != nil {
+	if err := config.Between("WORKER_SLOTS", cfg.Size, 1, 1<<20); err != nil {
 		return nil, err
 	}
 	if err := config.Positive("WORKER_STEP_TIMEOUT", cfg.StepTimeout); err != nil {

@@ -11,6 +11,7 @@ CREATE TABLE omflow_booster_outbox (
 CREATE TABLE omflow_booster_giveback (
     source     char(1) NOT NULL,
     row_id     bigint  NOT NULL,
+    stream_seq bigint  NOT NULL,
     deliveries integer NOT NULL,
     PRIMARY KEY (source, row_id)
 );

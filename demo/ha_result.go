@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// haResult is what came out of the story of the takeovers.
+type haResult struct {
+	tally
+	events        []event
+	writes        int   // of the probe, acknowledged
+	writesErr     error // what is wrong with them
+	filed, failed int   // tickets that servers have confirmed; requests without an answer
+}
+
+func (s *haStory) count(ctx context.Context, took time.Duration) (*haResult, error) {
+	r := &haResult{events: s.events, filed: int(s.feed.filed.Load()), failed: int(s.feed.failed.Load())}
+	accepted, err := s.probe.Accepted()
+	r.writes, r.writesErr = len(accepted), err
+	r.tally, err = s.tally(ctx, took)
+	return r, err
+}
+
+// check says what is not as it must be.
+func (r *haResult) check() error {
+	errs := []error{r.tally.check(r.counts.Tickets), r.writesErr}
+	if r.counts.Tickets < max(1, r.filed) || r.counts.Tickets > r.filed+r.failed {
+		errs = append(errs, fmt.Errorf("%d tickets are in the database; servers have confirmed %d and left %d requests unanswered", r.counts.Tickets, r.filed, r.failed))
+	}
+	if len(r.events) == 0 {
+		errs = append(errs, errors.New("nothing has happened"))
+	}
+	for _, e := range r.events {
+		if e.gap > e.limit {
+			errs = append(errs, fmt.Errorf("%s: no write was accepted for %s, which is longer than %s", e.what, seconds(e.gap), e.limit))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// table is the end of the demo.
+func (r *haResult) table(in *installation) string {
+	var b strings.Builder
+	fmt.Fprintln(&b)
+	b.WriteString(r.tally.table())
+	fmt.Fprintln(&b)
+	tw := tabwriter.NewWriter(&b, 0, 4, 3, ' ', 0)
+	fmt.Fprintf(tw, "  EVENT\tNO WRITES FOR\tLIMIT\tOVER AFTER\n")
+	for _, e := range r.events {
+		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\n", e.what, seconds(e.gap), e.limit, seconds(e.heal))
+	}
+	_ = tw.Flush()
+	b.WriteString(lookInside(in))
+	return endBlanks.ReplaceAllString(b.String(), "")
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }

@@ -1,0 +1,135 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+// cluster starts three servers and connects to one of them from inside, as a Booster does.
+func cluster(t *testing.T) jetstream.JetStream {
+	t.Helper()
+	var servers []*server.Server
+	var routes []*url.URL
+	ports := make([]int, 3)
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+		require.NoError(t, l.Close())
+		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", ports[i])})
+	}
+	for i := range ports {
+		s, err := server.NewServer(&server.Options{
+			ServerName: fmt.Sprint("s", i), Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, MaxPayload: bus.MaxPayload,
+			JetStream: true, StoreDir: t.TempDir(), Routes: routes,
+			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: ports[i]},
+		})
+		require.NoError(t, err)
+		s.Start()
+		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+		servers = append(servers, s)
+	}
+	require.True(t, servers[0].ReadyForConnections(patience))
+	nc, err := nats.Connect("", nats.InProcessServer(servers[0]))
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := js.AccountInfo(ctx)
+		return err == nil && len(servers[0].JetStreamClusterPeers())+len(servers[1].JetStreamClusterPeers())+len(servers[2].JetStreamClusterPeers()) >= 3
+	}, patience, 50*time.Millisecond)
+	return js
+}
+
+// From one Booster to a cluster of three, interrupted on the way, and back to one: what a cluster does not keep of a consumer is which
+// messages above the ack floor were acknowledged or delivered; those that are still there come again.
+func TestGrowAndShrink(t *testing.T) {
+	t.Parallel()
+	alone := fresh(t).Client()
+	fill(t, alone.JS)
+	want := see(t, alone.JS)
+	dir, m := taken(t, alone.JS)
+
+	grown := cluster(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, err := Restore(ctx, grown, opened(t, dir), RestoreOptions{Replicas: 3, Progress: func(p Progress) {
+		if p.Stream == bus.StreamWork && p.Done > 0 {
+			cancel()
+		}
+	}})
+	require.ErrorIs(t, err, context.Canceled)
+	// A Booster that finds a stream missing makes all anew at once, and takes the mark of what was interrupted away: hence Force.
+	ensuring, stop := context.WithCancel(t.Context())
+	var booster sync.WaitGroup
+	booster.Go(func() {
+		for ensuring.Err() == nil {
+			_ = bus.Ensure(ensuring, grown, bus.Layout{StoreBytes: 1 << 30, Replicas: 3, Lease: 2 * time.Second})
+			_ = pause(ensuring, time.Second)
+		}
+	})
+	_, err = Restore(t.Context(), grown, opened(t, dir), RestoreOptions{Replicas: 3, Force: true})
+	stop()
+	booster.Wait()
+	require.NoError(t, err)
+	settled := time.Now()
+	check := func() {
+		for name, w := range want {
+			stream, err := grown.Stream(t.Context(), name)
+			require.NoError(t, err)
+			info := stream.CachedInfo()
+			require.Equal(t, 3, info.Config.Replicas)
+			require.Equal(t, w.State.Messages, info.State.Msgs, name)
+			require.Equal(t, w.State.LastSeq, info.State.LastSeq, name)
+		}
+	}
+	check()
+	require.Eventually(t, func() bool { return time.Since(settled) > 7*time.Second }, patience, 100*time.Millisecond,
+		"a server gives an interrupted restore up after five seconds")
+	check()
+	_ = grown.DeleteKeyValue(t.Context(), bus.BucketNodes) // if the Booster has made it
+	seen := see(t, grown)
+	equalMessages(t, want, seen)
+
+	back, n := taken(t, grown)
+	require.Len(t, n.Streams, len(m.Streams))
+	single := fresh(t).Client()
+	_, err = Restore(t.Context(), single.JS, opened(t, back), RestoreOptions{})
+	require.NoError(t, err)
+	again := see(t, single.JS)
+	equalMessages(t, want, again)
+	require.EqualValues(t, 21, again[bus.StreamWork].AckFloor[bus.ConsumerWorkers].Stream)
+	workers, err := single.JS.Consumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers)
+	require.NoError(t, err)
+	for range want[bus.StreamWork].Messages {
+		msg, err := workers.Next(jetstream.FetchMaxWait(patience))
+		require.NoError(t, err)
+		require.NoError(t, msg.DoubleAck(t.Context()))
+	}
+}
+
+func equalMessages(t *testing.T, want, got map[string]picture) {
+	t.Helper()
+	require.Len(t, got, len(want))
+	for name, w := range want {
+		require.Equal(t, len(w.Messages), len(got[name].Messages), name)
+		for i := range w.Messages {
+			require.Equal(t, w.Messages[i], got[name].Messages[i], name)
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	tellEvery   = 250 * time.Millisecond // between two tries to reach the Booster about a step
+	renewRetry  = time.Second
+	errLeaseMsg = "lease lost: this worker or its Booster stood still for too long, or the Booster lost its queue"
+)
+
+// The verbs of an ack, as NATS defines them. Each is sent as a request: the Booster's answer says that it has arrived. The answer does not
+// say that the step was still ours; the row decides that.
+const (
+	verbAck   = "+ACK"
+	verbRenew = "+WPI"
+	verbNak   = "-NAK"
+)
+
+// keepLease renews the lease at a quarter of it. When its end comes all the same, or the Booster turns out to have another queue, the step's
+// context ends with ErrLeaseLost.
+func (d *delivery) keepLease(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
+	ctx, stopRenewing := context.WithCancel(ctx)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		lease := d.queue.leaseTime()
+		next := lease / 4
+		for d.pauseOrLost(ctx, min(next, time.Until(d.step.Lease.Deadline()))) {
+			began := time.Now()
+			if !d.step.Lease.Valid() {
+				break
+			}
+			next = min(renewRetry, lease/8)
+			if d.tell(ctx, verbRenew) == nil {
+				lease = d.queue.leaseTime()
+				d.step.Lease.Renew(began.Add(lease))
+				next = lease / 4
+			}
+		}
+		if ctx.Err() == nil {
+			d.step.Lease.end()
+			d.log.Warn().Msg(errLeaseMsg)
+			cancel(ErrLeaseLost)
+		}
+	}()
+	return func() {
+		stopRenewing()
+		<-over
+	}
+}
+
+// pauseOrLost waits. It returns false when ctx ends or the queue is another one.
+func (d *delivery) pauseOrLost(ctx context.Context, wait time.Duration) bool {
+	t := time.NewTimer(max(wait, 0))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-d.lost:
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// tell sends one verb about the step and waits for the Booster's answer. It says nothing to a queue that it does not know to be the same.
+func (d *delivery) tell(ctx context.Context, verb string) error {
+	if !d.queue.sure() {
+		return errors.New("the connection was lost and the queue not looked at since")
+	}
+	select {
+	case <-d.lost:
+		return ErrLeaseLost
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, min(ackTimeout, max(d.queue.leaseTime()/4, tellEvery)))
+	defer cancel()
+	_, err := d.nc.RequestWithContext(ctx, d.msg.Reply(), []byte(verb))
+	return err
+}
+
+// insist does what must be done while the step is ours, again and again: a Booster that restarts is back within seconds, and what was decided
+// must not be forgotten because of it.
+func (d *delivery) insist(what string, do func(ctx context.Context) error) error {
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
+		err := do(ctx)
+		cancel()
+		if err == nil || errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+			return nil
+		}
+		if !d.step.Lease.Valid() || d.hard.Err() != nil || errors.Is(err, ErrLeaseLost) || errors.Is(err, nats.ErrConnectionClosed) {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		if !d.pauseOrLost(context.Background(), tellEvery) {
+			return fmt.Errorf("%s: %w", what, ErrLeaseLost)
+		}
+	}
+}
+
+// ack removes the message from WORK. An ack that is lost costs a delivery, which finds the row gone.
+func (d *delivery) ack() {
+	if err := d.insist("ack", func(ctx context.Context) error { return d.tell(ctx, verbAck) }); err != nil {
+		d.log.Warn().Err(err).Msg("ack not confirmed; the next delivery will find the step done")
+	}
+}
+
+// nak asks for the next delivery after delay.
+func (d *delivery) nak(delay time.Duration) {
+	if !d.step.Lease.Valid() {
+		return // it may be with another worker by now; a nak would disturb that one
+	}
+	verb := verbNak
+	if delay > 0 {
+		verb = fmt.Sprintf(`%s {"delay": %d}`, verbNak, delay.Nanoseconds())
+	}
+	if err := d.insist("nak", func(ctx context.Context) error { return d.tell(ctx, verb) }); err != nil {
+		d.log.Warn().Err(err).Msg("not given back; the step comes again when its lease ends")
+	}
+}
+
+// release gives the step back without costing an attempt.
+func (d *delivery) release(delay time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
+	defer cancel()
+	if err := d.rows.GiveBack(ctx, d.step.ID, d.seq); err != nil {
+		d.log.Warn().Err(err).Msg("giving the step back costs an attempt")
+	}
+	d.nak(delay)
+}
