@@ -40,7 +40,7 @@ func (s *Store) Check(ctx context.Context, id work.ID, seq uint64) (Check, error
 		query = s.st.QueueCheck
 	}
 	var c Check
-	err := s.db.GetContext(ctx, &c, query, id.Row, int64(seq)) //nolint:gosec // sequences stay far below
+	err := s.db.GetContext(ctx, &c, query, id.Row, int64(seq))
 	if s.db.NoTable(err) {
 		return Check{}, nil
 	}
@@ -80,7 +80,7 @@ func (s *Store) Finish(ctx context.Context, ids []work.ID, redelivered bool) err
 
 // GiveBack notes that one delivery of the step's message was not a try. seq is the stream sequence of that message.
 func (s *Store) GiveBack(ctx context.Context, id work.ID, seq uint64) error {
-	if _, err := s.db.ExecContext(ctx, s.st.AddGiveback, string(rune(id.Source)), id.Row, int64(seq)); err != nil { //nolint:gosec // see Check
+	if _, err := s.db.ExecContext(ctx, s.st.AddGiveback, string(rune(id.Source)), id.Row, int64(seq)); err != nil {
 		return fmt.Errorf("note that step %s was given back: %w", id, err)
 	}
 	return nil

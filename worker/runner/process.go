@@ -197,10 +197,7 @@ func (r *process) isGone() bool {
 }
 
 // send writes one line. It may block on a child that does not read; kill ends that. A child that is gone is an error.
-func (r *process) send(line []byte) error {
-	_, err := r.stdin.Write(line)
-	return err
-}
+func (r *process) send(line []byte) (written int, err error) { return r.stdin.Write(line) }
 
 // greeted takes the ready message.
 func (r *process) greeted(m message) {

@@ -69,7 +69,11 @@ func (r *process) execute(ctx context.Context, s worker.Step, limit time.Duratio
 	disarm := context.AfterFunc(ctx, r.kill)
 	defer func() { keep = disarm() && keep }()
 
-	if err := r.send(line); err != nil {
+	if n, err := r.send(line); err != nil {
+		if n > 0 && ctx.Err() == nil {
+			// It ended over this very step: an item that a runner dies of must not come again for ever.
+			return false, fmt.Errorf("%s ended when it had read %d of %d bytes of the step: %w", r.name, n, len(line), err)
+		}
 		// A line without its newline is no message, so the runner cannot have begun.
 		return false, fmt.Errorf("%w: %s does not read: %w", worker.ErrNotStarted, r.name, err)
 	}
@@ -124,7 +128,7 @@ func (r *process) converse(ctx context.Context, s worker.Step, c *conversation, 
 // tell sends a message in a step. A failure needs no handling: the runner is about to be gone.
 func (r *process) tell(m any) {
 	if line, err := encode(m); err == nil {
-		_ = r.send(line)
+		_, _ = r.send(line)
 	}
 }
 

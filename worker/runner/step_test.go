@@ -336,3 +336,12 @@ func ms(deadline time.Time) string {
 	raw, _ := json.Marshal(deadline.UnixMilli())
 	return string(raw)
 }
+
+// A step that kills its runner while it is handed over must count, or it would come back for ever.
+func TestRunnerThatDiesOverTheItemCostsATry(t *testing.T) {
+	t.Parallel()
+	p, _, _ := startPool(t, testConfig("short-reader"))
+	err := p.Execute(t.Context(), newStep("ok", strings.Repeat("x", 1<<20)))
+	require.ErrorContains(t, err, "ended when it had read")
+	require.NotErrorIs(t, err, worker.ErrNotStarted)
+}

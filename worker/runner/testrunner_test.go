@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -43,6 +44,10 @@ func runnerMain(mode string) {
 	case "protocol-9":
 		say(map[string]any{"op": "ready", "protocol": 9})
 		select {}
+	case "short-reader": // dies over the item
+		say(map[string]any{"op": "ready", "protocol": 1})
+		_, _ = io.ReadFull(os.Stdin, make([]byte, 1000))
+		os.Exit(5)
 	case "noisy":
 		fmt.Print("importing the world\n{not json}\n\n")
 	}
