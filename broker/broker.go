@@ -48,6 +48,9 @@ type Broker struct {
 
 	view        atomic.Pointer[view] // what the topology controller saw last; nil on a single Booster
 	witnessSeen time.Time            // by the topology controller
+	growing     atomic.Bool          // this Booster brings the queue of its single life into the cluster
+
+	interrupt func(point string) error // ends the growth at a point; for tests
 }
 
 // New makes a Booster; it touches nothing.
@@ -79,6 +82,15 @@ func (b *Broker) Run(ctx context.Context) error {
 		if err := b.refuseTwin(ctx); err != nil {
 			return err
 		}
+		if err := b.prepareGrowth(ctx); err != nil {
+			return err
+		}
+		if b.store.growing() && !b.store.brings() { // it was never used: there is nothing to restore
+			if err := b.growthDone(); err != nil {
+				return err
+			}
+		}
+		b.growing.Store(b.store.growing())
 	}
 	if err := b.start(ctx); err != nil {
 		return err
@@ -117,6 +129,11 @@ func (b *Broker) serve(ctx context.Context) error {
 	defer parts.Wait()
 	defer cancel()
 	if b.cfg.mode() == modeCluster {
+		stopAnswering, err := b.answerFounding()
+		if err != nil {
+			return err
+		}
+		defer stopAnswering()
 		stopControl := b.startControl(inner)
 		defer func() {
 			stopControl() // it would take leadership back
@@ -177,7 +194,7 @@ func (b *Broker) waitForStreams(ctx context.Context) error {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		_, err := b.js.KeyValue(call, bus.BucketControl) // created last, see bus.Ensure
 		cancel()
-		if err == nil {
+		if err == nil && !b.growing.Load() {
 			return nil
 		}
 		if err := b.failed(); err != nil {

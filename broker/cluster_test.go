@@ -106,7 +106,7 @@ func activeOf(t *testing.T, takeover string, boosters ...*Broker) (active *Broke
 			}
 		}
 		return n == 1 && active.takeover() == takeover
-	}, 2*patience, 50*time.Millisecond, "no active Booster in that state")
+	}, patience, 50*time.Millisecond, "no active Booster in that state")
 	return active
 }
 

@@ -52,6 +52,7 @@ type marker struct {
 	Format  int       `json:"format"` // of this file and the directory's layout
 	Mode    string    `json:"mode"`
 	Machine string    `json:"machine,omitempty"` // identity of the machine that the directory was made on
+	Growth  string    `json:"growth,omitempty"`  // how far growing from one Booster to two is, see grow.go
 	Witness string    `json:"witness,omitempty"` // address of the witness that was known last
 	Name    string    `json:"name"`              // of this Booster on the bus; generated once, because peers are known by it
 	Created time.Time `json:"created"`
@@ -100,10 +101,6 @@ func (s *store) open(name, mode, machine string) error {
 	switch {
 	case s.marker.Format > markerFormat:
 		return s.refuse(fmt.Sprintf("it was written by a newer omflow-booster (format %d, this one knows %d)", s.marker.Format, markerFormat))
-	case s.marker.Mode != mode && mode == modeStandalone:
-		return s.refuse(fmt.Sprintf("it was written in mode %q and this Booster runs alone (HA_BOOSTER_IP is not set)", s.marker.Mode))
-	case s.marker.Mode != mode:
-		return s.refuse(fmt.Sprintf("it was written in mode %q and HA_BOOSTER_IP asks for a cluster", s.marker.Mode))
 	case machine != "" && s.marker.Machine != "" && machine != s.marker.Machine && name != s.marker.Name:
 		return &config.Error{
 			Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("data directory %s was made on another machine: two Boosters named %q would fight", s.dir, s.marker.Name),
@@ -112,7 +109,23 @@ func (s *store) open(name, mode, machine string) error {
 	case name != "" && name != s.marker.Name:
 		return &config.Error{Var: "BOOSTER_NAME", Problem: fmt.Sprintf("%q, but the data directory belongs to %q", name, s.marker.Name), Fix: "unset it, or use another data directory"}
 	}
-	return nil
+	return s.fit(mode)
+}
+
+// fit makes sure that the store may be opened in a mode.
+func (s *store) fit(mode string) error {
+	switch {
+	case mode == modeStandalone && s.growing():
+		return s.abandonGrowth()
+	case s.marker.Mode == mode:
+		return nil
+	case s.marker.Mode == modeStandalone && mode == modeCluster:
+		return nil // it grows first, see grow.go
+	case mode == modeStandalone:
+		return s.refuse(fmt.Sprintf("it was written in mode %q and this Booster runs alone (HA_BOOSTER_IP is not set)", s.marker.Mode))
+	default:
+		return s.refuse(fmt.Sprintf("it was written in mode %q, and this is a %s", s.marker.Mode, mode))
+	}
 }
 
 // create marks an empty directory as ours.

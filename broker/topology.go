@@ -77,6 +77,13 @@ func (b *Broker) control(ctx context.Context) error {
 	if err := b.followWitness(v); err != nil {
 		return err
 	}
+	if b.growing.Load() {
+		if err := b.finishGrowth(ctx, v); err != nil {
+			return err
+		}
+		b.growing.Store(false)
+		return nil
+	}
 	if _, there := v.streams[bus.StreamWork]; !there || len(v.streams) < bus.Streams {
 		return b.found(ctx, v)
 	}
@@ -154,6 +161,9 @@ func (b *Broker) readGrant(ctx context.Context, v *view) error {
 func (b *Broker) found(ctx context.Context, v *view) error {
 	if v.metaLeader != b.name() {
 		return nil
+	}
+	if err := b.othersAgree(ctx, v); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"testing"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
 // The Booster loses its process, and with it every connection and every lease, again and again.
@@ -65,8 +67,28 @@ func (s *site) untilGone(rows []int64) {
 	eventually(s.t, patience, fmt.Sprintf("%d rows to be done", len(rows)), func(ctx context.Context) error {
 		left, err := s.count(ctx, `SELECT count(*) FROM omflow_queuedata WHERE id = ANY($1)`, rows)
 		if err == nil && left > 0 {
-			err = fmt.Errorf("%d are left", left)
+			err = fmt.Errorf("%d are left; %s", left, s.queue(ctx))
 		}
 		return err
 	})
+}
+
+// queue is how the Booster sees the queue, for the message of a scenario that waits in vain.
+func (s *site) queue(ctx context.Context) string {
+	c, err := bus.Dial(s.booster.client(), "test")
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	stream, err := c.JS.Stream(ctx, bus.StreamWork)
+	if err != nil {
+		return err.Error()
+	}
+	consumer, err := stream.Consumer(ctx, bus.ConsumerWorkers)
+	if err != nil {
+		return err.Error()
+	}
+	work, workers := stream.CachedInfo().State, consumer.CachedInfo()
+	return fmt.Sprintf("WORK has %d messages from %d to %d; workers were given up to %d and have acknowledged up to %d, %d are with them, %d are to come, %d requests are open",
+		work.Msgs, work.FirstSeq, work.LastSeq, workers.Delivered.Stream, workers.AckFloor.Stream, workers.NumAckPending, workers.NumPending, workers.NumWaiting)
 }

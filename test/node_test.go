@@ -25,21 +25,29 @@ import (
 // booster is a running `omflow-booster broker`. Its data outlives its process, so again() is a restart.
 type booster struct {
 	*process
-	port int
+	port   int
+	second *booster // the other one, if there are two
 }
 
 // startBooster starts a Booster on an empty store and waits until its streams are there.
 func startBooster(t testing.TB, vars env) *booster {
 	t.Helper()
-	b := &booster{port: port(t)}
-	b.process = start(t, "booster", merge(env{
+	b := launchBooster(t, "booster", port(t), vars)
+	b.waitReady()
+	return b
+}
+
+// launchBooster starts a Booster on an empty store.
+func launchBooster(t testing.TB, name string, port int, vars env) *booster {
+	t.Helper()
+	b := &booster{port: port}
+	b.process = start(t, name, merge(env{
 		"BOOSTER_IP":       "127.0.0.1",
 		"BOOSTER_PORT":     strconv.Itoa(b.port),
 		"BOOSTER_DATA_DIR": dir(t),
 		"BOOSTER_STORE_MB": "512", // many Boosters share the disk of a test machine
 		"LOG_LEVEL":        "debug",
 	}, vars), binary, "broker")
-	b.waitReady()
 	return b
 }
 
@@ -75,11 +83,22 @@ func (b *booster) waitReady() {
 	})
 }
 
-func (b *booster) client() bus.ClientConfig { return bus.ClientConfig{IP: "127.0.0.1", Port: b.port} }
+// client is how to reach the Booster or, if that does not answer, the other one.
+func (b *booster) client() bus.ClientConfig {
+	c := bus.ClientConfig{IP: "127.0.0.1", Port: b.port}
+	if b.second != nil {
+		c.SecondIP, c.SecondPort = "127.0.0.1", b.second.port
+	}
+	return c
+}
 
-// env tells a worker, an agent or a command where the Booster is.
+// env tells a worker, an agent or a command the same.
 func (b *booster) env() env {
-	return env{"BOOSTER_IP": "127.0.0.1", "BOOSTER_PORT": strconv.Itoa(b.port)}
+	vars := env{"BOOSTER_IP": "127.0.0.1", "BOOSTER_PORT": strconv.Itoa(b.port)}
+	if b.second != nil {
+		vars["SECOND_BOOSTER_IP"], vars["SECOND_BOOSTER_PORT"] = "127.0.0.1", strconv.Itoa(b.second.port)
+	}
+	return vars
 }
 
 // dial connects until the end of the test.

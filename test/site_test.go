@@ -68,12 +68,19 @@ func startSite(t *testing.T, servers int, vars env) *site {
 // prepareSite starts a Booster and no OMFLOW Server yet.
 func prepareSite(t *testing.T, vars env) *site {
 	t.Helper()
+	s := emptySite(t, vars)
+	s.booster = startBooster(t, s.vars)
+	return s
+}
+
+// emptySite is a database, and nothing that runs.
+func emptySite(t *testing.T, vars env) *site {
+	t.Helper()
 	s := &site{t: t, random: random(t), vars: merge(haste, vars), database: pgtest.New(t)}
 	s.db = openDatabase(t, s.database)
 	if err := omflowtest.Setup(t.Context(), s.db); err != nil {
 		t.Fatal(err)
 	}
-	s.booster = startBooster(t, s.vars)
 	return s
 }
 

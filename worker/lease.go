@@ -89,7 +89,11 @@ func (d *delivery) tell(ctx context.Context, verb string) error {
 
 // insist does what must be done while the step is ours, again and again: a Booster that restarts is back within seconds, and what was decided
 // must not be forgotten because of it.
+//
+// Only the lease that the step has now counts: an ack that the Booster carried out before it died is never answered, while renewals of a
+// delivery that it does not know are, so with renewals this would hold its slot for ever.
 func (d *delivery) insist(what string, do func(ctx context.Context) error) error {
+	until := d.step.Lease.Deadline()
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 		err := do(ctx)
@@ -97,7 +101,7 @@ func (d *delivery) insist(what string, do func(ctx context.Context) error) error
 		if err == nil || errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
 			return nil
 		}
-		if !d.step.Lease.Valid() || d.hard.Err() != nil || errors.Is(err, ErrLeaseLost) || errors.Is(err, nats.ErrConnectionClosed) {
+		if !d.step.Lease.Valid() || time.Now().After(until) || d.hard.Err() != nil || errors.Is(err, ErrLeaseLost) || errors.Is(err, nats.ErrConnectionClosed) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		if !d.pauseOrLost(context.Background(), tellEvery) {

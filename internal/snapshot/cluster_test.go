@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"sync"
 	"testing"
 	"time"
 
@@ -74,18 +73,7 @@ func TestGrowAndShrink(t *testing.T) {
 		}
 	}})
 	require.ErrorIs(t, err, context.Canceled)
-	// A Booster that finds a stream missing makes all anew at once, and takes the mark of what was interrupted away: hence Force.
-	ensuring, stop := context.WithCancel(t.Context())
-	var booster sync.WaitGroup
-	booster.Go(func() {
-		for ensuring.Err() == nil {
-			_ = bus.Ensure(ensuring, grown, bus.Layout{StoreBytes: 1 << 30, Replicas: 3, Lease: 2 * time.Second})
-			_ = pause(ensuring, time.Second)
-		}
-	})
-	_, err = Restore(t.Context(), grown, opened(t, dir), RestoreOptions{Replicas: 3, Force: true})
-	stop()
-	booster.Wait()
+	_, err = Restore(t.Context(), grown, opened(t, dir), RestoreOptions{Replicas: 3})
 	require.NoError(t, err)
 	settled := time.Now()
 	check := func() {
@@ -102,7 +90,6 @@ func TestGrowAndShrink(t *testing.T) {
 	require.Eventually(t, func() bool { return time.Since(settled) > 7*time.Second }, patience, 100*time.Millisecond,
 		"a server gives an interrupted restore up after five seconds")
 	check()
-	_ = grown.DeleteKeyValue(t.Context(), bus.BucketNodes) // if the Booster has made it
 	seen := see(t, grown)
 	equalMessages(t, want, seen)
 

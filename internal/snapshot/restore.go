@@ -42,11 +42,14 @@ func (e *OccupiedError) Error() string {
 var ErrNoRoom = errors.New("not enough room")
 
 const (
-	codeNameTaken = 10130           // JSStreamNameExistRestoreFailedErr of nats-server
-	restoreTries  = 6               // for one stream
-	restorePause  = time.Second     // after the first try; longer after each
-	stallTimeout  = 7 * time.Second // a server gives up a restore from which it has heard nothing for 5 s
+	codeNameTaken = 10130       // JSStreamNameExistRestoreFailedErr of nats-server
+	restoreTries  = 6           // for one stream
+	restorePause  = time.Second // after the first try; longer after each
 )
+
+// unmarkAfter keeps a change of the stream away from the end of its restore: nats-server 2.15.2 says that it is restored before it has
+// noted so for itself (jetstream_cluster.go:4891), and a change that comes in between would carry the restore along.
+const unmarkAfter = time.Second
 
 // checkPatience is how long consumers may take to come up: in a cluster they follow their stream.
 const checkPatience = 30 * time.Second
@@ -131,7 +134,7 @@ func (r restorer) stream(ctx context.Context, s Stream, p Progress) (Restored, e
 // replace is one try. removed says, and is told, that what was there has been removed: what is there then was made since.
 func (r restorer) replace(ctx context.Context, s Stream, p Progress, removed *bool) (Restored, error) {
 	done := Restored{Stream: s}
-	t, err := r.settled(ctx, s)
+	t, err := r.link.target(ctx, s) // anew: the streams before may have taken long
 	if err != nil {
 		return done, err
 	}
@@ -170,21 +173,12 @@ func (r restorer) replace(ctx context.Context, s Stream, p Progress, removed *bo
 	if err := r.checkConsumers(ctx, s); err != nil {
 		return done, err
 	}
+	if r.link.clustered() {
+		if err := pause(ctx, unmarkAfter); err != nil {
+			return done, err
+		}
+	}
 	return done, r.unmark(ctx, s.Name)
-}
-
-// settled looks at the target anew, for the streams before may have taken long. In a cluster, a stream that looks complete is believed only
-// when it is older than servers wait for an interrupted restore, because they delete it then.
-func (r restorer) settled(ctx context.Context, s Stream) (Target, error) {
-	t, err := r.link.target(ctx, s)
-	young := stallTimeout - time.Since(t.now.Created)
-	if err != nil || t.Standing != Same || young <= 0 || r.link.nc.ConnectedClusterName() == "" {
-		return t, err
-	}
-	if err := pause(ctx, min(young, stallTimeout)); err != nil {
-		return t, err
-	}
-	return r.link.target(ctx, s)
 }
 
 // pause waits for d, or fails when ctx ends.
@@ -202,7 +196,7 @@ func (r restorer) sizes(t Target) sizes {
 	want := sizesOf(t.Stream.Config)
 	if t.Standing != Absent {
 		want = sizesOf(t.now.Config)
-	} else if r.link.nc.ConnectedClusterName() == "" {
+	} else if !r.link.clustered() {
 		want.Replicas = 1
 	}
 	if r.o.Replicas > 0 {

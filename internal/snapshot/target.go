@@ -43,28 +43,43 @@ func Compare(ctx context.Context, js jetstream.JetStream, m Manifest) ([]Target,
 	return targets, nil
 }
 
+// stallTimeout is more than the five seconds of silence after which a server gives a restore up. A cluster may then delete the stream.
+const stallTimeout = 7 * time.Second
+
+func (l link) clustered() bool { return l.nc.ConnectedClusterName() != "" }
+
 func (l link) target(ctx context.Context, s Stream) (Target, error) {
 	t := Target{Stream: s, Standing: Absent}
-	now, ok, err := l.info(ctx, s.Name)
-	if err != nil {
-		return t, fmt.Errorf("look at stream %s: %w", s.Name, err)
+	for looks := 0; ; looks++ {
+		now, ok, err := l.info(ctx, s.Name)
+		if err != nil {
+			return t, fmt.Errorf("look at stream %s: %w", s.Name, err)
+		}
+		if !ok {
+			return t, nil
+		}
+		t.now = now
+		// A young stream of a cluster may be what an interrupted restore left, about to go.
+		young := stallTimeout - time.Since(now.Created)
+		if !l.clustered() || young <= 0 || looks > 0 {
+			break
+		}
+		if err := pause(ctx, min(young, stallTimeout)); err != nil {
+			return t, err
+		}
 	}
-	if !ok {
-		return t, nil
-	}
-	t.now, t.Messages = now, now.State.Messages
-	if markOf(now.Config) != "" {
-		// Even if it has all messages: a cluster deletes a stream some seconds after its restore was interrupted.
+	t.Messages = t.now.State.Messages
+	if markOf(t.now.Config) != "" {
 		t.Standing = Partial
 		return t, nil
 	}
-	same, err := l.same(ctx, s, now.State)
+	same, err := l.same(ctx, s, t.now.State)
 	switch {
 	case err != nil:
 		return t, fmt.Errorf("look at consumers of stream %s: %w", s.Name, err)
 	case same:
 		t.Standing = Same
-	case now.State.Messages == 0:
+	case t.Messages == 0:
 		t.Standing = Empty
 	default:
 		t.Standing = Occupied
@@ -120,7 +135,8 @@ func sizesOf(config json.RawMessage) (s sizes) {
 	return s
 }
 
-// markKey is the metadata that a stream has from the beginning of its restore until it was checked; its value is the snapshot's id.
+// markKey is the metadata that a stream has from the beginning of its restore until it was checked; its value is the snapshot's id. Servers
+// keep what they have of an interrupted restore, and that is not to be taken for somebody's messages.
 const markKey = "omflow-booster.restoring"
 
 func markOf(config json.RawMessage) string {

@@ -1,0 +1,258 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/snapshot"
+)
+
+// Growing from one Booster to two. A server that opens a store of a single one as a member of a cluster would delete every stream in it, so the
+// streams travel through a snapshot. Each step is written down in booster.json before the next begins; whatever ends it in the middle, the
+// next start goes on from there, and until the last step the old store is whole.
+//
+//	alone ──snapshot──▶ taken ──old store set aside, mode=cluster──▶ restoring ──other Booster there, streams
+//	  ▲                   │                                              │        restored and checked──▶ "" (old store removed)
+//	  └── HA_BOOSTER_IP unset again: old store put back ◀────────────────┘
+const (
+	growthTaken     = "snapshot taken"
+	growthRestoring = "restoring"
+
+	growthDir  = "growth"               // the snapshot
+	storeAside = "jetstream.standalone" // the old store, until the new one is checked
+)
+
+// subjectFounding is where each Booster says, before there are streams, whether it has any to bring along.
+const (
+	subjectFounding = "booster.founding"
+	foundingPause   = 500 * time.Millisecond // for the answers to come in
+)
+
+func (s *store) path(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *store) growing() bool { return s.marker.Growth != "" }
+
+// brings tells whether there is a snapshot to restore.
+func (s *store) brings() bool {
+	_, err := os.Stat(s.path(growthDir))
+	return s.growing() && err == nil
+}
+
+// advance writes the next step of the growth down.
+func (s *store) advance(mode, growth string) error {
+	s.marker.Mode, s.marker.Growth = mode, growth
+	return s.save()
+}
+
+// prepareGrowth brings the store of a single Booster to where its server can be started as a member of a cluster.
+func (b *Broker) prepareGrowth(ctx context.Context) error {
+	s := b.store
+	if s.marker.Mode == modeCluster {
+		return nil
+	}
+	if s.marker.Growth != growthTaken {
+		if err := b.takeAlone(ctx); err != nil {
+			return fmt.Errorf("grow to two Boosters: %w; the queue is untouched", err)
+		}
+		if err := b.reach("snapshot taken"); err != nil {
+			return err
+		}
+		if err := s.advance(modeStandalone, growthTaken); err != nil {
+			return err
+		}
+	}
+	if err := b.reach("growth noted"); err != nil {
+		return err
+	}
+	if err := s.setAside(); err != nil {
+		return fmt.Errorf("grow to two Boosters: %w", err)
+	}
+	if err := b.reach("store set aside"); err != nil {
+		return err
+	}
+	return s.advance(modeCluster, growthRestoring)
+}
+
+// takeAlone starts the old store for nobody but us, and takes a snapshot of it.
+func (b *Broker) takeAlone(ctx context.Context) error {
+	dir := b.store.path(growthDir)
+	if err := os.RemoveAll(dir); err != nil { // of an attempt that ended in the middle
+		return err
+	}
+	if entries, err := os.ReadDir(b.store.path(storeName)); errors.Is(err, os.ErrNotExist) || len(entries) == 0 {
+		return nil // nothing to bring: it never served
+	}
+	b.log.Info().Msg("growing from one Booster to two: taking a snapshot")
+	opts := nodeOptions(b.name(), b.store.dir, Sync{Interval: singleSync})
+	opts.Host, opts.Port = "127.0.0.1", -1
+	starting, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
+	defer cancel()
+	alone, err := startNode(starting, opts, b.log)
+	if err != nil {
+		return err
+	}
+	defer alone.stop()
+	m, err := snapshot.Take(ctx, alone.js, dir, snapshot.TakeOptions{Progress: b.progress("snapshot")})
+	if err != nil {
+		return err
+	}
+	messages, bytes := m.Totals()
+	b.log.Info().Uint64("messages", messages).Uint64("bytes", bytes).Int("streams", len(m.Streams)).Msg("snapshot taken")
+	if !worthBringing(m) {
+		return os.RemoveAll(dir)
+	}
+	return nil
+}
+
+// worthBringing tells a queue from the store of a Booster that was started and never used.
+func worthBringing(m snapshot.Manifest) bool {
+	for _, s := range m.Streams {
+		if s.Name != "KV_"+bus.BucketControl && s.Messages > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// setAside moves the old store out of the server's way. It may be called again.
+func (s *store) setAside() error {
+	if _, err := os.Stat(s.path(storeName)); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err := os.Rename(s.path(storeName), s.path(storeAside)); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(s.dir)
+}
+
+// abandonGrowth puts the store of a single Booster back, because HA_BOOSTER_IP is not set any more before the growth was complete.
+func (s *store) abandonGrowth() error {
+	if _, err := os.Stat(s.path(storeAside)); err == nil {
+		if err := os.RemoveAll(s.path(storeName)); err != nil { // half a copy of it
+			return err
+		}
+		if err := os.Rename(s.path(storeAside), s.path(storeName)); err != nil {
+			return err
+		}
+		if err := atomicfile.SyncDir(s.dir); err != nil {
+			return err
+		}
+	}
+	if err := s.advance(modeStandalone, ""); err != nil {
+		return err
+	}
+	return os.RemoveAll(s.path(growthDir))
+}
+
+// finishGrowth brings the streams into the cluster, has them checked against the snapshot, and only then lets the old store go.
+func (b *Broker) finishGrowth(ctx context.Context, v *view) error {
+	if err := b.othersAgree(ctx, v); err != nil {
+		return err
+	}
+	src, err := snapshot.OpenDir(b.store.path(growthDir))
+	if err != nil {
+		return fmt.Errorf("bring the queue into the cluster: %w", err)
+	}
+	defer func() { _ = src.Close() }()
+	done, err := snapshot.Restore(ctx, b.js, src, snapshot.RestoreOptions{Replicas: replicas(v), Progress: b.progress("restore")})
+	if err != nil {
+		return fmt.Errorf("bring the queue into the cluster: %w", err)
+	}
+	messages, bytes := src.Manifest().Totals()
+	b.log.Info().Uint64("messages", messages).Uint64("bytes", bytes).Int("streams", len(done)).Msg("queue restored and checked")
+	if err := b.reach("streams restored"); err != nil {
+		return err
+	}
+	return b.growthDone()
+}
+
+// growthDone forgets the single life. The old store goes last: until then the note in booster.json says that it is not needed any more.
+func (b *Broker) growthDone() error {
+	if err := b.store.advance(modeCluster, ""); err != nil {
+		return err
+	}
+	b.log.Info().Msg("grown from one Booster to two")
+	return errors.Join(os.RemoveAll(b.store.path(storeAside)), os.RemoveAll(b.store.path(growthDir)))
+}
+
+// othersAgree waits until the other Booster has said what it brings along: a leader that makes empty streams in the meantime would be in
+// the way of those that are restored.
+func (b *Broker) othersAgree(ctx context.Context, v *view) error {
+	inbox := b.nc.NewInbox()
+	sub, err := b.nc.SubscribeSync(inbox)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := b.nc.PublishRequest(subjectFounding, inbox, nil); err != nil {
+		return err
+	}
+	deadline, cancel := context.WithTimeout(ctx, foundingPause)
+	defer cancel()
+	others := 0
+	for {
+		msg, err := sub.NextMsgWithContext(deadline)
+		if err != nil {
+			break
+		}
+		name, growing := msg.Header.Get("Booster"), msg.Header.Get("Growing") != ""
+		if name == b.name() {
+			continue
+		}
+		others++
+		switch {
+		case growing && b.growing.Load():
+			return fmt.Errorf("both Boosters, %s too, have a queue of their own, and two queues are not mixed: "+
+				"unset HA_BOOSTER_IP on one of them and let its queue run empty first", name)
+		case growing:
+			return fmt.Errorf("waiting for %s, which brings its queue along", name)
+		}
+	}
+	if others == 0 && v.size > 1 {
+		return errors.New("waiting for the other Booster to say whether it has a queue")
+	}
+	return nil
+}
+
+// answerFounding tells the other Booster whether this one has a queue to bring along.
+func (b *Broker) answerFounding() (stop func(), err error) {
+	sub, err := b.nc.Subscribe(subjectFounding, func(msg *nats.Msg) {
+		reply := nats.NewMsg(msg.Reply)
+		reply.Header.Set("Booster", b.name())
+		if b.growing.Load() {
+			reply.Header.Set("Growing", "true")
+		}
+		_ = b.nc.PublishMsg(reply) // unanswered, the other one asks again
+	})
+	if err != nil {
+		return nil, fmt.Errorf("answer the other Booster: %w", err)
+	}
+	return func() { _ = sub.Unsubscribe() }, nil
+}
+
+// progress logs how far a long transfer is, every few seconds.
+func (b *Broker) progress(what string) func(snapshot.Progress) {
+	said := time.Now()
+	return func(p snapshot.Progress) {
+		if time.Since(said) > 5*time.Second {
+			said = time.Now()
+			b.log.Info().Str("stream", p.Stream).Int("of", p.Streams).Int("stream_no", p.Index).Int64("bytes", p.Done).Int64("total", p.Total).Msg(what)
+		}
+	}
+}
+
+// reach marks a point at which a test ends the growth.
+func (b *Broker) reach(point string) error {
+	if b.interrupt == nil {
+		return nil
+	}
+	return b.interrupt(point)
+}
