@@ -46,9 +46,10 @@ type Broker struct {
 	limit int64 // bytes that the streams may fill
 	*node
 
-	view        atomic.Pointer[view] // what the topology controller saw last; nil on a single Booster
-	witnessSeen time.Time            // by the topology controller
-	growing     atomic.Bool          // this Booster brings the queue of its single life into the cluster
+	view         atomic.Pointer[view] // what the topology controller saw last; nil on a single Booster
+	witnessSeen  time.Time            // by the topology controller
+	missingSince time.Time            // by the topology controller: since when a stream is missing
+	growing      atomic.Bool          // this Booster brings the queue of its single life into the cluster
 
 	interrupt func(point string) error // ends the growth at a point; for tests
 }

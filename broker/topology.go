@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	controlEvery = time.Second
-	maxReplicas  = 3
+	controlEvery  = time.Second
+	foundPatience = time.Minute // before a missing stream is made anew
+	maxReplicas   = 3
 )
 
 // view is what a Booster knows of the cluster at one moment.
@@ -87,6 +88,7 @@ func (b *Broker) control(ctx context.Context) error {
 	if _, there := v.streams[bus.StreamWork]; !there || len(v.streams) < bus.Streams {
 		return b.found(ctx, v)
 	}
+	b.missingSince = time.Time{}
 	if err := b.steer(ctx, v); err != nil {
 		return err
 	}
@@ -157,9 +159,23 @@ func (b *Broker) readGrant(ctx context.Context, v *view) error {
 	return nil
 }
 
-// found makes the streams of a new cluster. The leader of the meta group does it, so that it happens once.
+// served tells whether every stream has been there since this Booster was started.
+func (b *Broker) served() bool {
+	select {
+	case <-b.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// found makes the streams of a new cluster, or one that is missing for long. The leader of the meta group does it, so that it happens once. A
+// stream that is missing for a moment is left alone: `omflow-booster restore` replaces streams one after the other.
 func (b *Broker) found(ctx context.Context, v *view) error {
-	if v.metaLeader != b.name() {
+	if b.missingSince.IsZero() {
+		b.missingSince = time.Now()
+	}
+	if v.metaLeader != b.name() || (b.served() && time.Since(b.missingSince) < foundPatience) {
 		return nil
 	}
 	if err := b.othersAgree(ctx, v); err != nil {

@@ -56,6 +56,7 @@ func (r *reconciler) run(ctx context.Context) {
 		compared, err := r.round(ctx)
 		if err != nil && ctx.Err() == nil {
 			r.log.Warn().Err(err).Msg("rows not compared with the queue; trying again")
+			compared = 0 // it has cost nobody anything to wait for an answer that did not come
 		}
 		if time.Since(r.pruned) > pruneEvery {
 			r.prune(ctx)
@@ -105,13 +106,24 @@ func (r *reconciler) round(ctx context.Context) (compared time.Duration, err err
 func (r *reconciler) count(ctx context.Context) (messages, dead uint64, err error) {
 	var n [2]uint64
 	for i, name := range []string{bus.StreamWork, bus.StreamDead} {
-		s, err := r.js.Stream(ctx, name)
+		s, err := r.stream(ctx, name)
 		if err != nil {
-			return 0, 0, fmt.Errorf("look at %s: %w", name, err)
+			return 0, 0, err
 		}
 		n[i] = s.CachedInfo().State.Msgs
 	}
 	return n[0] + n[1], n[1], nil
+}
+
+// stream looks at a stream. It does not wait long: a request that was under way when the Booster died is never answered.
+func (r *reconciler) stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
+	s, err := r.js.Stream(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("look at %s: %w", name, err)
+	}
+	return s, nil
 }
 
 // requeue makes sure of rows, in the order of their keys: those that are still there and not dead are published.
@@ -152,15 +164,17 @@ func (r *reconciler) requeue(ctx context.Context, ids []work.ID, anyDead bool) e
 
 // prepare builds the messages of rows that are not dead. Rows that can never be carried are made visible in DEAD.
 func (r *reconciler) prepare(ctx context.Context, stored []outbox.Stored, anyDead bool) ([]*outgoing, error) {
-	deadStream, err := r.js.Stream(ctx, bus.StreamDead)
+	deadStream, err := r.stream(ctx, bus.StreamDead)
 	if err != nil {
-		return nil, fmt.Errorf("look at %s: %w", bus.StreamDead, err)
+		return nil, err
 	}
 	steps := make([]*outgoing, 0, len(stored))
 	for _, s := range stored {
 		if anyDead {
 			flow, _ := s.Item.Flow()
-			_, err := deadStream.GetLastMsgForSubject(ctx, bus.DeadSubject(s.Item.Name, flow, s.ID.String()))
+			call, cancel := context.WithTimeout(ctx, ackTimeout)
+			_, err := deadStream.GetLastMsgForSubject(call, bus.DeadSubject(s.Item.Name, flow, s.ID.String()))
+			cancel()
 			if err == nil {
 				r.sure[s.ID] = struct{}{}
 				continue
