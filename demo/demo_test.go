@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -117,5 +118,32 @@ func TestResultIsChecked(t *testing.T) {
 		r := good()
 		spoil(r)
 		require.ErrorContains(t, r.check(10), says)
+	}
+}
+
+// Each count and gap that is off must fail the demo of two Boosters.
+func TestTakeoverResultIsChecked(t *testing.T) {
+	t.Parallel()
+	good := func() *haResult {
+		return &haResult{
+			tally:  tally{counts: omflowtest.Counts{Tickets: 10, Accepted: 80, Effects: 80}},
+			events: []event{{what: "a kill", gap: killLimit, limit: killLimit}},
+			filed:  9, failed: 2,
+		}
+	}
+	require.NoError(t, good().check())
+	for says, spoil := range map[string]func(r *haResult){
+		"more than once":          func(r *haResult) { r.counts.Duplicates = 1 },
+		"are dead":                func(r *haResult) { r.dead = 1 },
+		"have confirmed 11":       func(r *haResult) { r.filed = 11 },
+		"left 0 requests":         func(r *haResult) { r.failed = 0 },
+		"which is longer than 10": func(r *haResult) { r.events[0].gap++ },
+		"nothing has happened":    func(r *haResult) { r.events = nil },
+		"probe":                   func(r *haResult) { r.writesErr = errors.New("probe") },
+		"0 tickets are in":        func(r *haResult) { *r = haResult{events: r.events} },
+	} {
+		r := good()
+		spoil(r)
+		require.ErrorContains(t, r.check(), says)
 	}
 }

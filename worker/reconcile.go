@@ -52,6 +52,7 @@ type reconciler struct {
 // run works rounds until ctx ends. Errors are logged: the next round starts from what is known.
 func (r *reconciler) run(ctx context.Context) {
 	r.sure, r.seen = map[work.ID]struct{}{}, nil
+	var before time.Duration // of the round before
 	for {
 		compared, err := r.round(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -61,9 +62,11 @@ func (r *reconciler) run(ctx context.Context) {
 		if time.Since(r.pruned) > pruneEvery {
 			r.prune(ctx)
 		}
-		if !sleep(ctx, max(r.every, reconcileShare*compared)) {
+		// One slow round may have been a frozen host; two are a huge backlog.
+		if !sleep(ctx, max(r.every, reconcileShare*min(compared, before))) {
 			return
 		}
+		before = compared
 	}
 }
 

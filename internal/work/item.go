@@ -119,8 +119,11 @@ func (it Item) Check() error {
 		name, value string
 		limit       int
 	}{
-		{"name", it.Name, maxName}, {"submit_id", it.SubmitID, maxSubmitID}, {"queue_id", it.QueueID, maxModule},
-		{"module_name", it.ModuleName, maxModule}, {"method_name", it.MethodName, maxModule},
+		{"name", it.Name, maxName},
+		{"submit_id", it.SubmitID, maxSubmitID},
+		{"queue_id", it.QueueID, maxModule},
+		{"module_name", it.ModuleName, maxModule},
+		{"method_name", it.MethodName, maxModule},
 	} {
 		switch {
 		case len(f.value) > f.limit:
