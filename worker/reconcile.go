@@ -47,6 +47,11 @@ type reconciler struct {
 	sure   map[work.ID]struct{} // rows whose message was in WORK or DEAD when it was looked for
 	seen   map[work.ID]struct{} // rows of the last round that are not sure
 	pruned time.Time
+
+	last [2]struct { // of WORK and DEAD in the last round
+		created time.Time
+		seq     uint64
+	}
 }
 
 // run works rounds until ctx ends. Errors are logged: the next round starts from what is known.
@@ -75,7 +80,7 @@ func (r *reconciler) round(ctx context.Context) (compared time.Duration, err err
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
 	began := time.Now()
-	messages, dead, err := r.count(ctx) // before the rows, see below
+	messages, dead, same, err := r.count(ctx) // before the rows, see below
 	if err != nil {
 		return time.Since(began), err
 	}
@@ -97,7 +102,7 @@ func (r *reconciler) round(ctx context.Context) (compared time.Duration, err err
 	}
 	r.sure, r.seen = sure, seen // without the rows that are finished
 	// A row that is sure and still there when the rows were listed had its message when the messages were counted before.
-	if lost := messages < uint64(len(sure)); lost {
+	if !same || messages < uint64(len(sure)) {
 		r.log.Warn().Int("rows", len(sure)).Uint64("messages", messages).Msg("the queue lost messages; looking at every row")
 		r.sure, due = map[work.ID]struct{}{}, ids
 	}
@@ -105,17 +110,23 @@ func (r *reconciler) round(ctx context.Context) (compared time.Duration, err err
 	return compared, r.requeue(ctx, due, dead > 0)
 }
 
-// count returns how many messages WORK and DEAD hold, and how many of these DEAD.
-func (r *reconciler) count(ctx context.Context) (messages, dead uint64, err error) {
-	var n [2]uint64
+// count returns how many messages WORK and DEAD hold, how many of these DEAD, and whether the streams are still those of the last round: not made
+// anew, and not set back by a power cut.
+func (r *reconciler) count(ctx context.Context) (messages, dead uint64, same bool, err error) {
+	same = true
 	for i, name := range []string{bus.StreamWork, bus.StreamDead} {
 		s, err := r.stream(ctx, name)
 		if err != nil {
-			return 0, 0, err
+			return 0, 0, false, err
 		}
-		n[i] = s.CachedInfo().State.Msgs
+		info, last := s.CachedInfo(), &r.last[i]
+		if !last.created.IsZero() && (!info.Created.Equal(last.created) || info.State.LastSeq < last.seq) {
+			same = false
+		}
+		last.created, last.seq = info.Created, info.State.LastSeq
+		messages, dead = messages+info.State.Msgs, info.State.Msgs
 	}
-	return n[0] + n[1], n[1], nil
+	return messages, dead, same, nil
 }
 
 // stream looks at a stream. It does not wait long: a request that was under way when the Booster died is never answered.
