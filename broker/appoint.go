@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -45,7 +46,7 @@ func (b *Broker) appointWitness(ctx context.Context, v *view) error {
 	boosters, online := 0, map[string]bool{}
 	for _, p := range v.peers {
 		online[p.name] = p.online
-		if !isWitness(p.name) {
+		if p.name != "" && !isWitness(p.name) {
 			boosters++
 		}
 	}
@@ -113,22 +114,31 @@ func (b *Broker) chooseAgent(nodes []bus.Node, former *bus.WitnessGrant) *bus.No
 	return best
 }
 
-// dismiss removes members that are witness no longer, once the new one is there: the cluster never has fewer votes than it needs.
+// dismiss removes members that are witness no longer, once the new one is there: the cluster never has fewer votes than it needs. With two
+// Boosters and the new witness known, a member that nobody knows can only be a former witness.
 func (b *Broker) dismiss(ctx context.Context, v *view) error {
-	i := slices.IndexFunc(v.peers, func(p peer) bool { return isWitness(p.name) && p.name != v.grant.Name })
+	known := 0
+	for _, p := range v.peers {
+		if p.name == v.grant.Name || (p.name != "" && !isWitness(p.name)) {
+			known++
+		}
+	}
+	i := slices.IndexFunc(v.peers, func(p peer) bool {
+		return (isWitness(p.name) && p.name != v.grant.Name) || (p.name == "" && known == maxReplicas)
+	})
 	if i < 0 {
 		return nil
 	}
-	old := v.peers[i].name
+	old := v.peers[i]
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	reply, err := b.sys.RequestWithContext(ctx, "$JS.API.SERVER.REMOVE", fmt.Appendf(nil, `{"peer":%q}`, old))
+	reply, err := b.sys.RequestWithContext(ctx, "$JS.API.SERVER.REMOVE", fmt.Appendf(nil, `{"peer":%q,"peer_id":%q}`, old.name, old.id))
 	if err == nil {
 		err = apiError(reply.Data)
 	}
 	if err != nil {
-		return fmt.Errorf("remove former witness %s: %w", old, err)
+		return fmt.Errorf("remove former witness %s: %w", cmp.Or(old.name, old.id), err)
 	}
-	b.log.Info().Str("witness", old).Msg("former witness removed")
+	b.log.Info().Str("witness", cmp.Or(old.name, old.id)).Msg("former witness removed")
 	return nil
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,7 +33,8 @@ type view struct {
 }
 
 type peer struct {
-	name    string
+	name    string // empty while the server does not know it: a member that was not seen since everybody was started
+	id      string
 	online  bool
 	current bool
 }
@@ -115,9 +117,13 @@ func (b *Broker) look(ctx context.Context) (*view, error) {
 		return v, errors.New("no majority: less than half of the members are there")
 	}
 	if v.metaLeader == b.name() {
-		v.peers = append(v.peers, peer{b.name(), true, true})
+		v.peers = append(v.peers, peer{b.name(), js.Meta.Peer, true, true})
 		for _, p := range js.Meta.Replicas {
-			v.peers = append(v.peers, peer{p.Name, !p.Offline && p.Active < 10*time.Second, p.Current})
+			name := p.Name
+			if strings.HasPrefix(name, "Server name unknown") { // the server's words for it
+				name = ""
+			}
+			v.peers = append(v.peers, peer{name, p.Peer, !p.Offline && p.Active < 10*time.Second, p.Current})
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -340,7 +346,7 @@ func (b *Broker) takeover() string {
 	}
 	for _, p := range v.peers {
 		if !p.online {
-			return "no automatic takeover: " + p.name + " does not answer"
+			return "no automatic takeover: " + cmp.Or(p.name, "a member that was not seen since the start") + " does not answer"
 		}
 	}
 	for name, s := range v.streams {

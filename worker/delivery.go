@@ -126,11 +126,11 @@ func (ds *deliveries) open(msg jetstream.Msg, asked time.Time) (*delivery, error
 	return d, nil
 }
 
-// checkRow asks the database about a step that was delivered before: if its row is gone, it is done already.
+// checkRow asks the database about a step that was delivered or published before: if its row is gone, it is done already.
 func (d *delivery) checkRow(ctx context.Context) (run bool) {
 	if d.delivered > 1 {
 		d.counts.redelivered.Add(1)
-	} else if !d.checkFirst {
+	} else if !d.checkFirst && d.msg.Headers().Get(bus.HeaderCheck) == "" {
 		return true
 	}
 	check, _, err := d.lookUp(ctx)

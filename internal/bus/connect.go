@@ -76,7 +76,7 @@ var ErrNoBooster = errors.New("no Booster answers")
 
 // How a client notices a dead Booster and comes back: figures from measurements of takeovers.
 const (
-	pingInterval    = 5 * time.Second
+	pingInterval    = 2 * time.Second // a frozen Booster is left after some six seconds
 	pingsMissed     = 2
 	reconnectWait   = 250 * time.Millisecond
 	connectTimeout  = 3 * time.Second

@@ -54,6 +54,7 @@ const (
 	HeaderKey     = "Work-Key"     // ticket: <flow>/<data_no>; empty when the item names none
 	HeaderKind    = "Work-Kind"    // name of the queue, for example FormFlow
 	HeaderAttempt = "Work-Attempt" // on DEAD and towards executors: which try, from 1
+	HeaderCheck   = "Work-Check"   // "true": published again, so the step may be done already: look at its row before the first try too
 	HeaderDiscard = "Work-Discard" // "true": do not run the step, only remove its row (dead purge)
 
 	HeaderDeadReason = "Dead-Reason" // why the step was given up, one line

@@ -151,7 +151,7 @@ func (l Layout) buckets() []jetstream.KeyValueConfig {
 			Bucket:      BucketNodes,
 			Description: "heartbeats: <role>.<name>",
 			TTL:         nodeTTL,
-			Storage:     jetstream.MemoryStorage, // worth nothing after a restart
+			Storage:     jetstream.FileStorage, // worth nothing after a restart, but in memory it has no leader until every member is back
 			MaxBytes:    16 << 20,
 			History:     historyOfKey,
 			Replicas:    l.Replicas,

@@ -242,7 +242,7 @@ func TestDeadMessagesForWorkers(t *testing.T) {
 		verb    string
 		headers map[string]string
 	}{
-		{"retry", map[string]string{"Work-Id": "q1", "Work-Kind": "FormFlow", "Work-Key": "f1/7", "Nats-Msg-Id": "omflow-queue-1-retry-1"}},
+		{"retry", map[string]string{"Work-Id": "q1", "Work-Kind": "FormFlow", "Work-Key": "f1/7", "Nats-Msg-Id": "omflow-queue-1-retry-1", "Work-Check": "true"}},
 		{"purge", map[string]string{
 			"Work-Id": "q1", "Work-Kind": "FormFlow", "Work-Key": "f1/7", "Nats-Msg-Id": "omflow-queue-1-discard-1", "Work-Discard": "true",
 		}},

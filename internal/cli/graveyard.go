@@ -151,6 +151,8 @@ func exhume(m *jetstream.RawStreamMsg, discard bool) *nats.Msg {
 	if discard {
 		action = "-discard-"
 		out.Header.Set(bus.HeaderDiscard, "true")
+	} else {
+		out.Header.Set(bus.HeaderCheck, "true") // it may have been done before it was declared dead
 	}
 	if step, err := work.ParseID(id); err == nil {
 		out.Header.Set(bus.HeaderMsgID, step.MsgID()+action+strconv.FormatUint(m.Sequence, 10))

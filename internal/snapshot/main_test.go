@@ -130,7 +130,7 @@ func see(t testing.TB, js jetstream.JetStream) map[string]picture {
 	all := map[string]picture{}
 	list := js.ListStreams(ctx)
 	for info := range list.Info() {
-		if info.Config.Storage == jetstream.MemoryStorage {
+		if !kept(info.Config) {
 			continue
 		}
 		p := picture{Delivered: map[string]jetstream.SequenceInfo{}, AckFloor: map[string]jetstream.SequenceInfo{}, Pending: map[string][3]int{}}

@@ -168,7 +168,7 @@ func TestOntoABusWithoutStreams(t *testing.T) {
 	require.NoError(t, err)
 	equal(t, want, see(t, after.JS))
 	_, err = after.JS.KeyValue(t.Context(), bus.BucketNodes)
-	require.ErrorIs(t, err, jetstream.ErrBucketNotFound, "what is in memory is not in a snapshot")
+	require.ErrorIs(t, err, jetstream.ErrBucketNotFound, "heartbeats are not in a snapshot")
 }
 
 // The look at a restored stream must find what limits have removed, and must not take workers that are quick for a loss.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 	"github.com/omflow-booster/omflow-booster/internal/buildinfo"
+	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
 const (
@@ -88,6 +89,11 @@ func (t taker) prepare() error {
 	return os.MkdirAll(filepath.Join(t.dir, streamsDir), 0o700)
 }
 
+// kept tells whether a stream is worth anything after a restart: what is in memory is not, and neither are heartbeats.
+func kept(c jetstream.StreamConfig) bool {
+	return c.Storage == jetstream.FileStorage && c.Name != "KV_"+bus.BucketNodes
+}
+
 // streams lists what is to be taken, in that order.
 func (t taker) streams(ctx context.Context, js jetstream.JetStream) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
@@ -95,7 +101,7 @@ func (t taker) streams(ctx context.Context, js jetstream.JetStream) ([]string, e
 	var names []string
 	list := js.ListStreams(ctx)
 	for info := range list.Info() {
-		if info.Config.Storage == jetstream.FileStorage {
+		if kept(info.Config) {
 			names = append(names, info.Config.Name)
 		}
 	}
