@@ -37,7 +37,7 @@ const (
 	shareSchedule = 0.05
 	sharePatch    = 0.02
 	sharePatches  = 0.35
-	shareKV       = 0.02 // each of ROLLOUT and CONTROL
+	shareKV       = 0.02 // each of NODES, ROLLOUT and CONTROL
 )
 
 func (l Layout) share(part float64) int64 { return int64(float64(l.StoreBytes) * part) }
@@ -152,7 +152,7 @@ func (l Layout) buckets() []jetstream.KeyValueConfig {
 			Description: "heartbeats: <role>.<name>",
 			TTL:         nodeTTL,
 			Storage:     jetstream.FileStorage, // worth nothing after a restart, but in memory it has no leader until every member is back
-			MaxBytes:    16 << 20,
+			MaxBytes:    min(16<<20, l.share(shareKV)),
 			History:     historyOfKey,
 			Replicas:    l.Replicas,
 		},
