@@ -82,13 +82,25 @@ func TestFrozenProcessDoesNothingUntilItThaws(t *testing.T) {
 func TestBrokenProcessIsNoticed(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]bool{
-		"{}\nWARNING: DATA RACE\nRead at 0x1": true,
 		"panic: boom\n\ngoroutine 1":          true,
 		"fatal error: all goroutines":         true,
 		`{"message":"no panic: all is well"}`: false,
 	} {
 		if got := broken.MatchString(text); got != want {
 			t.Errorf("%q is noticed: %t, want %t", text, got, want)
+		}
+	}
+}
+
+func TestRaceIsFound(t *testing.T) {
+	t.Parallel()
+	report := func(access string) string {
+		return "{}\n==================\nWARNING: DATA RACE\nRead at 0x1\n  " + access + "\n\nGoroutine 7 created at:\n  /omflow-booster/broker/node.go:1\n==================\n{}"
+	}
+	for access, want := range map[string]bool{"github.com/omflow-booster/worker.f()": true, "github.com/nats-io/nats-server/v2/server.f()": false} {
+		found := race.FindString(report(access))
+		if found == "" || ours(found) != want {
+			t.Errorf("race in %s: found %q, ours %t", access, found, ours(found))
 		}
 	}
 }

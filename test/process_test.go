@@ -226,8 +226,12 @@ func (p *process) signal(pid int, sig syscall.Signal) {
 	}
 }
 
-// Nobody may write these: of the race detector, and of the runtime of Go.
-var broken = regexp.MustCompile(`(?m)^(WARNING: DATA RACE|panic: .*|fatal error: .*)$`)
+var (
+	// Nobody may write these: the runtime of Go.
+	broken = regexp.MustCompile(`(?m)^(panic: .*|fatal error: .*)$`)
+	// What the race detector writes. Its first two stacks are the two accesses; then come the places where the goroutines were made.
+	race = regexp.MustCompile(`(?s)WARNING: DATA RACE\n.*?\n==================`)
+)
 
 func (p *process) cleanup() {
 	p.killAll()
@@ -235,9 +239,22 @@ func (p *process) cleanup() {
 	if found := broken.FindString(out); found != "" {
 		p.t.Errorf("%s: %s", p.name, found)
 	}
+	for _, report := range race.FindAllString(out, -1) {
+		if ours(report) {
+			p.t.Errorf("%s: %s", p.name, report)
+		} else {
+			p.t.Logf("%s: a race within a library, not ours to mend:\n%s", p.name, report)
+		}
+	}
 	if p.t.Failed() {
 		p.t.Logf("output of %s:\n%s", p.name, lastLines(out, 200))
 	}
+}
+
+// ours tells whether our code made one of the two accesses of a race; where its goroutine was made does not matter.
+func ours(report string) bool {
+	accesses, _, _ := strings.Cut(report, "\nGoroutine ")
+	return strings.Contains(accesses, "/omflow-booster/")
 }
 
 // members lists the living processes of the session: the process and all that it started, directly or not.
