@@ -3,6 +3,7 @@ package bustest
 
 import (
 	"context"
+	"math"
 	"net"
 	"testing"
 	"time"
@@ -43,7 +44,8 @@ func (b *Bus) Start() {
 	b.t.Helper()
 	s, err := server.NewServer(&server.Options{
 		ServerName: "test", Host: "127.0.0.1", Port: b.port, NoSigs: true, NoLog: true, MaxPayload: bus.MaxPayload,
-		JetStream: true, StoreDir: b.dir, JetStreamMaxStore: b.layout.StoreBytes, JetStreamMaxMemory: 64 << 20,
+		// As in a Booster, the limits are those of the streams.
+		JetStream: true, StoreDir: b.dir, JetStreamMaxStore: math.MaxInt64, JetStreamMaxMemory: 64 << 20,
 	})
 	if err != nil {
 		b.t.Fatal(err)
