@@ -206,7 +206,7 @@ func (b *Broker) waitForStreams(ctx context.Context) error {
 			b.log.Warn().Str("other", hostPort(b.cfg.HAIP, b.cfg.HAClusterPort)).
 				Msg("waiting for the other Booster: alone this one has no majority; start the other, and check HA_BOOSTER_IP and port " + fmt.Sprint(b.cfg.HAClusterPort))
 		}
-		pause(ctx, 200*time.Millisecond)
+		bus.Sleep(ctx, 200*time.Millisecond)
 	}
 	return nil
 }
@@ -217,7 +217,7 @@ func (b *Broker) watch(ctx context.Context) error {
 		if err := b.failed(); err != nil {
 			return err
 		}
-		pause(ctx, watchEvery)
+		bus.Sleep(ctx, watchEvery)
 	}
 	return nil
 }
@@ -257,14 +257,4 @@ func (b *Broker) duty() string {
 // active tells whether this Booster leads WORK. A single one always does.
 func (b *Broker) active() bool {
 	return b.cfg.mode() == modeStandalone || b.server.JetStreamIsStreamLeader("$G", bus.StreamWork)
-}
-
-// pause waits for d or the end of ctx.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

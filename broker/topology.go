@@ -64,7 +64,7 @@ func (b *Broker) controlTopology(ctx context.Context) {
 			last = err.Error()
 			b.log.Warn().Err(err).Msg("cluster not in shape yet")
 		}
-		pause(ctx, controlEvery)
+		bus.Sleep(ctx, controlEvery)
 	}
 }
 
@@ -324,7 +324,7 @@ func (b *Broker) handOver() {
 		}
 	}
 	for b.active() && ctx.Err() == nil {
-		pause(ctx, 10*time.Millisecond)
+		bus.Sleep(ctx, 10*time.Millisecond)
 	}
 }
 

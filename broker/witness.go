@@ -112,7 +112,7 @@ func (w *Witness) Run(ctx context.Context) error {
 		if err := node.failed(); err != nil {
 			return err
 		}
-		pause(ctx, watchEvery)
+		bus.Sleep(ctx, watchEvery)
 	}
 	return nil
 }

@@ -168,7 +168,7 @@ func (d *delivery) lookUp(ctx context.Context) (check outbox.Check, away bool, e
 
 // wait is a pause. It tells whether to go on: not when the worker is asked to stop.
 func (d *delivery) wait(ctx context.Context, pause time.Duration) bool {
-	return d.soft.Err() == nil && sleep(ctx, pause)
+	return d.soft.Err() == nil && bus.Sleep(ctx, pause)
 }
 
 // execute runs the step and decides what becomes of it.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
@@ -98,7 +97,7 @@ func (d *delivery) insist(what string, do func(ctx context.Context) error) error
 		ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 		err := do(ctx)
 		cancel()
-		if err == nil || errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+		if err == nil {
 			return nil
 		}
 		if !d.step.Lease.Valid() || time.Now().After(until) || d.hard.Err() != nil || errors.Is(err, ErrLeaseLost) || errors.Is(err, nats.ErrConnectionClosed) {

@@ -230,7 +230,7 @@ func (p *publisher) publish(ctx context.Context, steps []*outgoing) {
 			s.queued = s.lastErr == nil || bus.IsQueued(s.lastErr)
 			again = again || (!s.queued && !bus.IsFull(s.lastErr))
 		}
-		if !again || !sleep(ctx, wait) {
+		if !again || !bus.Sleep(ctx, wait) {
 			return
 		}
 	}
@@ -244,17 +244,5 @@ func await(ctx context.Context, ack jetstream.PubAckFuture) error {
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
-	}
-}
-
-// sleep waits for d and tells whether ctx let it.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
 // How a pull notices that its consumer has moved to another Booster: from measurements of takeovers.
@@ -119,7 +121,7 @@ func (p *puller) request(ctx context.Context, free int) {
 	if err != nil && ctx.Err() == nil {
 		p.log.Debug().Err(err).Msg("no steps: request ended")
 		if time.Since(began) < pullRetry {
-			_ = sleep(ctx, pullRetry) // refused at once: do not ask in a tight loop
+			bus.Sleep(ctx, pullRetry) // refused at once: do not ask in a tight loop
 		}
 	}
 	p.put(free)

@@ -29,7 +29,7 @@ const (
 //
 // A round lists the rows. One that it sees for the second round running, and has not made sure of yet, it publishes: WORK takes it, or refuses
 // it because it is queued already, and either way this row needs no second look as long as the queue stays what it is. That the queue lost
-// something shows in a count: when WORK and DEAD together hold less than there are rows, everything is looked at again.
+// something shows in its age, its sequence, or a count (WORK and DEAD together hold less than there are such rows); then everything is looked at again.
 type reconciler struct {
 	js    jetstream.JetStream
 	store interface {
@@ -68,7 +68,7 @@ func (r *reconciler) run(ctx context.Context) {
 			r.prune(ctx)
 		}
 		// One slow round may have been a frozen host; two are a huge backlog.
-		if !sleep(ctx, max(r.every, reconcileShare*min(compared, before))) {
+		if !bus.Sleep(ctx, max(r.every, reconcileShare*min(compared, before))) {
 			return
 		}
 		before = compared

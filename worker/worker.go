@@ -213,7 +213,7 @@ func (w *Worker) reconcile(ctx context.Context) {
 		if err == nil {
 			break
 		}
-		if !sleep(ctx, time.Second) {
+		if !bus.Sleep(ctx, time.Second) {
 			return
 		}
 	}
@@ -276,7 +276,7 @@ func (w *Worker) watchDatabase(ctx context.Context) {
 		}
 		cancel()
 		w.database.Store(&state)
-		if !sleep(ctx, bus.HeartbeatEvery) {
+		if !bus.Sleep(ctx, bus.HeartbeatEvery) {
 			return
 		}
 	}

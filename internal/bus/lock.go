@@ -64,7 +64,7 @@ func (l Lock) acquire(ctx context.Context) (revision uint64, began time.Time, ok
 				return revision, began, true
 			}
 		}
-		if !sleep(ctx, l.TTL/10) {
+		if !Sleep(ctx, l.TTL/10) {
 			return 0, began, false
 		}
 	}
@@ -115,8 +115,8 @@ func (l Lock) release(revision uint64) {
 	_ = l.KV.Delete(ctx, l.key(), jetstream.LastRevision(revision)) // else the others wait for TTL
 }
 
-// sleep waits for d and tells whether ctx let it.
-func sleep(ctx context.Context, d time.Duration) bool {
+// Sleep waits for d and tells whether ctx let it.
+func Sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
