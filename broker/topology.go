@@ -27,7 +27,8 @@ type view struct {
 	metaLeader string // member that decides on streams and members; empty when there is none
 	size       int    // members, witness and dead ones included
 	peers      []peer // known to the meta leader only, itself included
-	streams    map[string]streamView
+	names      []string              // of all streams that there are
+	streams    map[string]streamView // those of them whose leader answered
 	grant      *bus.WitnessGrant
 	revision   uint64 // of the grant in CONTROL
 }
@@ -87,10 +88,13 @@ func (b *Broker) control(ctx context.Context) error {
 		b.growing.Store(false)
 		return nil
 	}
-	if _, there := v.streams[bus.StreamWork]; !there || len(v.streams) < bus.Streams {
+	if len(v.names) < bus.Streams {
 		return b.found(ctx, v)
 	}
 	b.missingSince = time.Time{}
+	if _, answered := v.streams[bus.StreamWork]; !answered {
+		return fmt.Errorf("nobody leads %s yet", bus.StreamWork)
+	}
 	if err := b.steer(ctx, v); err != nil {
 		return err
 	}
@@ -128,6 +132,13 @@ func (b *Broker) look(ctx context.Context) (*view, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	names := b.js.StreamNames(ctx)
+	for name := range names.Name() {
+		v.names = append(v.names, name)
+	}
+	if err := names.Err(); err != nil {
+		return v, fmt.Errorf("list streams: %w", err)
+	}
 	list := b.js.ListStreams(ctx)
 	for info := range list.Info() {
 		s := streamView{config: info.Config}
@@ -143,7 +154,7 @@ func (b *Broker) look(ctx context.Context) (*view, error) {
 }
 
 func (b *Broker) readGrant(ctx context.Context, v *view) error {
-	if _, there := v.streams["KV_"+bus.BucketControl]; !there {
+	if !slices.Contains(v.names, "KV_"+bus.BucketControl) {
 		return nil
 	}
 	kv, err := b.js.KeyValue(ctx, bus.BucketControl)
