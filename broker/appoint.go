@@ -32,16 +32,15 @@ func (b *Broker) followWitness(v *view) error {
 	if err := b.setRoutes(b.routes(v.grant.Address)); err != nil {
 		return err
 	}
-	b.store.marker.Witness = v.grant.Address
-	if err := b.store.save(); err != nil {
+	if err := b.store.change(func(m *marker) { m.Witness = v.grant.Address }); err != nil {
 		return err
 	}
 	b.log.Info().Str("witness", v.grant.Name).Str("address", v.grant.Address).Msg("witness known")
 	return nil
 }
 
-// appointWitness makes one agent the witness when the cluster has two Boosters and needs a third vote, replaces it when its host has
-// been silent for too long, and removes members that were witness before.
+// appointWitness makes one agent the witness when the cluster has two Boosters and needs a third vote, and replaces it when its host has
+// been silent for too long.
 func (b *Broker) appointWitness(ctx context.Context, v *view) error {
 	boosters, online := 0, map[string]bool{}
 	for _, p := range v.peers {
@@ -52,7 +51,7 @@ func (b *Broker) appointWitness(ctx context.Context, v *view) error {
 	}
 	if v.grant != nil && online[v.grant.Name] {
 		b.witnessSeen = time.Now()
-		return b.dismiss(ctx, v)
+		return nil
 	}
 	if boosters != 2 || (v.grant != nil && time.Since(b.witnessSeen) < b.cfg.WitnessAfter) {
 		return nil // enough votes without one, or it may yet come
@@ -114,31 +113,58 @@ func (b *Broker) chooseAgent(nodes []bus.Node, former *bus.WitnessGrant) *bus.No
 	return best
 }
 
-// dismiss removes members that are witness no longer, once the new one is there: the cluster never has fewer votes than it needs. With two
-// Boosters and the new witness known, a member that nobody knows can only be a former witness.
-func (b *Broker) dismiss(ctx context.Context, v *view) error {
-	known := 0
+// former finds a member whose place another has taken: a witness that is none any more, or a Booster that came back with an empty data directory and
+// so under a new name. There are two Boosters and the witness of the grant; who is there beside these when all of them are there, is former. nil: nobody.
+func (v *view) former() *peer {
+	boosters, witness := 0, v.grant == nil
 	for _, p := range v.peers {
-		if p.name == v.grant.Name || (p.name != "" && !isWitness(p.name)) {
-			known++
+		switch {
+		case !p.online || p.name == "":
+		case !isWitness(p.name):
+			boosters++
+		case v.grant != nil && p.name == v.grant.Name:
+			witness = true
 		}
 	}
 	i := slices.IndexFunc(v.peers, func(p peer) bool {
-		return (isWitness(p.name) && p.name != v.grant.Name) || (p.name == "" && known == maxReplicas)
+		switch {
+		case p.name == "": // not seen since everybody was started
+			return boosters == 2 && witness
+		case isWitness(p.name):
+			return v.grant == nil || witness && p.name != v.grant.Name
+		default:
+			return !p.online && boosters == 2
+		}
 	})
 	if i < 0 {
 		return nil
 	}
-	old := v.peers[i]
+	return &v.peers[i]
+}
+
+// dismiss removes a former member, once its successor is there: the cluster never has fewer votes than it needs.
+func (b *Broker) dismiss(ctx context.Context, v *view) error {
+	old := v.former()
+	if old == nil {
+		return nil
+	}
+	if err := b.removeMember(ctx, *old); err != nil {
+		return err
+	}
+	b.log.Info().Str("member", cmp.Or(old.name, old.id)).Msg("former member removed")
+	return nil
+}
+
+// removeMember takes a member out of the cluster, and its copies of the streams with it. Only the leader of the meta group can.
+func (b *Broker) removeMember(ctx context.Context, p peer) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	reply, err := b.sys.RequestWithContext(ctx, "$JS.API.SERVER.REMOVE", fmt.Appendf(nil, `{"peer":%q,"peer_id":%q}`, old.name, old.id))
+	reply, err := b.sys.RequestWithContext(ctx, "$JS.API.SERVER.REMOVE", fmt.Appendf(nil, `{"peer":%q,"peer_id":%q}`, p.name, p.id))
 	if err == nil {
 		err = apiError(reply.Data)
 	}
 	if err != nil {
-		return fmt.Errorf("remove former witness %s: %w", cmp.Or(old.name, old.id), err)
+		return fmt.Errorf("remove member %s: %w", cmp.Or(p.name, p.id), err)
 	}
-	b.log.Info().Str("witness", cmp.Or(old.name, old.id)).Msg("former witness removed")
 	return nil
 }

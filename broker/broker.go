@@ -18,6 +18,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,13 +51,15 @@ type Broker struct {
 	witnessSeen  time.Time            // by the topology controller
 	missingSince time.Time            // by the topology controller: since when a stream is missing
 	growing      atomic.Bool          // this Booster brings the queue of its single life into the cluster
+	steering     sync.Mutex           // one decision on the cluster at a time
+	leaving      chan string          // the name of the Booster that goes on alone, see alone.go
 
 	interrupt func(point string) error // ends the growth at a point; for tests
 }
 
 // New makes a Booster; it touches nothing.
 func New(cfg Config, log zerolog.Logger) *Broker {
-	return &Broker{cfg: cfg, log: log, started: time.Now(), ready: make(chan struct{})}
+	return &Broker{cfg: cfg, log: log, started: time.Now(), ready: make(chan struct{}), leaving: make(chan string, 1)}
 }
 
 // Ready is closed when clients can connect and every stream is there.
@@ -79,7 +82,16 @@ func (b *Broker) Run(ctx context.Context) error {
 	if b.limit, err = store.budget(b.cfg.StoreMB, freeSpace); err != nil {
 		return err
 	}
-	if b.cfg.mode() == modeCluster {
+	if !b.store.moving() {
+		if err := b.store.forgetOld(); err != nil { // a move that was killed right after its end
+			return err
+		}
+	}
+	if b.cfg.mode() == modeStandalone {
+		if err := b.store.goAlone(); err != nil {
+			return err
+		}
+	} else {
 		if err := b.refuseTwin(ctx); err != nil {
 			return err
 		}
@@ -138,7 +150,12 @@ func (b *Broker) serve(ctx context.Context) error {
 		stopControl := b.startControl(inner)
 		defer func() {
 			stopControl() // it would take leadership back
-			b.handOver()
+			if b.store.marker.Left != "" || !b.active() {
+				return
+			}
+			if _, err := b.handOver(context.Background()); err != nil {
+				b.log.Warn().Err(err).Msg("stopping without handing over")
+			}
 		}()
 	} else if err := b.ensureAlone(ctx); err != nil {
 		return err
@@ -184,6 +201,11 @@ func (b *Broker) layout(replicas int) bus.Layout {
 func (b *Broker) ensureAlone(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
 	defer cancel()
+	if b.store.marker.Alone != "" {
+		if err := b.restoreAlone(ctx); err != nil {
+			return err
+		}
+	}
 	return bus.Ensure(ctx, b.js, b.layout(1))
 }
 
@@ -211,15 +233,22 @@ func (b *Broker) waitForStreams(ctx context.Context) error {
 	return nil
 }
 
-// watch waits for the requested stop, or for the server to fail.
+// watch waits for the requested stop, for the server to fail, or for the other Booster to go on alone.
 func (b *Broker) watch(ctx context.Context) error {
-	for ctx.Err() == nil {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
 		if err := b.failed(); err != nil {
 			return err
 		}
-		bus.Sleep(ctx, watchEvery)
+		select {
+		case <-ctx.Done():
+			return nil
+		case other := <-b.leaving:
+			return b.leave(ctx, other)
+		case <-tick.C:
+		}
 	}
-	return nil
 }
 
 // offer answers `nats micro info booster`.
@@ -231,7 +260,12 @@ func (b *Broker) offer() (micro.Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("offer service %s: %w", bus.ServiceBooster, err)
 	}
-	return s, nil
+	if b.cfg.mode() == modeCluster {
+		err = errors.Join(
+			s.AddEndpoint("step-down", micro.HandlerFunc(b.stepDown), micro.WithEndpointSubject(bus.StepDownSubject(b.name()))),
+			s.AddEndpoint("leave", micro.HandlerFunc(b.answerLeave), micro.WithEndpointSubject(bus.LeaveSubject(b.name()))))
+	}
+	return s, err
 }
 
 // describe is the Booster's heartbeat.

@@ -28,6 +28,7 @@ func pair(t *testing.T) (a, b Config) {
 // member is a Booster or witness of a test that is started and stopped at will.
 type member struct {
 	stop  func() error
+	ended <-chan error
 	ready <-chan struct{}
 }
 
@@ -36,7 +37,7 @@ func run(t *testing.T, ready <-chan struct{}, run func(ctx context.Context) erro
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx); close(ended) }()
-	m := member{stop: func() error { cancel(); return <-ended }, ready: ready}
+	m := member{stop: func() error { cancel(); return <-ended }, ended: ended, ready: ready}
 	t.Cleanup(func() { _ = m.stop() })
 	return m
 }

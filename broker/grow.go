@@ -40,6 +40,9 @@ func (s *store) path(name string) string { return filepath.Join(s.dir, name) }
 
 func (s *store) growing() bool { return s.marker.Growth != "" }
 
+// moving tells whether the streams are on their way from one store into another.
+func (s *store) moving() bool { return s.growing() || s.marker.Alone != "" }
+
 // brings tells whether there is a snapshot to restore.
 func (s *store) brings() bool {
 	_, err := os.Stat(s.path(growthDir))
@@ -48,13 +51,15 @@ func (s *store) brings() bool {
 
 // advance writes the next step of the growth down.
 func (s *store) advance(mode, growth string) error {
-	s.marker.Mode, s.marker.Growth = mode, growth
-	return s.save()
+	return s.change(func(m *marker) { m.Mode, m.Growth = mode, growth })
 }
 
 // prepareGrowth brings the store of a single Booster to where its server can be started as a member of a cluster.
 func (b *Broker) prepareGrowth(ctx context.Context) error {
 	s := b.store
+	if s.marker.Alone != "" { // told to go on alone, and there is another Booster now
+		return s.bringAlong()
+	}
 	if s.marker.Mode == modeCluster {
 		return nil
 	}
@@ -72,7 +77,7 @@ func (b *Broker) prepareGrowth(ctx context.Context) error {
 	if err := b.reach("growth noted"); err != nil {
 		return err
 	}
-	if err := s.setAside(); err != nil {
+	if err := s.setAside(storeAside); err != nil {
 		return fmt.Errorf("grow to two Boosters: %w", err)
 	}
 	if err := b.reach("store set aside"); err != nil {
@@ -123,11 +128,11 @@ func worthBringing(m snapshot.Manifest) bool {
 }
 
 // setAside moves the old store out of the server's way. It may be called again.
-func (s *store) setAside() error {
+func (s *store) setAside(aside string) error {
 	if _, err := os.Stat(s.path(storeName)); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if err := os.Rename(s.path(storeName), s.path(storeAside)); err != nil {
+	if err := os.Rename(s.path(storeName), s.path(aside)); err != nil {
 		return err
 	}
 	return atomicfile.SyncDir(s.dir)
@@ -135,6 +140,9 @@ func (s *store) setAside() error {
 
 // abandonGrowth puts the store of a single Booster back, because HA_BOOSTER_IP is not set any more before the growth was complete.
 func (s *store) abandonGrowth() error {
+	if _, err := os.Stat(s.path(memberAside)); err == nil { // it was about to be a member of a new cluster, see bringAlong
+		return s.change(func(m *marker) { m.Mode, m.Growth, m.Alone = modeCluster, "", aloneTaken })
+	}
 	if _, err := os.Stat(s.path(storeAside)); err == nil {
 		if err := os.RemoveAll(s.path(storeName)); err != nil { // half a copy of it
 			return err
@@ -166,6 +174,9 @@ func (b *Broker) finishGrowth(ctx context.Context, v *view) error {
 	if err != nil {
 		return fmt.Errorf("bring the queue into the cluster: %w", err)
 	}
+	if err := bus.Ensure(ctx, b.js, b.layout(replicas(v))); err != nil { // heartbeats were not in the snapshot
+		return fmt.Errorf("bring the queue into the cluster: %w", err)
+	}
 	messages, bytes := src.Manifest().Totals()
 	b.log.Info().Uint64("messages", messages).Uint64("bytes", bytes).Int("streams", len(done)).Msg("queue restored and checked")
 	if err := b.reach("streams restored"); err != nil {
@@ -180,7 +191,12 @@ func (b *Broker) growthDone() error {
 		return err
 	}
 	b.log.Info().Msg("grown from one Booster to two")
-	return errors.Join(os.RemoveAll(b.store.path(storeAside)), os.RemoveAll(b.store.path(growthDir)))
+	return b.store.forgetOld()
+}
+
+// forgetOld removes the snapshot and the store that it was taken from.
+func (s *store) forgetOld() error {
+	return errors.Join(os.RemoveAll(s.path(storeAside)), os.RemoveAll(s.path(memberAside)), os.RemoveAll(s.path(growthDir)))
 }
 
 // othersAgree waits until the other Booster has said what it brings along: a leader that makes empty streams in the meantime would be in

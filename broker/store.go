@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -23,8 +24,8 @@ import (
 // Modes of a store. A store that one mode wrote is never opened in another: the server would take its streams for orphans and
 // delete them.
 const (
-	modeStandalone = "standalone"
-	modeCluster    = "cluster"
+	modeStandalone = bus.ModeStandalone
+	modeCluster    = bus.ModeCluster
 	modeWitness    = "witness"
 )
 
@@ -43,7 +44,8 @@ const (
 // store is the data directory while this process holds it.
 type store struct {
 	dir    string
-	marker marker
+	marker marker // changed by change only
+	mu     sync.Mutex
 	lock   *flock.Flock
 }
 
@@ -53,6 +55,8 @@ type marker struct {
 	Mode    string    `json:"mode"`
 	Machine string    `json:"machine,omitempty"` // identity of the machine that the directory was made on
 	Growth  string    `json:"growth,omitempty"`  // how far growing from one Booster to two is, see grow.go
+	Alone   string    `json:"alone,omitempty"`   // how far going on alone is, see alone.go
+	Left    string    `json:"left,omitempty"`    // this Booster has left its cluster: when, and for whom
 	Witness string    `json:"witness,omitempty"` // address of the witness that was known last
 	Name    string    `json:"name"`              // of this Booster on the bus; generated once, because peers are known by it
 	Created time.Time `json:"created"`
@@ -109,6 +113,9 @@ func (s *store) open(name, mode, machine string) error {
 	case name != "" && name != s.marker.Name:
 		return &config.Error{Var: "BOOSTER_NAME", Problem: fmt.Sprintf("%q, but the data directory belongs to %q", name, s.marker.Name), Fix: "unset it, or use another data directory"}
 	}
+	if s.marker.Left != "" {
+		return s.refuse("this Booster has left its cluster (" + s.marker.Left + ")")
+	}
 	return s.fit(mode)
 }
 
@@ -117,12 +124,13 @@ func (s *store) fit(mode string) error {
 	switch {
 	case mode == modeStandalone && s.growing():
 		return s.abandonGrowth()
-	case s.marker.Mode == mode:
+	case s.marker.Mode == mode, s.marker.Alone != "": // it was told so, see alone.go
 		return nil
 	case s.marker.Mode == modeStandalone && mode == modeCluster:
 		return nil // it grows first, see grow.go
 	case mode == modeStandalone:
-		return s.refuse(fmt.Sprintf("it was written in mode %q and this Booster runs alone (HA_BOOSTER_IP is not set)", s.marker.Mode))
+		return s.refuse(fmt.Sprintf("it was written in mode %q and this Booster runs alone (HA_BOOSTER_IP is not set); `omflow-booster cluster shrink` makes one Booster of two",
+			s.marker.Mode))
 	default:
 		return s.refuse(fmt.Sprintf("it was written in mode %q, and this is a %s", s.marker.Mode, mode))
 	}
@@ -145,6 +153,14 @@ func (s *store) create(name, mode, machine string) error {
 		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: err.Error(), Fix: "make the directory writable or choose another"}
 	}
 	return nil
+}
+
+// change changes booster.json.
+func (s *store) change(how func(m *marker)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	how(&s.marker)
+	return s.save()
 }
 
 // save writes booster.json.

@@ -24,9 +24,9 @@ const (
 
 // view is what a Booster knows of the cluster at one moment.
 type view struct {
-	metaLeader string // member that decides on streams and members; empty when there is none
-	size       int    // members, witness and dead ones included
-	peers      []peer // known to the meta leader only, itself included
+	metaLeader string                // member that decides on streams and members; empty when there is none
+	size       int                   // members, witness and dead ones included
+	peers      []peer                // known to the meta leader only, itself included
 	names      []string              // of all streams that there are
 	streams    map[string]streamView // those of them whose leader answered
 	grant      *bus.WitnessGrant
@@ -61,7 +61,10 @@ func isWitness(name string) bool { return strings.HasPrefix(name, bus.WitnessPre
 func (b *Broker) controlTopology(ctx context.Context) {
 	var last string
 	for ctx.Err() == nil {
-		if err := b.control(ctx); err != nil && ctx.Err() == nil && err.Error() != last {
+		b.steering.Lock()
+		err := b.control(ctx)
+		b.steering.Unlock()
+		if err != nil && ctx.Err() == nil && err.Error() != last {
 			last = err.Error()
 			b.log.Warn().Err(err).Msg("cluster not in shape yet")
 		}
@@ -100,6 +103,9 @@ func (b *Broker) control(ctx context.Context) error {
 	}
 	if !b.active() || v.metaLeader != b.name() {
 		return nil
+	}
+	if err := b.dismiss(ctx, v); err != nil {
+		return err
 	}
 	if err := b.spread(ctx, v); err != nil {
 		return err
@@ -299,44 +305,6 @@ func (b *Broker) spread(ctx context.Context, v *view) error {
 		b.log.Info().Str("stream", name).Int("from", s.config.Replicas).Int("replicas", want).Msg("replicas changed")
 	}
 	return nil
-}
-
-// handOver gives every leadership of this Booster to the other one before a planned stop, so that nobody waits for an election.
-func (b *Broker) handOver() {
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
-	defer cancel()
-	v, err := b.look(ctx)
-	if err != nil {
-		b.log.Warn().Err(err).Msg("stopping without handing over")
-		return
-	}
-	heir := ""
-	for _, m := range v.streams[bus.StreamWork].members {
-		if !isWitness(m.Name) && m.Current && !m.Offline {
-			heir = m.Name
-		}
-	}
-	if !b.active() || heir == "" {
-		return
-	}
-	moves := []string{"$JS.API.CONSUMER.LEADER.STEPDOWN." + bus.StreamWork + "." + bus.ConsumerWorkers}
-	for name, s := range v.streams {
-		if s.leader == b.name() && s.isCurrent(heir) && name != bus.StreamWork {
-			moves = append(moves, "$JS.API.STREAM.LEADER.STEPDOWN."+name)
-		}
-	}
-	moves = append(moves, "$JS.API.STREAM.LEADER.STEPDOWN."+bus.StreamWork)
-	if v.metaLeader == b.name() {
-		moves = append(moves, "$JS.API.META.LEADER.STEPDOWN")
-	}
-	for _, subject := range moves {
-		if err := b.moveLead(ctx, subject, heir); err != nil {
-			b.log.Warn().Err(err).Msg("leadership not handed over")
-		}
-	}
-	for b.active() && ctx.Err() == nil {
-		bus.Sleep(ctx, 10*time.Millisecond)
-	}
 }
 
 // takeover says whether the other Booster could take over now.

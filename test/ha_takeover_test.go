@@ -9,7 +9,7 @@ import (
 )
 
 // frozenFor is longer than any election, so that the frozen Booster wakes up in a cluster that went on without it.
-const frozenFor = 16 * time.Second
+const frozenFor = 30 * time.Second
 
 // startPairSite starts two Boosters and this many OMFLOW Servers below agents, the first with the witness, and returns when
 // either Booster can go.

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
@@ -101,14 +103,19 @@ func (b *booster) env() env {
 	return vars
 }
 
-// dial connects until the end of the test.
+// dial connects until the end of the test, and again whenever the Booster comes back.
 func (b *booster) dial() *bus.Client {
 	b.t.Helper()
-	c, err := bus.Dial(b.client(), "test")
+	c, err := bus.Connect(b.client(), "test", zerolog.Nop())
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(c.Close)
+	ctx, cancel := context.WithTimeout(context.Background(), startPatience)
+	defer cancel()
+	if err := c.WaitReady(ctx); err != nil {
+		b.t.Fatal(err)
+	}
 	return c
 }
 

@@ -47,6 +47,17 @@ const (
 	SubjectSubmit = "worker.submit" // request: items as JSON lines; any one worker answers
 )
 
+// StepDownSubject is where a Booster is asked to hand over to the other one; the answer is SteppedDown.
+func StepDownSubject(booster string) string { return "booster.step-down." + Token(booster) }
+
+// LeaveSubject is where a Booster is told that the other one, named in the request, goes on alone: it serves nobody any more, for good.
+func LeaveSubject(booster string) string { return "booster.leave." + Token(booster) }
+
+// SteppedDown is the answer of a Booster that has handed over.
+type SteppedDown struct {
+	Active string `json:"active"` // the Booster that is active now
+}
+
 // Headers of a message on WORK and DEAD.
 const (
 	HeaderMsgID   = "Nats-Msg-Id"  // omflow-queue-<row> or booster-outbox-<row>

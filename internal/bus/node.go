@@ -3,11 +3,9 @@ package bus
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -32,6 +30,12 @@ type Node struct {
 	Agent   *AgentState   `json:"agent,omitempty"`
 }
 
+// Modes of a Booster.
+const (
+	ModeStandalone = "standalone" // the only one
+	ModeCluster    = "cluster"    // one of two
+)
+
 // Duties of a Booster.
 const (
 	DutyActive  = "active"  // leads WORK
@@ -40,7 +44,7 @@ const (
 
 // BoosterState is what a Booster says of itself.
 type BoosterState struct {
-	Mode       string `json:"mode"`     // standalone or cluster
+	Mode       string `json:"mode"`
 	Duty       string `json:"duty"`     // active or standby
 	Takeover   string `json:"takeover"` // ok, or why the other Booster could not take over now
 	Address    string `json:"address"`
@@ -136,33 +140,52 @@ func putNode(ctx context.Context, js jetstream.JetStream, n Node) error {
 // members, and a few callers a second that look at the nodes kept the members from everything else (measured: 60 decisions a second, and a
 // replaced witness that did not get its copy of this bucket for a minute and a half).
 func Nodes(ctx context.Context, js jetstream.JetStream) ([]Node, error) {
-	kv, err := js.KeyValue(ctx, BucketNodes)
+	stream, err := js.Stream(ctx, streamNodes)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", BucketNodes, err)
 	}
-	stream, err := js.Stream(ctx, "KV_"+BucketNodes)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", BucketNodes, err)
-	}
-	const prefix = "$KV." + BucketNodes + "."
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(prefix+">"))
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter("$KV."+BucketNodes+".>"))
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", BucketNodes, err)
 	}
 	nodes := make([]Node, 0, len(info.State.Subjects))
 	for _, subject := range slices.Sorted(maps.Keys(info.State.Subjects)) {
-		key := strings.TrimPrefix(subject, prefix)
-		entry, err := kv.Get(ctx, key)
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			continue // left
-		}
+		data, err := lastOf(ctx, js, streamNodes, subject)
 		if err != nil {
-			return nil, fmt.Errorf("read %s of %s: %w", key, BucketNodes, err)
+			return nil, fmt.Errorf("read %s: %w", subject, err)
 		}
 		var n Node
-		if json.Unmarshal(entry.Value(), &n) == nil {
+		if json.Unmarshal(data, &n) == nil { // a node that has left wrote an empty one
 			nodes = append(nodes, n)
 		}
 	}
 	return nodes, nil
+}
+
+const streamNodes = "KV_" + BucketNodes
+
+// lastOf is the body of the last message of a subject, from the leader of the stream; empty when there is none. A direct get would do, but a
+// server whose routes change meanwhile races with it (nats-server 2.15.2, stream.go:6365).
+func lastOf(ctx context.Context, js jetstream.JetStream, stream, subject string) ([]byte, error) {
+	request, err := json.Marshal(map[string]string{"last_by_subj": subject})
+	if err != nil {
+		return nil, err
+	}
+	reply, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, request)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Error   *jetstream.APIError
+		Message struct{ Data []byte }
+	}
+	switch err := json.Unmarshal(reply.Data, &answer); {
+	case err != nil:
+		return nil, err
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return nil, nil
+	case answer.Error != nil:
+		return nil, answer.Error
+	}
+	return answer.Message.Data, nil
 }

@@ -1,0 +1,369 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/rs/zerolog"
+
+	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/snapshot"
+)
+
+// Going on alone, by order of an operator and while the service is stopped: from two Boosters back to one, or after the others are lost for good.
+// A store of a cluster is of no use to a single server, so the streams travel through a snapshot, as they do in growing (grow.go). Whatever ends
+// it in the middle, the next start goes on from there, and the old store is kept until the new one is checked.
+//
+//	member ──GoAlone: snapshot──▶ taken ──started without HA_BOOSTER_IP: store set aside──▶ restoring ──checked──▶ alone
+//	                                └──started with HA_BOOSTER_IP: the streams go into a new cluster (grow.go)
+const (
+	aloneTaken     = "snapshot taken"
+	aloneRestoring = "restoring"
+
+	memberAside = "jetstream.cluster" // the store of the member, until the new one is checked
+)
+
+const (
+	alonePatience = 2 * time.Minute  // until all streams are led
+	rescuePause   = 15 * time.Second // between tries to become the majority: each begins an election anew
+	leavePatience = time.Minute      // how long a Booster that has left stays to vote
+)
+
+// AloneOptions say how a member goes on alone.
+type AloneOptions struct {
+	// Lost: the other members are lost for good. What this one holds is taken without asking anybody.
+	Lost bool
+	// Gone: the other Booster does not answer, and will not be started again with the data directory that it has.
+	Gone     bool
+	Confirm  func(booster string) error // asked with the name of this Booster before anything is done; nil: it is
+	Progress func(snapshot.Progress)
+}
+
+// AloneReport is what a member takes along.
+type AloneReport struct {
+	Booster  string   `json:"booster"`
+	Streams  int      `json:"streams"`
+	Messages uint64   `json:"messages"`
+	Bytes    uint64   `json:"bytes"`
+	Left     []string `json:"left"` // members that were left behind, as far as they are known
+}
+
+// GoAlone makes a single Booster of a member of a cluster: it takes everything into a snapshot, which the next start restores. The Booster's
+// service must not run. Without AloneOptions.Lost it needs a majority, and tells the other Booster to serve nobody any more, so that there is
+// never more than one queue. It returns a *config.Error when the data directory is not that of a member, and changes nothing unless it says so.
+func GoAlone(ctx context.Context, cfg Config, log zerolog.Logger, o AloneOptions) (AloneReport, error) {
+	no := func(what string) error {
+		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("the Booster of %s %s", cfg.DataDir, what), Fix: "there is nothing to do; start it without HA_BOOSTER_IP"}
+	}
+	if _, err := os.Stat(filepath.Join(cfg.DataDir, markerName)); errors.Is(err, os.ErrNotExist) {
+		return AloneReport{}, no("has never run, so it is no member of a cluster")
+	}
+	b := New(cfg, log)
+	s, err := openStore(ctx, cfg.DataDir, cfg.Name, modeCluster)
+	if err != nil {
+		return AloneReport{}, err
+	}
+	defer s.close()
+	b.store = s
+	report := AloneReport{Booster: b.name()}
+	switch {
+	case s.marker.Mode != modeCluster || s.growing():
+		return report, no("is no member of a cluster")
+	case s.marker.Alone != "":
+		return report, no("goes on alone already")
+	}
+	if o.Confirm != nil {
+		if err := o.Confirm(b.name()); err != nil {
+			return report, err
+		}
+	}
+	stop, err := b.startMember(ctx, o.Lost)
+	if err != nil {
+		return report, err
+	}
+	defer stop()
+	if o.Lost {
+		report.Left, err = b.takeMajority(ctx)
+	} else {
+		report.Left, err = b.leaveOthers(ctx, o.Gone)
+	}
+	if err != nil {
+		return report, err
+	}
+	if err := os.RemoveAll(s.path(growthDir)); err != nil { // of an attempt that ended in the middle
+		return report, err
+	}
+	m, err := snapshot.Take(ctx, b.js, s.path(growthDir), snapshot.TakeOptions{Progress: o.Progress})
+	if err != nil {
+		return report, fmt.Errorf("take everything along: %w; run the same command again", err)
+	}
+	if len(m.Streams) < bus.Streams-1 { // heartbeats stay
+		return report, fmt.Errorf("take everything along: only %d of %d streams are there", len(m.Streams), bus.Streams-1)
+	}
+	report.Streams = len(m.Streams)
+	report.Messages, report.Bytes = m.Totals()
+	return report, s.change(func(m *marker) { m.Alone, m.Witness = aloneTaken, "" })
+}
+
+// startMember starts the server for the other members alone: no client gets in. Nobody at all does when the others are lost.
+func (b *Broker) startMember(ctx context.Context, lost bool) (stop func(), err error) {
+	opts := nodeOptions(b.name(), b.store.dir, b.cfg.sync())
+	opts.Host, opts.Port = "127.0.0.1", -1
+	host, port, advertise, routes := b.cfg.listenHost(), b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort), b.routes(b.store.marker.Witness)
+	company := func() {}
+	if lost {
+		var route string
+		if route, company, err = startCompany(); err != nil {
+			return nil, err
+		}
+		host, port, advertise, routes = "127.0.0.1", -1, "", []string{route}
+	}
+	if err = clustered(opts, host, port, advertise, routes); err == nil {
+		starting, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
+		b.node, err = startNode(starting, opts, b.log)
+		cancel()
+	}
+	if err != nil {
+		company()
+		return nil, err
+	}
+	return func() { b.stop(); company() }, nil
+}
+
+// startCompany starts a server without a store. A member that has no connection to any other does nothing at all (nats-server 2.15.2, raft.go:2812).
+func startCompany() (route string, stop func(), err error) {
+	opts := &server.Options{ServerName: "company", Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true}
+	opts.Cluster = server.ClusterOpts{Name: clusterName, Host: "127.0.0.1", Port: -1}
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		return "", nil, fmt.Errorf("start company for the only member: %w", err)
+	}
+	srv.Start()
+	stop = func() { srv.Shutdown(); srv.WaitForShutdown() }
+	if !srv.ReadyForConnections(callTimeout) {
+		stop()
+		return "", nil, errors.New("start company for the only member: it does not come up")
+	}
+	return srv.ClusterAddr().String(), stop, nil
+}
+
+// leaveOthers finds the majority, leads the members, and has the other Booster leave.
+func (b *Broker) leaveOthers(ctx context.Context, gone bool) (left []string, err error) {
+	v, err := b.settled(ctx, func(v *view) error {
+		if v.metaLeader == "" || v.metaLeader == b.name() {
+			return nil
+		}
+		return errors.Join(errors.New("taking the lead"), b.takeLead(ctx, "$JS.API.META.LEADER.STEPDOWN"))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w; start the other Booster, or the agent of the witness. If they are lost for good, see `omflow-booster cluster recover --help`", err)
+	}
+	for _, p := range v.peers {
+		switch {
+		case p.name == b.name():
+			continue
+		case p.online && !isWitness(p.name):
+			if err := b.tellToLeave(ctx, p.name); err != nil {
+				return left, err
+			}
+		case !p.online && !isWitness(p.name) && !gone:
+			return left, fmt.Errorf("%s does not answer, and would go on without this one when it comes back: start it, or give --gone "+
+				"if it will not be started again with the data directory that it has", memberName(p))
+		}
+		left = append(left, memberName(p))
+	}
+	return left, nil
+}
+
+func memberName(p peer) string {
+	if p.name == "" {
+		return "a member that was not seen since the start"
+	}
+	return p.name
+}
+
+func (b *Broker) tellToLeave(ctx context.Context, other string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*callTimeout)
+	defer cancel()
+	for {
+		reply, err := b.nc.RequestWithContext(ctx, bus.LeaveSubject(other), []byte(b.name()))
+		if err == nil && reply.Header.Get(micro.ErrorHeader) != "" {
+			err = errors.New(reply.Header.Get(micro.ErrorHeader))
+		}
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, nats.ErrNoResponders) || !bus.Sleep(ctx, 200*time.Millisecond) { // it may not know yet that we are there
+			return fmt.Errorf("tell %s to leave: %w; nothing was changed here", other, err)
+		}
+	}
+}
+
+// takeMajority makes this member the only one, by lowering what counts as a majority and removing the others.
+func (b *Broker) takeMajority(ctx context.Context) (left []string, err error) {
+	var asked time.Time
+	_, err = b.settled(ctx, func(v *view) error {
+		if v.metaLeader == "" && time.Since(asked) < rescuePause {
+			return nil
+		}
+		if v.metaLeader == "" {
+			asked = time.Now()
+			reply, err := b.sys.RequestWithContext(ctx, "$JS.API.META.RESCUE", []byte(`{"quorum_needed":1}`))
+			if err == nil {
+				err = apiError(reply.Data)
+			}
+			return err
+		}
+		for _, p := range v.peers {
+			if p.name != b.name() {
+				if err := b.removeMember(ctx, p); err != nil {
+					return err
+				}
+				left = append(left, memberName(p))
+				return fmt.Errorf("%s was removed", memberName(p))
+			}
+		}
+		return nil
+	})
+	return left, err
+}
+
+// settled waits until settle has nothing to do and every stream has a leader, which holds all of it.
+func (b *Broker) settled(ctx context.Context, settle func(v *view) error) (*view, error) {
+	ctx, cancel := context.WithTimeout(ctx, alonePatience)
+	defer cancel()
+	for {
+		v, err := b.look(ctx)
+		if err == nil || v.metaLeader == "" {
+			err = errors.Join(err, settle(v))
+		}
+		if err == nil {
+			err = v.led()
+		}
+		if err == nil {
+			return v, nil
+		}
+		b.log.Debug().Err(err).Msg("not in shape yet")
+		if !bus.Sleep(ctx, 500*time.Millisecond) {
+			return nil, fmt.Errorf("the cluster does not come up: %w", err)
+		}
+	}
+}
+
+// led tells whether every stream answers.
+func (v *view) led() error {
+	if len(v.names) < bus.Streams {
+		return fmt.Errorf("%d of %d streams are there", len(v.names), bus.Streams)
+	}
+	for _, name := range v.names {
+		if v.streams[name].leader == "" && name != "KV_"+bus.BucketNodes {
+			return fmt.Errorf("nobody leads %s", name)
+		}
+	}
+	return nil
+}
+
+// answerLeave notes that this Booster has left, before the other one is told so: from then on it will not start again with this store.
+func (b *Broker) answerLeave(req micro.Request) {
+	other := strings.TrimSpace(string(req.Data()))
+	err := b.store.change(func(m *marker) {
+		m.Left = fmt.Sprintf("%s, when %s went on alone", time.Now().UTC().Format(time.DateTime), other)
+	})
+	if err != nil {
+		_ = req.Error("500", bus.HeaderText(err.Error()), nil)
+		return
+	}
+	respond(req, struct{}{})
+	_ = b.nc.Flush()
+	select {
+	case b.leaving <- other:
+	default: // told so twice
+	}
+}
+
+// leave serves nobody any more, and stays only for its vote, until the other one has everything.
+func (b *Broker) leave(ctx context.Context, other string) error {
+	b.log.Warn().Str("alone", other).Msg("this Booster has left the cluster by order of an operator; empty its data directory to use it again")
+	opts := b.opts.Clone()
+	opts.MaxConn = -1
+	if err := b.server.ReloadOptions(opts); err != nil {
+		return fmt.Errorf("close the doors: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, leavePatience)
+	defer cancel()
+	for {
+		routes, err := b.server.Routez(&server.RoutezOptions{})
+		if err != nil || !slices.ContainsFunc(routes.Routes, func(r *server.RouteInfo) bool { return r.RemoteName == other }) {
+			return nil
+		}
+		if !bus.Sleep(ctx, 100*time.Millisecond) {
+			return nil
+		}
+	}
+}
+
+// goAlone brings the store of a former member to where a single server can be started. It may be called again.
+func (s *store) goAlone() error {
+	if s.marker.Alone == "" {
+		return nil
+	}
+	if err := s.setMemberAside(); err != nil {
+		return fmt.Errorf("go on alone: %w", err)
+	}
+	return s.change(func(m *marker) { m.Mode, m.Alone = modeStandalone, aloneRestoring })
+}
+
+// bringAlong is goAlone for a Booster that was given another one to be with in the meantime.
+func (s *store) bringAlong() error {
+	if err := s.setMemberAside(); err != nil {
+		return fmt.Errorf("bring the queue into a new cluster: %w", err)
+	}
+	return s.change(func(m *marker) { m.Mode, m.Alone, m.Growth = modeCluster, "", growthRestoring })
+}
+
+// setMemberAside moves the store of the member out of the way, or removes what was made since.
+func (s *store) setMemberAside() error {
+	if _, err := os.Stat(s.path(memberAside)); errors.Is(err, os.ErrNotExist) {
+		return s.setAside(memberAside)
+	}
+	if err := os.RemoveAll(s.path(storeName)); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(s.dir)
+}
+
+// restoreAlone brings the streams back, has them checked against the snapshot, and only then lets the store of the member go.
+func (b *Broker) restoreAlone(ctx context.Context) error {
+	src, err := snapshot.OpenDir(b.store.path(growthDir))
+	if err != nil {
+		return fmt.Errorf("go on alone: %w", err)
+	}
+	defer func() { _ = src.Close() }()
+	if _, err := snapshot.Restore(ctx, b.js, src, snapshot.RestoreOptions{Replicas: 1, Progress: b.progress("restore")}); err != nil {
+		return fmt.Errorf("go on alone: %w", err)
+	}
+	kv, err := b.js.KeyValue(ctx, bus.BucketControl)
+	if err == nil {
+		err = kv.Purge(ctx, bus.KeyWitness) // there is nothing to vote on
+	}
+	if err != nil {
+		return fmt.Errorf("go on alone: dismiss the witness: %w", err)
+	}
+	messages, bytes := src.Manifest().Totals()
+	if err := b.store.change(func(m *marker) { m.Alone = "" }); err != nil {
+		return err
+	}
+	b.log.Info().Uint64("messages", messages).Uint64("bytes", bytes).Msg("going on alone: queue restored and checked")
+	return b.store.forgetOld()
+}

@@ -1,0 +1,163 @@
+package broker
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/config"
+)
+
+// trio is two Boosters that have grown from one, with everything of aged in them, and a witness.
+type trio struct {
+	cfg          [2]Config
+	boosters     [2]*Broker
+	runs         [2]member
+	witness      member
+	witnessGrant bus.WitnessGrant
+}
+
+func startTrio(t *testing.T) *trio {
+	t.Helper()
+	var c trio
+	c.cfg[0], c.cfg[1] = pair(t)
+	aged(t, c.cfg[0])
+	for i, cfg := range c.cfg {
+		c.boosters[i], c.runs[i] = startBooster(t, cfg, fmt.Sprint(i))
+	}
+	for _, r := range c.runs {
+		r.wait(t)
+	}
+	client := dial(t, c.cfg[0])
+	beat := agentBeat(t, client, "server-1", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+	active := activeOf(t, "no automatic takeover: no witness", c.boosters[:]...)
+	c.witnessGrant = grant(t, active, "server-1")
+	c.witness = startWitness(t, c.witnessGrant)
+	activeOf(t, "ok", c.boosters[:]...)
+	beat()
+	client.Close()
+	return &c
+}
+
+func (c *trio) alone(i int) Config {
+	cfg := c.cfg[i]
+	cfg.HAIP, cfg.Sync = "", Sync{Interval: singleSync}
+	return cfg
+}
+
+func TestTwoBoostersShrinkToOne(t *testing.T) {
+	t.Parallel()
+	c := startTrio(t)
+	require.NoError(t, c.runs[0].stop())
+	report, err := GoAlone(t.Context(), c.cfg[0], zerolog.Nop(), AloneOptions{})
+	require.NoError(t, err)
+	require.Equal(t, bus.Streams-1, report.Streams)
+	require.Contains(t, report.Left, c.boosters[1].name())
+	require.NoError(t, <-c.runs[1].ended, "the other one has left by itself")
+
+	_, stop := started(t, c.alone(0))
+	sameAsBefore(t, c.alone(0), 1)
+	control, err := dial(t, c.alone(0)).JS.KeyValue(t.Context(), bus.BucketControl)
+	require.NoError(t, err)
+	_, err = control.Get(t.Context(), bus.KeyWitness)
+	require.Error(t, err, "nobody is witness any more")
+	for _, left := range []string{memberAside, storeAside, growthDir} {
+		require.NoDirExists(t, filepath.Join(c.cfg[0].DataDir, left))
+	}
+
+	// The other one does not come back with what it has, and nobody shrinks twice.
+	var refused *config.Error
+	require.ErrorAs(t, New(c.cfg[1], zerolog.Nop()).Run(t.Context()), &refused)
+	require.ErrorContains(t, refused, "has left its cluster")
+	require.NoError(t, stop())
+	_, err = GoAlone(t.Context(), c.cfg[0], zerolog.Nop(), AloneOptions{})
+	require.ErrorContains(t, err, "is no member of a cluster")
+}
+
+func TestShrinkingNeedsToKnowTheOtherBooster(t *testing.T) {
+	t.Parallel()
+	c := startTrio(t)
+	require.NoError(t, c.runs[1].stop())
+	require.NoError(t, c.runs[0].stop())
+	_, err := GoAlone(t.Context(), c.cfg[0], zerolog.Nop(), AloneOptions{})
+	require.ErrorContains(t, err, "--gone")
+	require.Empty(t, c.boosters[0].store.marker.Alone)
+	_, err = GoAlone(t.Context(), c.cfg[0], zerolog.Nop(), AloneOptions{Gone: true})
+	require.NoError(t, err)
+	// A start that was killed in the middle goes on.
+	s, err := openStore(t.Context(), c.cfg[0].DataDir, "", modeStandalone)
+	require.NoError(t, err)
+	require.NoError(t, s.goAlone())
+	s.close()
+	started(t, c.alone(0))
+	sameAsBefore(t, c.alone(0), 1)
+}
+
+func TestOneOfThreeIsLeft(t *testing.T) {
+	t.Parallel()
+	c := startTrio(t)
+	require.NoError(t, c.runs[1].stop())
+	require.NoError(t, c.witness.stop())
+	require.NoError(t, c.runs[0].stop())
+	report, err := GoAlone(t.Context(), c.cfg[0], zerolog.New(zerolog.NewTestWriter(t)), AloneOptions{Lost: true})
+	require.NoError(t, err)
+	require.Len(t, report.Left, 2)
+
+	// It founds a new cluster with a new Booster, or goes on alone; and changes its mind.
+	fresh := c.cfg[1]
+	fresh.DataDir = t.TempDir()
+	lonely, runLonely := startBooster(t, c.cfg[0], "lonely")
+	require.Eventually(t, func() bool { v := lonely.view.Load(); return v != nil }, patience, 50*time.Millisecond)
+	require.NoError(t, runLonely.stop())
+	_, stop := started(t, c.alone(0))
+	sameAsBefore(t, c.alone(0), 1)
+	require.NoError(t, stop())
+	a, runA := startBooster(t, c.cfg[0], "a")
+	b, runB := startBooster(t, fresh, "fresh")
+	runA.wait(t)
+	runB.wait(t)
+	activeOf(t, "no automatic takeover: no witness", a, b)
+	sameAsBefore(t, c.cfg[0], 2)
+}
+
+func TestABoosterThatLostItsDiskIsReplaced(t *testing.T) {
+	t.Parallel()
+	c := startTrio(t)
+	old := c.boosters[1].name()
+	require.NoError(t, c.runs[1].stop())
+	fresh := c.cfg[1]
+	fresh.DataDir = t.TempDir()
+	b, run := startBooster(t, fresh, "fresh")
+	run.wait(t)
+	active := activeOf(t, "ok", c.boosters[0], b)
+	v := active.view.Load()
+	require.Equal(t, 3, v.size)
+	for _, p := range v.peers {
+		require.NotEqual(t, old, p.name)
+	}
+	sameAsBefore(t, c.cfg[0], 3)
+}
+
+func TestStepDownHandsOver(t *testing.T) {
+	t.Parallel()
+	c := startTrio(t)
+	active := activeOf(t, "ok", c.boosters[:]...)
+	client := dial(t, c.cfg[0])
+	reply, err := client.NC.Request(bus.StepDownSubject(active.name()), nil, patience)
+	require.NoError(t, err)
+	require.NotContains(t, string(reply.Data), active.name())
+	require.Eventually(t, func() bool { return !active.active() }, patience, 20*time.Millisecond)
+	now := activeOf(t, "ok", c.boosters[:]...)
+	require.NotEqual(t, active.name(), now.name())
+	refused, err := client.NC.Request(bus.StepDownSubject(active.name()), nil, patience)
+	require.NoError(t, err)
+	require.Equal(t, "this Booster is not active", refused.Header.Get("Nats-Service-Error"))
+	_, err = client.NC.Request(bus.StepDownSubject("nobody"), nil, patience)
+	require.ErrorIs(t, err, nats.ErrNoResponders)
+}

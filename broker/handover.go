@@ -1,0 +1,77 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+// handOver gives every leadership of this Booster to the other one, and returns who that is when it is active: before a planned stop, or
+// because an operator wants it, so that nobody waits for an election. Nothing is moved when the other one could not lead.
+func (b *Broker) handOver(ctx context.Context) (heir string, err error) {
+	b.steering.Lock() // the controller would take leadership back
+	defer b.steering.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	v, err := b.look(ctx)
+	if err != nil {
+		return "", err
+	}
+	if !b.active() {
+		return "", errors.New("this Booster is not active")
+	}
+	for _, m := range v.streams[bus.StreamWork].members {
+		if !isWitness(m.Name) && m.Current && !m.Offline {
+			heir = m.Name
+		}
+	}
+	if heir == "" {
+		return "", fmt.Errorf("no other Booster is there and holds all of %s", bus.StreamWork)
+	}
+	moves := []string{"$JS.API.CONSUMER.LEADER.STEPDOWN." + bus.StreamWork + "." + bus.ConsumerWorkers}
+	for name, s := range v.streams {
+		if s.leader == b.name() && s.isCurrent(heir) && name != bus.StreamWork {
+			moves = append(moves, "$JS.API.STREAM.LEADER.STEPDOWN."+name)
+		}
+	}
+	moves = append(moves, "$JS.API.STREAM.LEADER.STEPDOWN."+bus.StreamWork) // from here on the other one is active
+	if v.metaLeader == b.name() {
+		moves = append(moves, "$JS.API.META.LEADER.STEPDOWN")
+	}
+	var errs []error
+	for _, subject := range moves {
+		errs = append(errs, b.moveLead(ctx, subject, heir))
+	}
+	for b.active() && bus.Sleep(ctx, 10*time.Millisecond) {
+	}
+	if b.active() {
+		errs = append(errs, fmt.Errorf("%s has not taken over", heir))
+	}
+	return heir, errors.Join(errs...)
+}
+
+// stepDown answers `omflow-booster cluster step-down`.
+func (b *Broker) stepDown(req micro.Request) {
+	heir, err := b.handOver(context.Background())
+	if err != nil {
+		_ = req.Error("500", bus.HeaderText(err.Error()), nil)
+		return
+	}
+	b.log.Info().Str("active", heir).Msg("stepped down by order of an operator")
+	respond(req, bus.SteppedDown{Active: heir})
+}
+
+// respond answers with JSON. Whoever does not get the answer asks again.
+func respond(req micro.Request, answer any) {
+	data, err := json.Marshal(answer)
+	if err != nil {
+		panic(err) // plain structs: cannot happen
+	}
+	_ = req.Respond(data)
+}

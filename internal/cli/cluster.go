@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/spf13/cobra"
+
+	"github.com/omflow-booster/omflow-booster/broker"
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/logging"
+)
+
+// handOverTimeout is how long a Booster may take to hand over.
+const handOverTimeout = 15 * time.Second
+
+func (a *App) clusterCommand() *cobra.Command {
+	return group("cluster", "Two Boosters: who is active, and from two back to one",
+		"Two Boosters: who is active, and from two back to one. `omflow-booster status` shows how they are.",
+		"  omflow-booster cluster step-down\n  omflow-booster cluster shrink",
+		a.stepDownCommand(), a.shrinkCommand(), a.recoverCommand())
+}
+
+func (a *App) stepDownCommand() *cobra.Command {
+	var asJSON *bool
+	cmd := &cobra.Command{
+		Use:     "step-down",
+		Short:   "Make the other Booster the active one",
+		Long:    "Make the other Booster the active one, for example before work on the host of the one that is active. Nobody has to wait for it.",
+		Example: "  omflow-booster cluster step-down",
+		Args:    noArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withBus(func(c *bus.Client) error { return a.stepDown(cmd.Context(), c, *asJSON) })
+		},
+	}
+	asJSON = jsonFlag(cmd)
+	return cmd
+}
+
+func (a *App) stepDown(ctx context.Context, c *bus.Client, asJSON bool) error {
+	nodes, err := livingNodes(ctx, c)
+	if err != nil {
+		return err
+	}
+	former := ""
+	for _, n := range nodes {
+		if n.Booster == nil || n.Booster.Duty != bus.DutyActive {
+			continue
+		}
+		if n.Booster.Mode == bus.ModeStandalone {
+			return fmt.Errorf("%s is the only Booster: there is none to hand over to", oneLine(n.Name))
+		}
+		former = n.Name
+	}
+	if former == "" {
+		return errors.New("no Booster is active: leadership is moving, or there is no majority; see `omflow-booster status`")
+	}
+	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
+	reply, err := c.NC.RequestWithContext(ctx, bus.StepDownSubject(former), nil)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("%s does not answer; see `omflow-booster status`", oneLine(former))
+	case err != nil:
+		return fmt.Errorf("ask %s to step down: %w", oneLine(former), err)
+	case reply.Header.Get(micro.ErrorHeader) != "":
+		return fmt.Errorf("%s did not step down: %s", oneLine(former), oneLine(reply.Header.Get(micro.ErrorHeader)))
+	}
+	var done bus.SteppedDown
+	if err := json.Unmarshal(reply.Data, &done); err != nil {
+		return fmt.Errorf("answer of %s: %w", oneLine(former), err)
+	}
+	if asJSON {
+		return printJSON(a.Stdout, map[string]string{"former": former, "active": done.Active})
+	}
+	fmt.Fprintf(a.Stdout, "%s is active now; it was %s\n", oneLine(done.Active), oneLine(former))
+	return nil
+}
+
+func (a *App) shrinkCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "shrink",
+		Short: "Go on with this Booster alone, without the other one",
+		Long: "Go on with this Booster alone, without the other one. Run it on the host of the Booster that stays, with the settings of its service\n" +
+			"(HA_BOOSTER_IP still set) and the service stopped; the other Booster keeps running until it is told to leave. It takes everything\n" +
+			"along, and nothing is accepted meanwhile. Then unset HA_BOOSTER_IP and start the service.\n\n" +
+			"The other Booster will not start again with the data directory that it has. If it does not answer and never will, add --gone.",
+		Example: "  systemctl stop omflow-booster && omflow-booster cluster shrink",
+		Args:    noArgs(),
+	}
+	gone := cmd.Flags().Bool("gone", false, "the other Booster is switched off, and will not be started again with the data directory that it has")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.goAlone(cmd.Context(), broker.AloneOptions{Gone: *gone}, *asJSON)
+	}
+	return cmd
+}
+
+func (a *App) recoverCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "recover",
+		Short: "Last resort: go on with this Booster after the others are lost for good",
+		Long: "Last resort: go on with this Booster after the other one and the witness are lost for good. Run it on the host of the Booster that is\n" +
+			"left, with the settings of its service and the service stopped. While one of the others may come back, start that one instead:\n" +
+			"two of three go on by themselves.\n\n" +
+			"What only the lost ones had is lost: steps come back from the database, but dead steps, schedules and patches that were written in\n" +
+			"the last moments may be missing. The lost ones must never be started again with what they have, or there will be two queues: switch\n" +
+			"them off or empty their data directories first. It asks you to confirm that by the name of this Booster.",
+		Example: "  systemctl stop omflow-booster && omflow-booster cluster recover",
+		Args:    noArgs(),
+	}
+	fenced := cmd.Flags().String("others-are-fenced", "", "name of this Booster, instead of being asked for it")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.goAlone(cmd.Context(), broker.AloneOptions{
+			Lost:    true,
+			Confirm: func(name string) error { return a.confirmFenced(name, *fenced) },
+		}, *asJSON)
+	}
+	return cmd
+}
+
+// confirmFenced makes sure that whoever recovers knows what must not come back.
+func (a *App) confirmFenced(name, given string) error {
+	if given == "" {
+		if !isTerminal(a.Stdin) || !isTerminal(a.Stderr) {
+			return usageError{fmt.Errorf("recover on a terminal, or give --others-are-fenced=%s when the other Booster and the witness can never come back with what they have", name)}
+		}
+		fmt.Fprintf(a.Stderr, "This makes %s go on alone, by what it has. The other Booster and the witness must be switched off for good,\n"+
+			"or their data directories emptied: if they come back, there will be two queues.\n"+
+			"Type the name of this Booster (%s) to confirm that they cannot: ", oneLine(name), oneLine(name))
+		line, err := bufio.NewReader(a.Stdin).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("read the answer: %w", err)
+		}
+		given = strings.TrimSpace(line)
+	}
+	if given != name {
+		return usageError{fmt.Errorf("%q is not the name of this Booster, which is %s; nothing was changed", oneLine(given), name)}
+	}
+	return nil
+}
+
+// goAlone takes everything that this host's Booster holds along, so that its next start is that of a single one.
+func (a *App) goAlone(ctx context.Context, o broker.AloneOptions, asJSON bool) error {
+	var cfg broker.Config
+	if err := config.Load(&cfg); err != nil {
+		return err
+	}
+	if cfg.HAIP == "" {
+		return &config.Error{Var: "HA_BOOSTER_IP", Problem: "not set", Fix: "run this with the settings that the service of the Booster has; unset it afterwards"}
+	}
+	progress, end := a.streamProgress("taken along")
+	o.Progress = progress
+	report, err := broker.GoAlone(ctx, cfg, logging.New(cfg.Config, a.Stderr, bus.ServiceBooster), o)
+	end()
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(a.Stdout, report)
+	}
+	fmt.Fprintf(a.Stdout, "%s takes along %s in %s; left behind: %s\nUnset HA_BOOSTER_IP in its settings and start it. The old store is kept until everything is back.\n",
+		oneLine(report.Booster), counted(report.Messages, "message"), counted(uint64(report.Streams), "stream"), oneLine(strings.Join(report.Left, ", ")))
+	return nil
+}
