@@ -18,6 +18,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,10 +47,11 @@ type Broker struct {
 	limit int64 // bytes that the streams may fill
 	*node
 
-	view         atomic.Pointer[view] // what the topology controller saw last; nil on a single Booster
-	witnessSeen  time.Time            // by the topology controller
-	missingSince time.Time            // by the topology controller: since when a stream is missing
-	growing      atomic.Bool          // this Booster brings the queue of its single life into the cluster
+	view         atomic.Pointer[view]    // what the topology controller saw last; nil on a single Booster
+	witnessSeen  time.Time               // by the topology controller
+	missingSince time.Time               // by the topology controller: since when a stream is missing
+	audit        atomic.Pointer[verdict] // on the replicas, of the active; nil before the first and on others
+	growing      atomic.Bool             // this Booster brings the queue of its single life into the cluster
 
 	interrupt func(point string) error // ends the growth at a point; for tests
 }
@@ -93,6 +95,20 @@ func (b *Broker) Run(ctx context.Context) error {
 		}
 		b.growing.Store(b.store.growing())
 	}
+	for {
+		err := b.live(ctx)
+		var r rebuild
+		if ctx.Err() != nil || !errors.As(err, &r) {
+			return err
+		}
+		if err := b.store.putAside(r.stream); err != nil {
+			return err
+		}
+	}
+}
+
+// live runs the server once: until ctx ends, it fails, or it must start again without a copy that differs (a rebuild).
+func (b *Broker) live(ctx context.Context) error {
 	if err := b.start(ctx); err != nil {
 		return err
 	}
@@ -100,11 +116,20 @@ func (b *Broker) Run(ctx context.Context) error {
 		b.stop()
 		b.log.Info().Msg("Booster stopped")
 	}()
-	err = b.serve(ctx)
-	if ctx.Err() != nil && err == nil {
-		b.log.Info().Msg("stopping")
+	life, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	if err := answerAudit(b.node, b.store, b.log, end); err != nil {
+		return err
 	}
-	return err
+	err := b.serve(life)
+	switch {
+	case err != nil:
+		return err
+	case ctx.Err() != nil:
+		b.log.Info().Msg("stopping")
+		return nil
+	}
+	return context.Cause(life)
 }
 
 // start brings up the server, within BOOSTER_START_TIMEOUT.
@@ -136,6 +161,7 @@ func (b *Broker) serve(ctx context.Context) error {
 		}
 		defer stopAnswering()
 		stopControl := b.startControl(inner)
+		parts.Go(func() { b.auditReplicas(inner) })
 		defer func() {
 			stopControl() // it would take leadership back
 			b.handOver()
@@ -158,7 +184,9 @@ func (b *Broker) serve(ctx context.Context) error {
 	if b.cfg.IP == "" {
 		b.log.Warn().Msg("BOOSTER_IP is not set: only this machine can connect")
 	}
-	close(b.ready)
+	if !b.served() {
+		close(b.ready)
+	}
 	return b.watch(ctx)
 }
 

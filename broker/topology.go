@@ -343,6 +343,8 @@ func (b *Broker) takeover() string {
 		return "" // the active says it
 	case v.size < 3:
 		return "no automatic takeover: no witness"
+	case b.audit.Load() != nil && b.audit.Load().finding != "":
+		return "no automatic takeover: " + b.audit.Load().finding
 	}
 	for _, p := range v.peers {
 		if !p.online {
@@ -362,5 +364,5 @@ func (b *Broker) takeover() string {
 			}
 		}
 	}
-	return "ok"
+	return b.compared()
 }
