@@ -194,7 +194,7 @@ func (a *auditor) heal(ctx context.Context, stream string, found comparison, sta
 	case found.undecided:
 		a.doubt[stream] = fmt.Sprintf("the copies of %s differ, and nobody knows which is right", stream)
 		log.Msg("copies differ without a majority that is right: nothing is repaired")
-	case h != nil && (h.member != found.odd || h.stream != stream || time.Since(h.since) < healingAfter):
+	case h != nil && (h.member != found.odd || h.stream != stream || (h.life == states[found.odd].Life && time.Since(h.since) < healingAfter)):
 		// One at a time: this one is found again.
 	case found.odd == a.name():
 		a.doubt[stream] = "the active's own copy of " + stream + " differs: it hands over"

@@ -9,36 +9,41 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 )
 
-// A copy that differs is put aside before the server starts, and the server fetches the stream anew from its leader. The log of the stream's group
-// and its votes stay: a member that forgot them could vote twice in one election, or help one into office that lacks what it had itself confirmed.
-// And Raft keeps the member from leading: who has not followed the log to its end is not elected.
+// A copy that differs is put aside before the server starts, and the server fetches the stream anew from its leader. So is the log of the stream's
+// group: the snapshot in it says of what was missing that it is not needed. Term and vote stay, so the member votes no second time in one election.
+// And Raft keeps the member from leading: nobody elects one whose log is shorter than his own.
 const asideDir = "damaged" // in the data directory: copies that differed, until the new ones are found equal
 
-func (s *store) streamDir(stream string) string {
-	return filepath.Join(s.dir, storeName, "$G", "streams", stream)
-}
-
-// putAside moves the copy of a stream out of the server's way.
-func (s *store) putAside(stream string) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("put the damaged copy of %s aside: %w", stream, err)
+// putAside moves the copy of a stream, and the log of its group, out of the server's way.
+func (s *store) putAside(r rebuild) error {
+	server := s.path(storeName)
+	aside := s.path(filepath.Join(asideDir, r.stream))
+	copied := filepath.Join(server, "$G", "streams", r.stream)
+	log := filepath.Join(server, "$SYS", "_js_", r.group)
+	keep := true
+	if free, err := freeSpace(s.dir); err == nil && free < size(copied)+minFree {
+		keep = false // no room for both, and the others have it
+	}
+	err := errors.Join(os.RemoveAll(aside), os.MkdirAll(aside, 0o750)) // of an earlier time
+	for from, to := range map[string]string{copied: "stream", filepath.Join(log, "msgs"): "log", filepath.Join(log, "snapshots"): "snapshots"} {
+		switch {
+		case err != nil:
+		case keep:
+			err = os.Rename(from, filepath.Join(aside, to))
+		default:
+			err = os.RemoveAll(from)
 		}
-	}()
-	from, to := s.streamDir(stream), s.path(filepath.Join(asideDir, stream))
-	if err := os.RemoveAll(to); err != nil { // of an earlier time
-		return err
+		if errors.Is(err, os.ErrNotExist) {
+			err = nil
+		}
 	}
-	if free, err := freeSpace(s.dir); err == nil && free < size(from)+minFree {
-		return os.RemoveAll(from) // no room for both, and the others have it
+	if err == nil {
+		err = errors.Join(atomicfile.SyncDir(filepath.Dir(copied)), atomicfile.SyncDir(log), atomicfile.SyncDir(aside))
 	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o750); err != nil {
-		return err
+	if err != nil {
+		return fmt.Errorf("put the damaged copy of %s aside: %w", r.stream, err)
 	}
-	if err := os.Rename(from, to); err != nil {
-		return err
-	}
-	return errors.Join(atomicfile.SyncDir(filepath.Dir(from)), atomicfile.SyncDir(filepath.Dir(to)))
+	return nil
 }
 
 // aside are the streams of which a copy was put aside.

@@ -54,7 +54,7 @@ type contentAnswer struct {
 }
 
 // rebuild ends the life of a member's server, so that it starts again without its copy of a stream.
-type rebuild struct{ stream string }
+type rebuild struct{ stream, group string }
 
 func (r rebuild) Error() string { return "the copy of " + r.stream + " differs and is rebuilt" }
 
@@ -100,21 +100,35 @@ func outcome(err error) any {
 
 func (r *replica) state() replicaState {
 	state := replicaState{Life: r.life, Aside: r.store.aside(), Streams: map[string]replicaCopy{}}
-	account, err := r.server.JszAccount(&server.JSzOptions{Account: server.DEFAULT_GLOBAL_ACCOUNT, Streams: true, RaftGroups: true})
+	streams, err := r.streams()
 	if err != nil {
 		state.Error = err.Error()
-		return state
 	}
-	for _, s := range account.Streams {
-		store, err := localStore(r.server, s.Name)
-		if err != nil || s.RaftGroup == "" {
-			continue
+	for stream, group := range streams {
+		store, err := localStore(r.server, stream)
+		if err != nil {
+			continue // it went meanwhile
 		}
-		if c, ok := r.copy(store, s.RaftGroup); ok {
-			state.Streams[s.Name] = c
+		if c, ok := r.copy(store, group); ok {
+			state.Streams[stream] = c
 		}
 	}
 	return state
+}
+
+// streams are the streams of which this member has a copy, and the groups in which they are kept equal.
+func (r *replica) streams() (groups map[string]string, err error) {
+	account, err := r.server.JszAccount(&server.JSzOptions{Account: server.DEFAULT_GLOBAL_ACCOUNT, Streams: true, RaftGroups: true})
+	if err != nil {
+		return nil, fmt.Errorf("own copies: %w", err)
+	}
+	groups = map[string]string{}
+	for _, s := range account.Streams {
+		if s.RaftGroup != "" {
+			groups[s.Name] = s.RaftGroup
+		}
+	}
+	return groups, nil
 }
 
 // copy reads the counts at one place of the log. It gives up when the log never stands still.
@@ -173,13 +187,18 @@ func (r *replica) content(data []byte) (answer contentAnswer) {
 
 // rebuild has this member start again without its copy of a stream. Killed before that, it is asked again.
 func (r *replica) rebuild(stream string) error {
-	if _, err := localStore(r.server, stream); err != nil {
+	streams, err := r.streams()
+	if err != nil {
 		return err
 	}
-	if r.server.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, stream) {
+	group := streams[stream]
+	switch {
+	case group == "":
+		return fmt.Errorf("no copy of %q", stream)
+	case r.server.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, stream):
 		return fmt.Errorf("this member leads %s", stream)
 	}
 	r.log.Error().Str("stream", stream).Msg("own copy differs from the others: starting again without it")
-	r.end(rebuild{stream})
+	r.end(rebuild{stream, group})
 	return nil
 }

@@ -101,7 +101,7 @@ func (b *Broker) Run(ctx context.Context) error {
 		if ctx.Err() != nil || !errors.As(err, &r) {
 			return err
 		}
-		if err := b.store.putAside(r.stream); err != nil {
+		if err := b.store.putAside(r); err != nil {
 			return err
 		}
 	}

@@ -100,7 +100,7 @@ func (w *Witness) Run(ctx context.Context) error {
 		if ctx.Err() != nil || !errors.As(err, &r) {
 			return err
 		}
-		if err := store.putAside(r.stream); err != nil {
+		if err := store.putAside(r); err != nil {
 			return err
 		}
 	}
