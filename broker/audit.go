@@ -19,9 +19,10 @@ import (
 // new, when counts differ, and otherwise rarely. A copy that differs from two equal ones is rebuilt (audit_rebuild.go), one at a time. If it is
 // the active's own, the active first hands over; the next one begins anew and finds the same.
 const (
-	auditEvery     = 2 * time.Second
+	auditEvery     = time.Second
 	recountedAfter = time.Minute // after counts that differed although the contents did not
 	doubtFor       = time.Minute // before copies that differ, and could not be repaired, are compared again
+	comparedWithin = 5 * time.Second
 	healingAfter   = time.Minute // a rebuild that has not begun is asked for again
 )
 
@@ -29,6 +30,7 @@ const (
 type verdict struct {
 	finding string // why the other Booster must not take over; empty when nothing differs
 	pending string // what is not compared yet
+	soon    bool   // and will be in a moment: whose copy it is has been started
 }
 
 // compared says whether the audit has anything against a takeover.
@@ -63,7 +65,7 @@ type healing struct {
 func (b *Broker) auditReplicas(ctx context.Context) {
 	a := newAuditor(b)
 	last := ""
-	for bus.Sleep(ctx, auditEvery/2) { // the topology controller looks first
+	for bus.Sleep(ctx, auditEvery) {
 		v := b.view.Load()
 		if v == nil || !b.active() || v.metaLeader != b.name() || b.growing.Load() {
 			a = newAuditor(b)
@@ -75,7 +77,6 @@ func (b *Broker) auditReplicas(ctx context.Context) {
 			b.log.Warn().Err(err).Msg("replicas not compared")
 		}
 		last = fmt.Sprint(err)
-		bus.Sleep(ctx, auditEvery/2)
 	}
 }
 
@@ -107,13 +108,14 @@ func (a *auditor) round(ctx context.Context, v *view) (err error) {
 		}
 		a.pass(ctx, stream, group, states)
 	}
-	a.say(v)
+	a.say(v, states)
 	return errors.Join(err, silent)
 }
 
 // say keeps for status what there is against a takeover.
-func (a *auditor) say(v *view) {
-	said := verdict{pending: a.pending(v)}
+func (a *auditor) say(v *view, states map[string]replicaState) {
+	var said verdict
+	said.pending, said.soon = a.pending(v, states)
 	for _, text := range a.doubt {
 		said.finding = text
 	}
@@ -213,16 +215,28 @@ func (h healing) text() string {
 	return fmt.Sprintf("%s is being rebuilt: %s differed", h.member, h.stream)
 }
 
-// pending says what was not compared since it was started.
-func (a *auditor) pending(v *view) string {
+// pending says which copy was not compared since its member was started, and whether that member is there.
+func (a *auditor) pending(v *view, states map[string]replicaState) (text string, there bool) {
 	for _, stream := range slices.Sorted(maps.Keys(v.streams)) {
 		for _, m := range v.streams[stream].members {
-			if stream != "KV_"+bus.BucketNodes && a.passed[stream][m.Name] == "" {
-				return fmt.Sprintf("%s of %s is not compared yet", stream, m.Name)
+			if s, answers := states[m.Name]; stream != "KV_"+bus.BucketNodes && (!answers || a.passed[stream][m.Name] != s.Life) {
+				text, there = fmt.Sprintf("%s of %s is not compared yet", stream, m.Name), there || answers
 			}
 		}
 	}
-	return ""
+	return text, there
+}
+
+// awaitAudit gives the audit a moment before a planned stop: a Booster that has just been started is handed nothing before it was compared.
+func (b *Broker) awaitAudit() {
+	ctx, cancel := context.WithTimeout(context.Background(), comparedWithin)
+	defer cancel()
+	for b.active() && ctx.Err() == nil {
+		if v := b.audit.Load(); v == nil || !v.soon {
+			return
+		}
+		bus.Sleep(ctx, 50*time.Millisecond)
+	}
 }
 
 // states asks every member for its copies. Who does not answer is not in the result but in the error.

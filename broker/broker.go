@@ -163,6 +163,7 @@ func (b *Broker) serve(ctx context.Context) error {
 		stopControl := b.startControl(inner)
 		parts.Go(func() { b.auditReplicas(inner) })
 		defer func() {
+			b.awaitAudit()
 			stopControl() // it would take leadership back
 			b.handOver()
 		}()
