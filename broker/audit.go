@@ -91,7 +91,7 @@ func newAuditor(b *Broker) *auditor {
 func (a *auditor) round(ctx context.Context, v *view) (err error) {
 	states, silent := a.states(ctx, v)
 	for _, stream := range slices.Sorted(maps.Keys(v.streams)) {
-		group, ok := comparable(stream, v.streams[stream], states)
+		group, ok := complete(stream, v.streams[stream], states)
 		if !ok || !a.due(stream, group, states) {
 			continue
 		}
@@ -125,9 +125,9 @@ func (a *auditor) say(v *view, states map[string]replicaState) {
 	a.audit.Store(&said)
 }
 
-// comparable tells whether every copy of a stream is there and claims to be complete, and who holds them. Heartbeats are not compared: each member
+// complete tells whether every copy of a stream is there and claims to be complete, and who holds them. Heartbeats are not compared: each member
 // lets them expire by its own clock, and they are worth nothing.
-func comparable(stream string, s streamView, states map[string]replicaState) (group []string, ok bool) {
+func complete(stream string, s streamView, states map[string]replicaState) (group []string, ok bool) {
 	if stream == "KV_"+bus.BucketNodes || s.leader == "" {
 		return nil, false
 	}

@@ -64,7 +64,7 @@ func digest(msg *server.StoreMsg) uint64 {
 		hash.Write(size[:])
 		hash.Write(part)
 	}
-	binary.BigEndian.PutUint64(size[:], uint64(v.FieldByName("ts").Int())) //nolint:gosec // bits are bits
+	binary.BigEndian.PutUint64(size[:], uint64(v.FieldByName("ts").Int()))
 	hash.Write(size[:])
 	return binary.BigEndian.Uint64(hash.Sum(nil)) | 1
 }
