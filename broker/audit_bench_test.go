@@ -12,7 +12,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// BenchmarkReadContents is what one member reads for the comparison of 100,000 waiting steps of 600 bytes. It rests three times as long in between.
+// BenchmarkReadContents is what one member reads for the comparison of 100,000 waiting steps of 600 bytes. It rests as long in between.
 func BenchmarkReadContents(b *testing.B) {
 	const messages = 100_000
 	opts := nodeOptions("bench", b.TempDir(), Sync{Interval: time.Second})
