@@ -90,6 +90,9 @@ func newAuditor(b *Broker) *auditor {
 // round compares what is due.
 func (a *auditor) round(ctx context.Context, v *view) (err error) {
 	states, silent := a.states(ctx, v)
+	if h := a.healing; h != nil && !slices.ContainsFunc(v.peers, func(p peer) bool { return p.name == h.member }) {
+		a.healing = nil // it was dismissed
+	}
 	for _, stream := range slices.Sorted(maps.Keys(v.streams)) {
 		group, ok := complete(stream, v.streams[stream], states)
 		if !ok || !a.due(stream, group, states) {
@@ -203,6 +206,9 @@ func (a *auditor) heal(ctx context.Context, stream string, found comparison, sta
 		log.Msg("own copy differs from the others: handing over")
 		a.handOver()
 	default:
+		if _, ok := complete(stream, a.view.Load().streams[stream], states); !ok {
+			return // comparing took its time: somebody has gone meanwhile
+		}
 		log.Msg("copy differs from the others: it is rebuilt")
 		a.healing = &healing{stream, found.odd, states[found.odd].Life, time.Now()}
 		if err := a.order(ctx, askRebuild, found.odd, stream); err != nil {

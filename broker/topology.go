@@ -341,10 +341,10 @@ func (b *Broker) takeover() string {
 		return "no majority of Boosters and witness"
 	case !b.active():
 		return "" // the active says it
-	case v.size < 3:
-		return "no automatic takeover: no witness"
 	case b.audit.Load() != nil && b.audit.Load().finding != "":
 		return "no automatic takeover: " + b.audit.Load().finding
+	case v.size < 3:
+		return "no automatic takeover: no witness"
 	}
 	for _, p := range v.peers {
 		if !p.online {
