@@ -14,8 +14,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/config"
 )
 
-// trio is two Boosters that have grown from one, with everything of aged in them, and a witness.
-type trio struct {
+// grown is two Boosters that have grown from one, with everything of aged in them, and a witness.
+type grown struct {
 	cfg          [2]Config
 	boosters     [2]*Broker
 	runs         [2]member
@@ -23,9 +23,9 @@ type trio struct {
 	witnessGrant bus.WitnessGrant
 }
 
-func startTrio(t *testing.T) *trio {
+func startGrown(t *testing.T) *grown {
 	t.Helper()
-	var c trio
+	var c grown
 	c.cfg[0], c.cfg[1] = pair(t)
 	aged(t, c.cfg[0])
 	for i, cfg := range c.cfg {
@@ -45,7 +45,7 @@ func startTrio(t *testing.T) *trio {
 	return &c
 }
 
-func (c *trio) alone(i int) Config {
+func (c *grown) alone(i int) Config {
 	cfg := c.cfg[i]
 	cfg.HAIP, cfg.Sync = "", Sync{Interval: singleSync}
 	return cfg
@@ -53,7 +53,7 @@ func (c *trio) alone(i int) Config {
 
 func TestTwoBoostersShrinkToOne(t *testing.T) {
 	t.Parallel()
-	c := startTrio(t)
+	c := startGrown(t)
 	require.NoError(t, c.runs[0].stop())
 	report, err := GoAlone(t.Context(), c.cfg[0], zerolog.Nop(), AloneOptions{})
 	require.NoError(t, err)
@@ -82,7 +82,7 @@ func TestTwoBoostersShrinkToOne(t *testing.T) {
 
 func TestShrinkingNeedsToKnowTheOtherBooster(t *testing.T) {
 	t.Parallel()
-	c := startTrio(t)
+	c := startGrown(t)
 	require.NoError(t, c.runs[1].stop())
 	require.NoError(t, c.runs[0].stop())
 	_, err := GoAlone(t.Context(), c.cfg[0], zerolog.Nop(), AloneOptions{})
@@ -101,7 +101,7 @@ func TestShrinkingNeedsToKnowTheOtherBooster(t *testing.T) {
 
 func TestOneOfThreeIsLeft(t *testing.T) {
 	t.Parallel()
-	c := startTrio(t)
+	c := startGrown(t)
 	require.NoError(t, c.runs[1].stop())
 	require.NoError(t, c.witness.stop())
 	require.NoError(t, c.runs[0].stop())
@@ -128,7 +128,7 @@ func TestOneOfThreeIsLeft(t *testing.T) {
 
 func TestABoosterThatLostItsDiskIsReplaced(t *testing.T) {
 	t.Parallel()
-	c := startTrio(t)
+	c := startGrown(t)
 	old := c.boosters[1].name()
 	require.NoError(t, c.runs[1].stop())
 	fresh := c.cfg[1]
@@ -146,7 +146,7 @@ func TestABoosterThatLostItsDiskIsReplaced(t *testing.T) {
 
 func TestStepDownHandsOver(t *testing.T) {
 	t.Parallel()
-	c := startTrio(t)
+	c := startGrown(t)
 	active := activeOf(t, "ok", c.boosters[:]...)
 	client := dial(t, c.cfg[0])
 	reply, err := client.NC.Request(bus.StepDownSubject(active.name()), nil, patience)

@@ -47,12 +47,13 @@ type Broker struct {
 	limit int64 // bytes that the streams may fill
 	*node
 
-	view         atomic.Pointer[view] // what the topology controller saw last; nil on a single Booster
-	witnessSeen  time.Time            // by the topology controller
-	missingSince time.Time            // by the topology controller: since when a stream is missing
-	growing      atomic.Bool          // this Booster brings the queue of its single life into the cluster
-	steering     sync.Mutex           // one decision on the cluster at a time
-	leaving      chan string          // the name of the Booster that goes on alone, see alone.go
+	view         atomic.Pointer[view]    // what the topology controller saw last; nil on a single Booster
+	witnessSeen  time.Time               // by the topology controller
+	missingSince time.Time               // by the topology controller: since when a stream is missing
+	audit        atomic.Pointer[verdict] // on the replicas, of the active; nil before the first and on others
+	growing      atomic.Bool             // this Booster brings the queue of its single life into the cluster
+	steering     sync.Mutex              // one decision on the cluster at a time
+	leaving      chan string             // the name of the Booster that goes on alone, see alone.go
 
 	interrupt func(point string) error // ends the growth at a point; for tests
 }
@@ -105,6 +106,20 @@ func (b *Broker) Run(ctx context.Context) error {
 		}
 		b.growing.Store(b.store.growing())
 	}
+	for {
+		err := b.live(ctx)
+		var r rebuild
+		if ctx.Err() != nil || !errors.As(err, &r) {
+			return err
+		}
+		if err := b.store.putAside(r); err != nil {
+			return err
+		}
+	}
+}
+
+// live runs the server once: until ctx ends, it fails, or it must start again without a copy that differs (a rebuild).
+func (b *Broker) live(ctx context.Context) error {
 	if err := b.start(ctx); err != nil {
 		return err
 	}
@@ -112,11 +127,20 @@ func (b *Broker) Run(ctx context.Context) error {
 		b.stop()
 		b.log.Info().Msg("Booster stopped")
 	}()
-	err = b.serve(ctx)
-	if ctx.Err() != nil && err == nil {
-		b.log.Info().Msg("stopping")
+	life, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	if err := answerAudit(b.node, b.store, b.log, end); err != nil {
+		return err
 	}
-	return err
+	err := b.serve(life)
+	switch {
+	case err != nil:
+		return err
+	case ctx.Err() != nil:
+		b.log.Info().Msg("stopping")
+		return nil
+	}
+	return context.Cause(life)
 }
 
 // start brings up the server, within BOOSTER_START_TIMEOUT.
@@ -148,13 +172,16 @@ func (b *Broker) serve(ctx context.Context) error {
 		}
 		defer stopAnswering()
 		stopControl := b.startControl(inner)
+		parts.Go(func() { b.auditReplicas(inner) })
 		defer func() {
-			stopControl() // it would take leadership back
-			if b.store.marker.Left != "" || !b.active() {
-				return
+			if b.store.marker.Left == "" {
+				b.awaitAudit()
 			}
-			if _, err := b.handOver(context.Background()); err != nil {
-				b.log.Warn().Err(err).Msg("stopping without handing over")
+			stopControl() // it would take leadership back
+			if b.store.marker.Left == "" && b.active() {
+				if _, err := b.handOver(context.Background()); err != nil {
+					b.log.Warn().Err(err).Msg("stopping without handing over")
+				}
 			}
 		}()
 	} else if err := b.ensureAlone(ctx); err != nil {
@@ -175,7 +202,9 @@ func (b *Broker) serve(ctx context.Context) error {
 	if b.cfg.IP == "" {
 		b.log.Warn().Msg("BOOSTER_IP is not set: only this machine can connect")
 	}
-	close(b.ready)
+	if !b.served() {
+		close(b.ready)
+	}
 	return b.watch(ctx)
 }
 

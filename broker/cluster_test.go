@@ -3,10 +3,12 @@ package broker
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -22,6 +24,7 @@ func pair(t *testing.T) (a, b Config) {
 	b.HAIP, b.HAPort, b.HAClusterPort = a.IP, a.Port, a.ClusterPort
 	a.Sync, b.Sync = Sync{Auto: true}, Sync{Auto: true}
 	a.WitnessAfter, b.WitnessAfter = 2*time.Second, 2*time.Second
+	a.AuditEvery, b.AuditEvery = time.Hour, time.Hour
 	return a, b
 }
 
@@ -91,7 +94,12 @@ func grant(t *testing.T, b *Broker, agent string) bus.WitnessGrant {
 
 func startWitness(t *testing.T, g bus.WitnessGrant) member {
 	t.Helper()
-	w := NewWitness(WitnessConfig{Name: g.Name, Address: g.Address, Boosters: g.Boosters, DataDir: t.TempDir()},
+	return startWitnessIn(t, g, t.TempDir())
+}
+
+func startWitnessIn(t *testing.T, g bus.WitnessGrant, dir string) member {
+	t.Helper()
+	w := NewWitness(WitnessConfig{Name: g.Name, Address: g.Address, Boosters: g.Boosters, DataDir: dir},
 		zerolog.New(zerolog.NewTestWriter(t)).With().Str("b", "witness").Logger())
 	return run(t, w.Ready(), w.Run)
 }
@@ -99,15 +107,19 @@ func startWitness(t *testing.T, g bus.WitnessGrant) member {
 // activeOf waits for exactly one active Booster with everything in place.
 func activeOf(t *testing.T, takeover string, boosters ...*Broker) (active *Broker) {
 	t.Helper()
-	require.Eventually(t, func() bool {
+	var said atomic.Value
+	if !assert.Eventually(t, func() bool {
 		n := 0
 		for _, b := range boosters {
 			if b.active() {
 				active, n = b, n+1
+				said.Store(active.takeover())
 			}
 		}
-		return n == 1 && active.takeover() == takeover
-	}, patience, 50*time.Millisecond, "no active Booster in that state")
+		return n == 1 && said.Load() == takeover
+	}, patience, 50*time.Millisecond, "no active Booster in that state") {
+		t.Fatalf("want %q, the active says %q", takeover, said.Load())
+	}
 	return active
 }
 

@@ -24,6 +24,7 @@ type Config struct {
 	ClusterPort   int           `envconfig:"BOOSTER_CLUSTER_PORT" default:"5170" desc:"own port for the other Booster"`
 	HAClusterPort int           `envconfig:"HA_BOOSTER_CLUSTER_PORT" default:"5170" desc:"the other Booster's port for this one"`
 	WitnessAfter  time.Duration `envconfig:"BOOSTER_WITNESS_AFTER" default:"1m" desc:"a witness whose host was silent this long is replaced by another agent's"`
+	AuditEvery    time.Duration `envconfig:"BOOSTER_AUDIT_EVERY" default:"6h" desc:"two Boosters: how often every message of every copy is compared; counts are compared every few seconds"`
 	Lease         time.Duration `envconfig:"BOOSTER_LEASE" default:"30s" desc:"a step comes again when its worker was silent this long"`
 	ReadyAfter    time.Duration `envconfig:"BOOSTER_START_TIMEOUT" default:"15m" desc:"how long the start may take, recovery of the store included"`
 }
@@ -70,6 +71,9 @@ func (c *Config) validateCluster() error {
 	}
 	if c.ClusterPort == c.Port {
 		return &config.Error{Var: "BOOSTER_CLUSTER_PORT", Problem: "the same as BOOSTER_PORT", Fix: "use another port"}
+	}
+	if err := config.Positive("BOOSTER_AUDIT_EVERY", c.AuditEvery); err != nil {
+		return err
 	}
 	return config.Positive("BOOSTER_WITNESS_AFTER", c.WitnessAfter)
 }

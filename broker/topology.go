@@ -320,6 +320,8 @@ func (b *Broker) takeover() string {
 		return "no majority of Boosters and witness"
 	case !b.active():
 		return "" // the active says it
+	case b.audit.Load() != nil && b.audit.Load().finding != "":
+		return "no automatic takeover: " + b.audit.Load().finding
 	case v.size < 3:
 		return "no automatic takeover: no witness"
 	}
@@ -341,5 +343,5 @@ func (b *Broker) takeover() string {
 			}
 		}
 	}
-	return "ok"
+	return b.compared()
 }

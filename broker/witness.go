@@ -2,9 +2,11 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -63,6 +65,8 @@ type Witness struct {
 	cfg   WitnessConfig
 	log   zerolog.Logger
 	ready chan struct{}
+
+	announce sync.Once // ready is
 }
 
 // NewWitness makes a witness; it touches nothing.
@@ -90,6 +94,20 @@ func (w *Witness) Run(ctx context.Context) error {
 	if _, err := store.budget(0, freeSpace); err != nil {
 		return err
 	}
+	for {
+		err := w.live(ctx, store, port)
+		var r rebuild
+		if ctx.Err() != nil || !errors.As(err, &r) {
+			return err
+		}
+		if err := store.putAside(r); err != nil {
+			return err
+		}
+	}
+}
+
+// live is Broker.live.
+func (w *Witness) live(ctx context.Context, store *store, port int) error {
 	opts := nodeOptions(w.cfg.Name, store.dir, Sync{Always: true})
 	opts.Host, opts.Port = "127.0.0.1", -1 // the server wants a port for clients; nobody is told of it
 	opts.Cluster.NoAdvertise = true
@@ -106,13 +124,21 @@ func (w *Witness) Run(ctx context.Context) error {
 		node.stop()
 		w.log.Info().Msg("witness stopped")
 	}()
+	life, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	if err := answerAudit(node, store, w.log, end); err != nil {
+		return err
+	}
 	w.log.Info().Str("address", w.cfg.Address).Str("data", w.cfg.DataDir).Msg("witness ready")
-	close(w.ready)
-	for ctx.Err() == nil {
+	w.announce.Do(func() { close(w.ready) })
+	for life.Err() == nil {
 		if err := node.failed(); err != nil {
 			return err
 		}
-		bus.Sleep(ctx, watchEvery)
+		bus.Sleep(life, watchEvery)
 	}
-	return nil
+	if ctx.Err() != nil {
+		return nil
+	}
+	return context.Cause(life)
 }

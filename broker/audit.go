@@ -1,0 +1,289 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+// The replica audit. The active compares the copies of every stream, because a server does not notice that a file of its store was cut off or has gone:
+// such a member would lead one day, and half of the queue would be missing.
+//
+// Counts are compared every round. Contents are compared, see audit_compare.go, when a member has been started since they were, when the active is
+// new, when counts differ, and otherwise rarely. A copy that differs from two equal ones is rebuilt (audit_rebuild.go), one at a time. If it is
+// the active's own, the active first hands over; the next one begins anew and finds the same.
+const (
+	auditEvery     = time.Second
+	recountedAfter = time.Minute // after counts that differed although the contents did not
+	doubtFor       = time.Minute // before copies that differ, and could not be repaired, are compared again
+	comparedWithin = 5 * time.Second
+	healingAfter   = time.Minute // a rebuild that has not begun is asked for again
+)
+
+// verdict is what the audit says of the copies.
+type verdict struct {
+	finding string // why the other Booster must not take over; empty when nothing differs
+	pending string // what is not compared yet
+	soon    bool   // and will be in a moment: whose copy it is has been started
+}
+
+// compared says whether the audit has anything against a takeover.
+func (b *Broker) compared() string {
+	switch v := b.audit.Load(); {
+	case v == nil:
+		return "no automatic takeover yet: copies are not compared yet"
+	case v.pending != "":
+		return "no automatic takeover yet: " + v.pending
+	}
+	return "ok"
+}
+
+// auditor is the audit of one active Booster, as long as it is active.
+type auditor struct {
+	*Broker
+	passed  map[string]map[string]string // stream to member to the life of the member in which its contents were found equal
+	at      map[string]time.Time         // stream: contents compared last
+	recount map[string]time.Time         // stream: contents compared last because counts differed
+	unlike  map[string]int               // stream: rounds in a row in which counts differed
+	doubt   map[string]string            // stream: why copies that differ are left as they are
+	healing *healing
+}
+
+// healing is the one copy that is being rebuilt.
+type healing struct {
+	stream, member, life string // of the member before
+	since                time.Time
+}
+
+// auditReplicas compares the copies while this Booster is active, until ctx ends.
+func (b *Broker) auditReplicas(ctx context.Context) {
+	a := newAuditor(b)
+	last := ""
+	for bus.Sleep(ctx, auditEvery) {
+		v := b.view.Load()
+		if v == nil || !b.active() || v.metaLeader != b.name() || b.growing.Load() {
+			a = newAuditor(b)
+			b.audit.Store(nil)
+			continue
+		}
+		err := a.round(ctx, v)
+		if err != nil && ctx.Err() == nil && err.Error() != last {
+			b.log.Warn().Err(err).Msg("replicas not compared")
+		}
+		last = fmt.Sprint(err)
+	}
+}
+
+func newAuditor(b *Broker) *auditor {
+	return &auditor{
+		Broker: b, passed: map[string]map[string]string{}, at: map[string]time.Time{}, recount: map[string]time.Time{},
+		unlike: map[string]int{}, doubt: map[string]string{},
+	}
+}
+
+// round compares what is due.
+func (a *auditor) round(ctx context.Context, v *view) (err error) {
+	states, silent := a.states(ctx, v)
+	if h := a.healing; h != nil && !slices.ContainsFunc(v.peers, func(p peer) bool { return p.name == h.member }) {
+		a.healing = nil // it was dismissed
+	}
+	for _, stream := range slices.Sorted(maps.Keys(v.streams)) {
+		group, ok := complete(stream, v.streams[stream], states)
+		if !ok || !a.due(stream, group, states) {
+			continue
+		}
+		var found comparison
+		if found, err = a.compare(ctx, stream, group); err != nil {
+			err = fmt.Errorf("copies of %s: %w", stream, err)
+			break
+		}
+		a.at[stream], a.unlike[stream] = time.Now(), 0
+		delete(a.doubt, stream)
+		if !found.sound() {
+			a.heal(ctx, stream, found, states)
+			break
+		}
+		a.pass(ctx, stream, group, states)
+	}
+	a.say(v, states)
+	return errors.Join(err, silent)
+}
+
+// say keeps for status what there is against a takeover.
+func (a *auditor) say(v *view, states map[string]replicaState) {
+	var said verdict
+	said.pending, said.soon = a.pending(v, states)
+	for _, text := range a.doubt {
+		said.finding = text
+	}
+	if a.healing != nil {
+		said.finding = a.healing.text()
+	}
+	a.audit.Store(&said)
+}
+
+// complete tells whether every copy of a stream is there and claims to be complete, and who holds them. Heartbeats are not compared: each member
+// lets them expire by its own clock, and they are worth nothing.
+func complete(stream string, s streamView, states map[string]replicaState) (group []string, ok bool) {
+	if stream == "KV_"+bus.BucketNodes || s.leader == "" {
+		return nil, false
+	}
+	group = []string{s.leader}
+	for _, m := range s.members {
+		group = append(group, m.Name)
+	}
+	for _, member := range group {
+		if _, there := states[member].Streams[stream]; !there || !s.isCurrent(member) {
+			return nil, false
+		}
+	}
+	return group, len(group) > 1
+}
+
+// due tells whether the contents of a stream have to be compared now.
+func (a *auditor) due(stream string, group []string, states map[string]replicaState) bool {
+	if a.doubt[stream] != "" && time.Since(a.at[stream]) < doubtFor {
+		return false
+	}
+	first := states[group[0]].Streams[stream]
+	together, differ := true, false
+	for _, member := range group {
+		if a.passed[stream][member] != states[member].Life {
+			return true
+		}
+		c := states[member].Streams[stream]
+		together = together && c.Applied == first.Applied
+		differ = differ || c != first
+	}
+	switch {
+	case together && differ:
+		a.unlike[stream]++
+	case together:
+		a.unlike[stream] = 0
+	}
+	if a.unlike[stream] > 1 && time.Since(a.recount[stream]) > recountedAfter {
+		a.recount[stream] = time.Now()
+		a.log.Warn().Str("stream", stream).Msg("counts of the copies differ")
+		return true
+	}
+	return time.Since(a.at[stream]) > a.cfg.AuditEvery
+}
+
+// pass notes that all copies of a stream are equal, and lets the copies go that were put aside.
+func (a *auditor) pass(ctx context.Context, stream string, group []string, states map[string]replicaState) {
+	a.passed[stream] = map[string]string{}
+	for _, member := range group {
+		a.passed[stream][member] = states[member].Life
+		if slices.Contains(states[member].Aside, stream) {
+			if err := a.order(ctx, askDiscard, member, stream); err != nil {
+				a.log.Warn().Err(err).Str("member", member).Msg("copy that was put aside not removed")
+			}
+		}
+	}
+	if h := a.healing; h != nil && h.stream == stream && a.passed[stream][h.member] != h.life {
+		a.log.Info().Str("member", h.member).Str("stream", stream).Dur("took", time.Since(h.since)).Msg("copy rebuilt and found equal")
+		a.healing = nil
+	}
+}
+
+// heal has the member that differs from the others start again without its copy.
+func (a *auditor) heal(ctx context.Context, stream string, found comparison, states map[string]replicaState) {
+	log := a.log.Error().Str("stream", stream).Strs("members", found.members()).Int("messages", found.messages).Uint64("first", found.first)
+	switch h := a.healing; {
+	case found.undecided:
+		a.doubt[stream] = fmt.Sprintf("the copies of %s differ, and nobody knows which is right", stream)
+		log.Msg("copies differ without a majority that is right: nothing is repaired")
+	case h != nil && (h.member != found.odd || h.stream != stream || (h.life == states[found.odd].Life && time.Since(h.since) < healingAfter)):
+		// One at a time: this one is found again.
+	case found.odd == a.name():
+		a.doubt[stream] = "the active's own copy of " + stream + " differs: it hands over"
+		log.Msg("own copy differs from the others: handing over")
+		if _, err := a.handOver(ctx); err != nil {
+			a.log.Error().Err(err).Msg("not handed over")
+		}
+	default:
+		if _, ok := complete(stream, a.view.Load().streams[stream], states); !ok {
+			return // comparing took its time: somebody has gone meanwhile
+		}
+		log.Msg("copy differs from the others: it is rebuilt")
+		a.healing = &healing{stream, found.odd, states[found.odd].Life, time.Now()}
+		if err := a.order(ctx, askRebuild, found.odd, stream); err != nil {
+			a.log.Error().Err(err).Str("member", found.odd).Msg("rebuild refused")
+		}
+	}
+}
+
+func (h healing) text() string {
+	return fmt.Sprintf("%s is being rebuilt: %s differed", h.member, h.stream)
+}
+
+// pending says which copy was not compared since its member was started, and whether that member is there.
+func (a *auditor) pending(v *view, states map[string]replicaState) (text string, there bool) {
+	for _, stream := range slices.Sorted(maps.Keys(v.streams)) {
+		for _, m := range v.streams[stream].members {
+			if s, answers := states[m.Name]; stream != "KV_"+bus.BucketNodes && (!answers || a.passed[stream][m.Name] != s.Life) {
+				text, there = fmt.Sprintf("%s of %s is not compared yet", stream, m.Name), there || answers
+			}
+		}
+	}
+	return text, there
+}
+
+// awaitAudit gives the audit a moment before a planned stop: a Booster that has just been started is handed nothing before it was compared.
+func (b *Broker) awaitAudit() {
+	ctx, cancel := context.WithTimeout(context.Background(), comparedWithin)
+	defer cancel()
+	for b.active() && ctx.Err() == nil {
+		if v := b.audit.Load(); v == nil || !v.soon {
+			return
+		}
+		bus.Sleep(ctx, 50*time.Millisecond)
+	}
+}
+
+// states asks every member for its copies. Who does not answer is not in the result but in the error.
+func (a *auditor) states(ctx context.Context, v *view) (states map[string]replicaState, silent error) {
+	states = map[string]replicaState{}
+	for _, p := range v.peers {
+		if p.name == "" || !p.online {
+			continue
+		}
+		var s replicaState
+		if err := a.ask(ctx, askState, p.name, nil, &s); err != nil {
+			silent = errors.Join(silent, err)
+			continue
+		}
+		states[p.name] = s
+	}
+	return states, silent
+}
+
+// order tells a member to do something with its copy of a stream.
+func (a *auditor) order(ctx context.Context, what, member, stream string) error {
+	return a.ask(ctx, what, member, []byte(stream), &struct{}{})
+}
+
+func (a *auditor) ask(ctx context.Context, what, member string, question []byte, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	msg, err := a.sys.RequestWithContext(ctx, auditSubject(what, member), question)
+	if err != nil {
+		return fmt.Errorf("ask %s for its %s: %w", member, what, err)
+	}
+	var refusal struct {
+		Error string `json:"error"`
+	}
+	if err := json.Unmarshal(msg.Data, &refusal); err != nil {
+		return fmt.Errorf("%s of %s: %w", what, member, err)
+	}
+	if refusal.Error != "" {
+		return fmt.Errorf("%s of %s: %s", what, member, refusal.Error)
+	}
+	return json.Unmarshal(msg.Data, answer)
+}
