@@ -48,15 +48,29 @@ func (s *store) brings() bool {
 
 // advance writes the next step of the growth down.
 func (s *store) advance(mode, growth string) error {
-	s.marker.Mode, s.marker.Growth = mode, growth
+	s.marker.Mode, s.marker.Growth, s.marker.Restored = mode, growth, nil
 	return s.save()
+}
+
+// restored writes down that a stream is in the cluster and checked. Workers use it at once, so it must not be brought there again.
+func (s *store) restored(stream string) error {
+	s.marker.Restored = append(s.marker.Restored, stream)
+	return s.save()
+}
+
+// forgetAlone removes what is left of the single life.
+func (s *store) forgetAlone() error {
+	return errors.Join(os.RemoveAll(s.path(storeAside)), os.RemoveAll(s.path(growthDir)))
 }
 
 // prepareGrowth brings the store of a single Booster to where its server can be started as a member of a cluster.
 func (b *Broker) prepareGrowth(ctx context.Context) error {
 	s := b.store
 	if s.marker.Mode == modeCluster {
-		return nil
+		if s.growing() {
+			return nil
+		}
+		return s.forgetAlone() // a growth may have ended right before that
 	}
 	if s.marker.Growth != growthTaken {
 		if err := b.takeAlone(ctx); err != nil {
@@ -162,7 +176,17 @@ func (b *Broker) finishGrowth(ctx context.Context, v *view) error {
 		return fmt.Errorf("bring the queue into the cluster: %w", err)
 	}
 	defer func() { _ = src.Close() }()
-	done, err := snapshot.Restore(ctx, b.js, src, snapshot.RestoreOptions{Replicas: replicas(v), Progress: b.progress("restore")})
+	if err := b.outwaitSweep(src.Manifest()); err != nil {
+		return err
+	}
+	done, err := snapshot.Restore(ctx, b.js, src, snapshot.RestoreOptions{
+		Replicas: replicas(v), Progress: b.progress("restore"), Finish: b.store.restored, Finished: b.store.marker.Restored,
+	})
+	var occupied *snapshot.OccupiedError
+	if errors.As(err, &occupied) {
+		return fmt.Errorf("bring the queue into the cluster: %w: the other Booster has it from a growth that was given up, or from elsewhere; "+
+			"stop the other Booster, empty its data directory, and start it again", err)
+	}
 	if err != nil {
 		return fmt.Errorf("bring the queue into the cluster: %w", err)
 	}
@@ -171,7 +195,25 @@ func (b *Broker) finishGrowth(ctx context.Context, v *view) error {
 	if err := b.reach("streams restored"); err != nil {
 		return err
 	}
+	making, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := bus.Ensure(making, b.js, b.layout(replicas(v))); err != nil { // what is in no snapshot: heartbeats
+		return err
+	}
 	return b.growthDone()
+}
+
+// outwaitSweep keeps a restore away from the moment, 30 s after its start, at which a server deletes what it holds and the cluster does not know
+// of (nats-server, checkForOrphans): a consumer whose stream is being restored is such. A restore that takes longer than expected, and is hit,
+// is begun again by the next look.
+func (b *Broker) outwaitSweep(m snapshot.Manifest) error {
+	const sweep, each, second = 31 * time.Second, 1500 * time.Millisecond, 20_000
+	messages, _ := m.Totals()
+	takes := time.Duration(len(m.Streams))*each + time.Duration(messages/second)*time.Second
+	if age := time.Since(b.joined); age < sweep && age+takes > sweep-time.Second {
+		return fmt.Errorf("waiting %s before the queue is restored: the server cleans up then", (sweep - age).Round(time.Second))
+	}
+	return nil
 }
 
 // growthDone forgets the single life. The old store goes last: until then the note in booster.json says that it is not needed any more.
@@ -180,7 +222,7 @@ func (b *Broker) growthDone() error {
 		return err
 	}
 	b.log.Info().Msg("grown from one Booster to two")
-	return errors.Join(os.RemoveAll(b.store.path(storeAside)), os.RemoveAll(b.store.path(growthDir)))
+	return b.store.forgetAlone()
 }
 
 // othersAgree waits until the other Booster has said what it brings along: a leader that makes empty streams in the meantime would be in

@@ -19,7 +19,7 @@ import (
 
 const (
 	probeEvery   = 50 * time.Millisecond // unless Pace says otherwise
-	probeTimeout = 5 * time.Second // of one write: at most a hundred are under way
+	probeTimeout = 5 * time.Second       // of one write: at most a hundred are under way
 )
 
 // Probe writes to WORK all the time, a new message each 50 ms, or what Pace says, whatever became of those before, and notes when a write was
