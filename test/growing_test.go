@@ -28,6 +28,8 @@ const (
 	growSteps = 100_000 // waiting
 	killSteps = 5_000   // the same where it grows again and again
 	growDead  = 50      // given up on, the rows after these
+
+	growPatience = 3 * time.Minute // until a growth has come to its next stage: the race detector on busy cores, and every message flushed twice
 )
 
 // growing is a Booster that has worked alone, and the other one, which is not there yet.
@@ -169,7 +171,7 @@ func (g *growing) killWhen(stage string, reached func(growState) bool) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for began := time.Now(); !reached(g.state()); <-tick.C {
-		if time.Since(began) > healPatience || !g.first.running() {
+		if time.Since(began) > growPatience || !g.first.running() {
 			g.t.Fatalf("%s was not reached: %s", stage, g.state())
 		}
 	}

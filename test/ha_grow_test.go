@@ -47,8 +47,14 @@ func TestGrowthIsKilledAtEachStage(t *testing.T) {
 		back()
 	}
 
-	// when it is killed at each stage again, and goes on, while a worker takes what it can get
+	// and also when the other Booster has taken a part
 	g.second.again()
+	restoring := func(s growState) bool { return s.has(bus.StreamWork) }
+	g.grow()
+	g.killWhen("the queue is being restored", restoring)
+	back()
+
+	// when it is killed at each stage again, and goes on, while a worker takes what it can get
 	worker, err := bus.Connect(g.second.alone(), "worker", zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +67,7 @@ func TestGrowthIsKilledAtEachStage(t *testing.T) {
 		{"the snapshot has begun", func(s growState) bool { return s.snapshot == "begun" }},
 		{"the snapshot is whole", func(s growState) bool { return s.snapshot == "whole" }},
 		{"the old store is set aside", func(s growState) bool { return s.old }},
-		{"the queue is being restored", func(s growState) bool { return s.has(bus.StreamWork) }},
+		{"the queue is being restored", restoring},
 		{"a step has been run before the last stream is restored", func(s growState) bool {
 			return s.Growth != "" && s.has(bus.StreamSchedule) && g.run(worker, before[bus.StreamWork])
 		}},
@@ -99,17 +105,21 @@ func TestOneBoosterGrowsUnderLoad(t *testing.T) {
 	s.fileTickets()
 	s.afterSteps(20)
 
-	// when it grows, and is killed in the middle of it, twice
+	// when it grows, and is killed near the end of that
 	g.first.stop()
 	s.afterTickets(3)
 	g.second.again()
-	g.grow()
-	g.killWhen("the queue is being restored", func(s growState) bool { return s.has(bus.StreamWork) })
 	g.grow()
 	g.killWhen("the last stream is being restored", func(s growState) bool { return s.has("KV_" + bus.BucketControl) })
 	s.afterTickets(3)
 	began := time.Now()
 	g.grow()
+	eventually(t, growPatience, "the end of the growth", func(context.Context) error {
+		if now := g.state(); now.Mode != "cluster" || now.Growth != "" {
+			return fmt.Errorf("it has %s", now)
+		}
+		return nil
+	})
 	g.first.waitReady()
 	t.Logf("grown with %d steps waiting, %.1f s after its start", s.must(`SELECT count(*) FROM omflow_queuedata`), time.Since(began).Seconds())
 	s.afterSteps(20)
