@@ -163,9 +163,10 @@ require_tools() {
   [ -n "$(postgres_bin)" ] || missing+=(postgresql)
   command -v python3 >/dev/null || missing+=(python3)
   command -v "$(go env CC)" >/dev/null || missing+=(gcc libc6-dev) # for the race detector
+  ((EUID != 0)) || command -v ip >/dev/null || missing+=(iproute2) # for network partitions, which need root
   ((${#missing[@]})) || return 0
   if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
-    echo "test.sh needs PostgreSQL $POSTGRES_MIN or newer (the server), Python 3 and a C compiler." >&2
+    echo "test.sh needs PostgreSQL $POSTGRES_MIN or newer (the server), Python 3, a C compiler and, as root, iproute2." >&2
     echo "Missing here, as Debian names it: apt-get install ${missing[*]}" >&2
     exit 2
   fi

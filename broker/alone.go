@@ -329,7 +329,7 @@ func (s *store) bringAlong() error {
 	if err := s.setMemberAside(); err != nil {
 		return fmt.Errorf("bring the queue into a new cluster: %w", err)
 	}
-	return s.change(func(m *marker) { m.Mode, m.Alone, m.Growth = modeCluster, "", growthRestoring })
+	return s.change(func(m *marker) { m.Mode, m.Alone, m.Growth, m.Restored = modeCluster, "", growthRestoring, nil })
 }
 
 // setMemberAside moves the store of the member out of the way, or removes what was made since.

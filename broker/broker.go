@@ -47,6 +47,7 @@ type Broker struct {
 	limit int64 // bytes that the streams may fill
 	*node
 
+	joined       time.Time               // when the server was started
 	view         atomic.Pointer[view]    // what the topology controller saw last; nil on a single Booster
 	witnessSeen  time.Time               // by the topology controller
 	missingSince time.Time               // by the topology controller: since when a stream is missing
@@ -154,6 +155,7 @@ func (b *Broker) start(ctx context.Context) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
 	defer cancel()
+	b.joined = time.Now()
 	b.node, err = startNode(ctx, opts, b.log)
 	return err
 }

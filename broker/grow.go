@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -51,7 +52,12 @@ func (s *store) brings() bool {
 
 // advance writes the next step of the growth down.
 func (s *store) advance(mode, growth string) error {
-	return s.change(func(m *marker) { m.Mode, m.Growth = mode, growth })
+	return s.change(func(m *marker) { m.Mode, m.Growth, m.Restored = mode, growth, nil })
+}
+
+// restored writes down that a stream is in the cluster and checked. Workers use it at once, so it must not be brought there again.
+func (s *store) restored(stream string) error {
+	return s.change(func(m *marker) { m.Restored = append(m.Restored, stream) })
 }
 
 // prepareGrowth brings the store of a single Booster to where its server can be started as a member of a cluster.
@@ -170,11 +176,18 @@ func (b *Broker) finishGrowth(ctx context.Context, v *view) error {
 		return fmt.Errorf("bring the queue into the cluster: %w", err)
 	}
 	defer func() { _ = src.Close() }()
-	done, err := snapshot.Restore(ctx, b.js, src, snapshot.RestoreOptions{Replicas: replicas(v), Progress: b.progress("restore")})
-	if err != nil {
-		return fmt.Errorf("bring the queue into the cluster: %w", err)
+	if err := b.outwaitSweep(src.Manifest()); err != nil {
+		return err
 	}
-	if err := bus.Ensure(ctx, b.js, b.layout(replicas(v))); err != nil { // heartbeats were not in the snapshot
+	done, err := snapshot.Restore(ctx, b.js, src, snapshot.RestoreOptions{
+		Replicas: replicas(v), Progress: b.progress("restore"), Finish: b.store.restored, Finished: b.store.marker.Restored,
+	})
+	var occupied *snapshot.OccupiedError
+	if errors.As(err, &occupied) {
+		return fmt.Errorf("bring the queue into the cluster: %w: the other Booster has it from a growth that was given up, or from elsewhere; "+
+			"stop the other Booster, empty its data directory, and start it again", err)
+	}
+	if err != nil {
 		return fmt.Errorf("bring the queue into the cluster: %w", err)
 	}
 	messages, bytes := src.Manifest().Totals()
@@ -182,7 +195,29 @@ func (b *Broker) finishGrowth(ctx context.Context, v *view) error {
 	if err := b.reach("streams restored"); err != nil {
 		return err
 	}
+	making, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := bus.Ensure(making, b.js, b.layout(replicas(v))); err != nil { // what is in no snapshot: heartbeats
+		return err
+	}
 	return b.growthDone()
+}
+
+// outwaitSweep keeps a restore away from the moment, 30 s after its start, at which a server deletes what it holds and the cluster does not know
+// of (nats-server, checkForOrphans): a consumer whose stream is being restored is such. A restore that takes longer than expected, and is hit,
+// is begun again by the next look.
+func (b *Broker) outwaitSweep(m snapshot.Manifest) error {
+	const sweep, each, second = 31 * time.Second, 1500 * time.Millisecond, 2_000 // messages in a second, on a slow machine
+	var takes time.Duration
+	for _, s := range m.Streams {
+		if !slices.Contains(b.store.marker.Restored, s.Name) {
+			takes += each + time.Duration(s.Messages/second)*time.Second
+		}
+	}
+	if age := time.Since(b.joined); age < sweep && age+takes > sweep-time.Second {
+		return fmt.Errorf("waiting until the server has cleaned up, %s after its start, before the queue is restored", sweep)
+	}
+	return nil
 }
 
 // growthDone forgets the single life. The old store goes last: until then the note in booster.json says that it is not needed any more.

@@ -51,15 +51,17 @@ type store struct {
 
 // marker is booster.json.
 type marker struct {
-	Format  int       `json:"format"` // of this file and the directory's layout
-	Mode    string    `json:"mode"`
-	Machine string    `json:"machine,omitempty"` // identity of the machine that the directory was made on
-	Growth  string    `json:"growth,omitempty"`  // how far growing from one Booster to two is, see grow.go
-	Alone   string    `json:"alone,omitempty"`   // how far going on alone is, see alone.go
-	Left    string    `json:"left,omitempty"`    // this Booster has left its cluster: when, and for whom
-	Witness string    `json:"witness,omitempty"` // address of the witness that was known last
-	Name    string    `json:"name"`              // of this Booster on the bus; generated once, because peers are known by it
-	Created time.Time `json:"created"`
+	Format  int    `json:"format"` // of this file and the directory's layout
+	Mode    string `json:"mode"`
+	Machine string `json:"machine,omitempty"` // identity of the machine that the directory was made on
+	Growth  string `json:"growth,omitempty"`  // how far growing from one Booster to two is, see grow.go
+	// Restored are the streams that a growth has brought into the cluster: from then on they are in use.
+	Restored []string  `json:"restored,omitempty"`
+	Alone    string    `json:"alone,omitempty"`   // how far going on alone is, see alone.go
+	Left     string    `json:"left,omitempty"`    // this Booster has left its cluster: when, and for whom
+	Witness  string    `json:"witness,omitempty"` // address of the witness that was known last
+	Name     string    `json:"name"`              // of this Booster on the bus; generated once, because peers are known by it
+	Created  time.Time `json:"created"`
 }
 
 const markerFormat = 1

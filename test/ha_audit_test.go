@@ -5,11 +5,15 @@ package test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
@@ -67,23 +71,28 @@ func TestDamagedReplicaIsHealedBeforeItLeads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.checkHolds(append(accepted, filled...))
+	maps.Copy(accepted, filled)
+	p.checkHolds(accepted)
 }
 
-// fill publishes messages of 1 KiB, each under a subject of its own, and returns the subjects.
-func (p *pair) fill(n int) (subjects []string) {
+// fill publishes messages of 1 KiB, each under a subject of its own, and returns the subjects by their places in WORK.
+func (p *pair) fill(n int) map[uint64]string {
 	p.t.Helper()
-	for i := range n {
-		subject := bus.WorkSubject("fill", "f", fmt.Sprint(i))
-		subjects = append(subjects, subject)
-	}
 	const parallel = 50
+	var mu sync.Mutex
+	filled := make(map[uint64]string, n)
 	failed := make(chan error, parallel)
 	for w := range parallel {
 		go func() {
 			var err error
 			for i := w; i < n && err == nil; i += parallel {
-				_, err = p.bus.JS.Publish(p.t.Context(), subjects[i], make([]byte, 1024))
+				subject := bus.WorkSubject("fill", "f", fmt.Sprint(i))
+				var ack *jetstream.PubAck
+				if ack, err = p.bus.JS.Publish(p.t.Context(), subject, make([]byte, 1024)); err == nil {
+					mu.Lock()
+					filled[ack.Sequence] = subject
+					mu.Unlock()
+				}
 			}
 			failed <- err
 		}()
@@ -93,7 +102,7 @@ func (p *pair) fill(n int) (subjects []string) {
 			p.t.Fatalf("fill the queue: %s", err)
 		}
 	}
-	return subjects
+	return filled
 }
 
 // damage does something to the first file of a Booster's copy of WORK.

@@ -49,7 +49,13 @@ type pair struct {
 // startPair starts two Boosters on empty stores and waits until their streams are there. There is no witness yet.
 func startPair(t testing.TB, vars env) *pair {
 	t.Helper()
-	p := launchPair(t, vars)
+	own, other := pairEnv(t)
+	return joinPair(t, launchPair(t, merge(own, vars), merge(other, vars)))
+}
+
+// joinPair waits until the streams of two Boosters are there, and connects to them.
+func joinPair(t testing.TB, p *pair) *pair {
+	t.Helper()
 	p.boosters[0].waitReady()
 	var err error
 	if p.bus, err = bus.Connect(p.boosters[0].client(), "test", zerolog.Nop()); err != nil {
@@ -59,23 +65,30 @@ func startPair(t testing.TB, vars env) *pair {
 	return p
 }
 
-func launchPair(t testing.TB, vars env) *pair {
+// launchPair starts two Boosters with these environments, see pairEnv.
+func launchPair(t testing.TB, first, second env) *pair {
 	t.Helper()
 	p := &pair{t: t}
-	own, other := pairEnv(t)
-	p.boosters[0] = launchOfPair(t, own, vars)
-	p.boosters[1] = launchOfPair(t, other, vars)
+	p.boosters[0] = launchOfPair(t, first, nil)
+	p.boosters[1] = launchOfPair(t, second, nil)
 	p.boosters[0].second, p.boosters[1].second = p.boosters[1], p.boosters[0]
 	return p
 }
 
 func launchOfPair(t testing.TB, own, vars env) *booster {
 	t.Helper()
+	b := prepareOfPair(t, own, vars)
+	b.again()
+	return b
+}
+
+func prepareOfPair(t testing.TB, own, vars env) *booster {
+	t.Helper()
 	port, err := strconv.Atoi(own["BOOSTER_PORT"])
 	if err != nil {
 		t.Fatal(err)
 	}
-	return launchBooster(t, own["BOOSTER_NAME"], port, merge(own, vars))
+	return prepareBooster(t, own["BOOSTER_NAME"], port, merge(own, vars))
 }
 
 // pairEnv are the addresses of two Boosters, as each has to know them.
@@ -204,19 +217,20 @@ func (p *pair) healed(since time.Time) {
 		if err != nil {
 			return err
 		}
-		seen, ok, witness := 0, false, false
+		seen, ok, witness, takeover := 0, false, false, ""
 		for _, n := range nodes {
 			switch {
 			case !n.At.After(since):
 			case n.Booster != nil && slices.ContainsFunc(p.boosters[:], func(b *booster) bool { return b.pid() == n.PID }):
 				seen++
 				ok = ok || n.Booster.Duty == bus.DutyActive && n.Booster.Takeover == "ok"
+				takeover += n.Booster.Takeover
 			case n.Agent != nil:
 				witness = witness || n.Agent.WitnessState == "running" && n.Agent.WitnessPID != 0
 			}
 		}
 		if seen < 2 || !ok || !witness {
-			return fmt.Errorf("%d Boosters, takeover possible %t, witness runs %t", seen, ok, witness)
+			return fmt.Errorf("%d Boosters, takeover %q, witness runs %t", seen, takeover, witness)
 		}
 		return p.writtenSince(since)
 	})

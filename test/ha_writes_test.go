@@ -58,7 +58,7 @@ func TestAcknowledgedWritesAreKept(t *testing.T) {
 }
 
 // checkHolds looks for messages in the copy of WORK that the active Booster has.
-func (p *pair) checkHolds(accepted []string) {
+func (p *pair) checkHolds(accepted map[uint64]string) {
 	p.t.Helper()
 	var info *jetstream.StreamInfo
 	p.eventually("the list of WORK", func(ctx context.Context) error {

@@ -42,8 +42,16 @@ func startBooster(t testing.TB, vars env) *booster {
 // launchBooster starts a Booster on an empty store.
 func launchBooster(t testing.TB, name string, port int, vars env) *booster {
 	t.Helper()
+	b := prepareBooster(t, name, port, vars)
+	b.again()
+	return b
+}
+
+// prepareBooster is launchBooster without the start.
+func prepareBooster(t testing.TB, name string, port int, vars env) *booster {
+	t.Helper()
 	b := &booster{port: port}
-	b.process = start(t, name, merge(env{
+	b.process = prepare(t, name, merge(env{
 		"BOOSTER_IP":       "127.0.0.1",
 		"BOOSTER_PORT":     strconv.Itoa(b.port),
 		"BOOSTER_DATA_DIR": dir(t),
@@ -87,18 +95,24 @@ func (b *booster) waitReady() {
 
 // client is how to reach the Booster or, if that does not answer, the other one.
 func (b *booster) client() bus.ClientConfig {
-	c := bus.ClientConfig{IP: "127.0.0.1", Port: b.port}
+	c := b.alone()
 	if b.second != nil {
-		c.SecondIP, c.SecondPort = "127.0.0.1", b.second.port
+		c.SecondIP, c.SecondPort = b.second.vars["BOOSTER_IP"], b.second.port
 	}
 	return c
 }
 
-// env tells a worker, an agent or a command the same.
+// alone is how to reach this Booster and no other.
+func (b *booster) alone() bus.ClientConfig {
+	return bus.ClientConfig{IP: b.vars["BOOSTER_IP"], Port: b.port}
+}
+
+// env tells a worker, an agent or a command what client says.
 func (b *booster) env() env {
-	vars := env{"BOOSTER_IP": "127.0.0.1", "BOOSTER_PORT": strconv.Itoa(b.port)}
+	c := b.client()
+	vars := env{"BOOSTER_IP": c.IP, "BOOSTER_PORT": strconv.Itoa(c.Port)}
 	if b.second != nil {
-		vars["SECOND_BOOSTER_IP"], vars["SECOND_BOOSTER_PORT"] = "127.0.0.1", strconv.Itoa(b.second.port)
+		vars["SECOND_BOOSTER_IP"], vars["SECOND_BOOSTER_PORT"] = c.SecondIP, strconv.Itoa(c.SecondPort)
 	}
 	return vars
 }
@@ -106,7 +120,12 @@ func (b *booster) env() env {
 // dial connects until the end of the test, and again whenever the Booster comes back.
 func (b *booster) dial() *bus.Client {
 	b.t.Helper()
-	c, err := bus.Connect(b.client(), "test", zerolog.Nop())
+	return b.dialTo(b.client())
+}
+
+func (b *booster) dialTo(where bus.ClientConfig) *bus.Client {
+	b.t.Helper()
+	c, err := bus.Connect(where, "test", zerolog.Nop())
 	if err != nil {
 		b.t.Fatal(err)
 	}

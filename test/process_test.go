@@ -60,11 +60,18 @@ type process struct {
 // start runs a program until the test ends.
 func start(t testing.TB, name string, vars env, program string, args ...string) *process {
 	t.Helper()
+	p := prepare(t, name, vars, program, args...)
+	p.again()
+	return p
+}
+
+// prepare is start without the start: again is the first.
+func prepare(t testing.TB, name string, vars env, program string, args ...string) *process {
+	t.Helper()
 	p := &process{
 		t: t, name: name, program: program, args: args, vars: maps.Clone(vars),
 		log: filepath.Join(t.TempDir(), "log"),
 	}
-	p.again()
 	t.Cleanup(p.cleanup)
 	return p
 }
@@ -81,6 +88,9 @@ func (p *process) again() {
 	}
 	defer func() { _ = out.Close() }() // the process has its own
 	p.cmd = exec.Command(p.program, p.args...)
+	if ns := p.vars[netnsVar]; ns != "" {
+		p.cmd = exec.Command("ip", append([]string{"netns", "exec", ns, p.program}, p.args...)...) // becomes the program
+	}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.Env = environ(p.vars)
 	// Pdeathsig: when the tests themselves die, on a timeout, cleanups do not run.
@@ -235,6 +245,9 @@ var (
 )
 
 func (p *process) cleanup() {
+	if p.cmd == nil {
+		return // it was never started
+	}
 	p.killAll()
 	out := p.output()
 	if found := broken.FindString(out); found != "" {

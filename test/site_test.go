@@ -137,6 +137,9 @@ func (s *site) startServer(name string) *server {
 func (s *site) startUnderAgent(name, version string, vars env) *server {
 	s.t.Helper()
 	srv := &server{name: name, home: dir(s.t)}
+	if listen := vars["OMFLOWTEST_LISTEN"]; listen != "" { // not on this host
+		srv.url = "http://" + listen
+	}
 	writeFiles(s.t, srv.home, map[string]string{omflowtest.VersionFile: "version=" + version + "\n"})
 	srv.agent = startAgent(s.t, name, s.booster, srv.home, merge(s.serverEnv(srv), env{
 		"WORKER_SOCKET":         filepath.Join(dir(s.t), "worker.sock"),

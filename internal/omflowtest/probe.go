@@ -1,9 +1,11 @@
 package omflowtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -16,11 +18,11 @@ import (
 )
 
 const (
-	probeEvery   = 50 * time.Millisecond
-	probeTimeout = 5 * time.Second // of one write: at most a hundred are under way
+	probeEvery   = 50 * time.Millisecond // unless Pace says otherwise
+	probeTimeout = 5 * time.Second       // of one write: at most a hundred are under way
 )
 
-// Probe writes to WORK all the time, a new message each 50 ms whatever became of those before, and notes when a write was
+// Probe writes to WORK all the time, a new message each 50 ms, or what Pace says, whatever became of those before, and notes when a write was
 // acknowledged. It shows for how long nobody who hands over work gets it accepted.
 //
 // Its messages are steps whose rows are not there, so a worker that gets one has nothing to do, and counts of effects do not
@@ -29,6 +31,7 @@ const (
 type Probe struct {
 	js    jetstream.JetStream
 	first int64 // row of the first message
+	pace  chan time.Duration
 
 	mu       sync.Mutex
 	acks     []time.Time
@@ -42,8 +45,11 @@ type Probe struct {
 func NewProbe(client *bus.Client) *Probe {
 	const rows, used = 1_900_000_000, 200_000_000 // the column has 32 bits; no ticket gets there
 	first := rows + rand.Int64N(used)             //nolint:gosec // two probes on one bus should not meet; nothing is secret
-	return &Probe{js: client.JS, first: first, accepted: map[uint64]string{}}
+	return &Probe{js: client.JS, first: first, pace: make(chan time.Duration), accepted: map[uint64]string{}}
 }
+
+// Pace changes the time between two writes of a probe that runs; 0 is back to the usual.
+func (p *Probe) Pace(every time.Duration) { p.pace <- cmp.Or(every, probeEvery) }
 
 // Run writes until ctx ends, and then waits for the writes under way.
 func (p *Probe) Run(ctx context.Context) {
@@ -56,6 +62,8 @@ func (p *Probe) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case every := <-p.pace:
+			tick.Reset(every)
 		case <-tick.C:
 		}
 	}
@@ -135,16 +143,12 @@ func (p *Probe) Failure() error {
 	return p.failed
 }
 
-// Accepted returns the subjects of all acknowledged writes. It fails when two of them were given the same place in WORK.
-func (p *Probe) Accepted() ([]string, error) {
+// Accepted returns the subjects of all acknowledged writes by their places in WORK. It fails when two were given the same place.
+func (p *Probe) Accepted() (map[uint64]string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.accepted) == 0 {
 		return nil, errors.Join(errors.New("the probe has written nothing"), p.failed)
 	}
-	subjects := make([]string, 0, len(p.accepted))
-	for _, s := range p.accepted {
-		subjects = append(subjects, s)
-	}
-	return subjects, p.twice
+	return maps.Clone(p.accepted), p.twice
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,11 @@ type RestoreOptions struct {
 	Force    bool
 	Progress func(Progress)
 	Idle     time.Duration // a transfer in which nothing comes for so long is interrupted; default 30s
+
+	// Finish, if there is one, is told of each stream that is restored and checked, before anybody else may know; its error ends the restore.
+	// Finished are the streams that it was told of when this snapshot was restored before: they may be in use since, and are left as they are.
+	Finish   func(stream string) error
+	Finished []string
 }
 
 // Restored is what became of one stream.
@@ -64,6 +70,9 @@ func Restore(ctx context.Context, js jetstream.JetStream, src Source, o RestoreO
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
 	}
+	if o.Finish == nil {
+		o.Finish = func(string) error { return nil }
+	}
 	r := restorer{link: newLink(js, o.Idle), src: src, m: src.Manifest(), o: o}
 	if err := src.Verify(); err != nil {
 		return nil, err
@@ -97,6 +106,9 @@ type restorer struct {
 func (r restorer) refuse(targets []Target) error {
 	occupied := &OccupiedError{}
 	for _, t := range targets {
+		if r.finished(t.Stream.Name) {
+			continue
+		}
 		if t.Standing == Occupied && !r.o.Force {
 			occupied.Streams = append(occupied.Streams, t)
 		}
@@ -110,6 +122,8 @@ func (r restorer) refuse(targets []Target) error {
 	}
 	return nil
 }
+
+func (r restorer) finished(stream string) bool { return slices.Contains(r.o.Finished, stream) }
 
 // stream brings one stream to where the snapshot has it, and begins again when that is interrupted. A Booster of a cluster makes a stream
 // that is missing at once, so the name may be taken again between removal and restore; the same error comes while a server has not given up
@@ -134,6 +148,10 @@ func (r restorer) stream(ctx context.Context, s Stream, p Progress) (Restored, e
 // replace is one try. removed says, and is told, that what was there has been removed: what is there then was made since.
 func (r restorer) replace(ctx context.Context, s Stream, p Progress, removed *bool) (Restored, error) {
 	done := Restored{Stream: s}
+	if r.finished(s.Name) {
+		done.Skipped = true
+		return done, r.unmark(ctx, s.Name) // which may have been interrupted
+	}
 	t, err := r.link.target(ctx, s) // anew: the streams before may have taken long
 	if err != nil {
 		return done, err
@@ -142,7 +160,7 @@ func (r restorer) replace(ctx context.Context, s Stream, p Progress, removed *bo
 	switch {
 	case t.Standing == Same:
 		done.Skipped = !*removed
-		return done, nil
+		return done, r.o.Finish(s.Name)
 	case t.Standing == Occupied && !r.o.Force && !*removed:
 		return done, &OccupiedError{Streams: []Target{t}}
 	case t.Standing != Absent:
@@ -171,6 +189,9 @@ func (r restorer) replace(ctx context.Context, s Stream, p Progress, removed *bo
 		return done, err
 	}
 	if err := r.checkConsumers(ctx, s); err != nil {
+		return done, err
+	}
+	if err := r.o.Finish(s.Name); err != nil { // while it has the mark: without both it is restored again
 		return done, err
 	}
 	if r.link.clustered() {

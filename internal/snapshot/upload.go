@@ -12,6 +12,9 @@ import (
 )
 
 const (
+	// A server that flushes every message to disk needs seconds for a large chunk on a slow machine, and gives a restore up after five.
+	uploadBytes = 32 << 10
+
 	window    = 8               // chunks on their way; two would do to keep a server busy that flushes every message to disk
 	lastWords = 5 * time.Minute // after the last chunk: the server may have to flush, and a cluster to agree
 )
@@ -61,7 +64,7 @@ type upload struct {
 }
 
 func (u *upload) chunks(in io.Reader, passed func(n int)) error {
-	chunk := make([]byte, min(chunkBytes, u.nc.MaxPayload()))
+	chunk := make([]byte, min(uploadBytes, u.nc.MaxPayload()))
 	for {
 		n, err := io.ReadFull(in, chunk)
 		if n > 0 {

@@ -1,0 +1,207 @@
+//go:build linux
+
+package test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// copyOfStream is the messages of a stream that one Booster holds, by their places.
+type copyOfStream map[uint64]message
+
+type message struct {
+	subject string
+	digest  [sha256.Size]byte // of when it came, headers and body
+}
+
+// read has a Booster lead a stream, and reads all that it holds. Nobody writes meanwhile.
+func (b *booster) read(stream string) (copyOfStream, error) {
+	b.t.Helper()
+	c := b.dialTo(b.alone())
+	eventually(b.t, healPatience, b.name+" to lead "+stream, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, lookLimit)
+		defer cancel()
+		s, err := c.JS.Stream(ctx, stream)
+		if err != nil {
+			return err
+		}
+		if cluster := s.CachedInfo().Cluster; cluster != nil && cluster.Leader != b.name {
+			_, err := c.NC.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, fmt.Appendf(nil, `{"placement":{"preferred":%q}}`, b.name))
+			return errors.Join(fmt.Errorf("%q leads", cluster.Leader), err)
+		}
+		return nil
+	})
+	messages, err := readAll(b.t.Context(), c.NC, stream)
+	if err != nil {
+		return nil, err
+	}
+	after, err := c.JS.Stream(b.t.Context(), stream)
+	if err != nil {
+		return nil, err
+	}
+	if info := after.CachedInfo(); info.State.Msgs != uint64(len(messages)) || info.Cluster != nil && info.Cluster.Leader != b.name {
+		return nil, fmt.Errorf("%d messages were read, %d are there, %+v", len(messages), info.State.Msgs, info.Cluster)
+	}
+	return messages, nil
+}
+
+// readAll reads a stream by direct gets, which a server answers from its own copy.
+func readAll(ctx context.Context, nc *nats.Conn, stream string) (copyOfStream, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	inbox := nc.NewInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	messages := copyOfStream{}
+	for next := uint64(1); ; {
+		request := fmt.Appendf(nil, `{"seq":%d,"batch":1000,"next_by_subj":">"}`, next)
+		if err := nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, request); err != nil {
+			return nil, err
+		}
+		for last := false; !last; {
+			msg, err := sub.NextMsgWithContext(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("after message %d: %w", next-1, err)
+			}
+			switch status := msg.Header.Get("Status"); status {
+			case "":
+			case "204": // end of this batch
+				last = true
+				continue
+			case "404":
+				return messages, nil
+			default:
+				return nil, fmt.Errorf("after message %d: %s %s", next-1, status, msg.Header.Get("Description"))
+			}
+			place, err := strconv.ParseUint(msg.Header.Get("Nats-Sequence"), 10, 64)
+			if err != nil {
+				return nil, err
+			}
+			messages[place] = message{msg.Header.Get("Nats-Subject"), digest(msg)}
+			next = place + 1
+		}
+	}
+}
+
+func digest(msg *nats.Msg) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(msg.Header)) {
+		if name != "Nats-Num-Pending" && name != "Nats-Last-Sequence" { // of the request
+			fmt.Fprintf(h, "%s: %q\n", name, msg.Header[name])
+		}
+	}
+	h.Write(msg.Data)
+	h.Sum(sum[:0])
+	return sum
+}
+
+// differences counts the places at which two copies do not hold the same message.
+func differences(one, other copyOfStream) (n int) {
+	for place := range one {
+		if own, there := other[place]; !there || own != one[place] {
+			n++
+		}
+	}
+	for place := range other {
+		if _, there := one[place]; !there {
+			n++
+		}
+	}
+	return n
+}
+
+// compareCopies says which acknowledged writes a copy lacks, and where the copies are not the same.
+func compareCopies(accepted map[uint64]string, copies map[string]copyOfStream) error {
+	var errs []error
+	names := slices.Sorted(maps.Keys(copies))
+	for _, name := range names {
+		lost := 0
+		for place, subject := range accepted {
+			if copies[name][place].subject != subject {
+				lost++
+			}
+		}
+		if lost > 0 {
+			errs = append(errs, fmt.Errorf("%s lacks %d of %d acknowledged messages", name, lost, len(accepted)))
+		}
+		if n := differences(copies[names[0]], copies[name]); n > 0 {
+			errs = append(errs, fmt.Errorf("%s and %s differ in %d messages", names[0], name, n))
+		}
+	}
+	if len(copies) < 2 || len(accepted) == 0 {
+		errs = append(errs, fmt.Errorf("%d copies and %d acknowledged messages: nothing to compare", len(copies), len(accepted)))
+	}
+	return errors.Join(errs...)
+}
+
+// The scenarios are only worth what the comparison sees: each thing that must not be is made, and has to be found.
+func TestComparisonSeesWhatMustNotBe(t *testing.T) {
+	t.Parallel()
+	accepted := map[uint64]string{1: "a", 2: "b"}
+	content := func(body string) [sha256.Size]byte { return digest(&nats.Msg{Data: []byte(body)}) }
+	whole := copyOfStream{1: {"a", content("x")}, 2: {"b", content("x")}, 3: {"not acknowledged", content("x")}}
+	changed := func(change func(copyOfStream)) copyOfStream {
+		c := maps.Clone(whole)
+		change(c)
+		return c
+	}
+	for name, c := range map[string]struct {
+		one, other copyOfStream
+		says       []string
+	}{
+		"nothing":          {whole, whole, nil},
+		"lost in both":     {changed(func(c copyOfStream) { delete(c, 2) }), changed(func(c copyOfStream) { delete(c, 2) }), []string{"one lacks 1", "other lacks 1"}},
+		"lost in one":      {changed(func(c copyOfStream) { delete(c, 2) }), whole, []string{"one lacks 1", "differ in 1"}},
+		"lost in other":    {whole, changed(func(c copyOfStream) { delete(c, 2) }), []string{"other lacks 1", "differ in 1"}},
+		"another in place": {changed(func(c copyOfStream) { c[2] = message{"c", content("x")} }), whole, []string{"one lacks 1", "differ in 1"}},
+		"another content":  {whole, changed(func(c copyOfStream) { c[3] = message{"not acknowledged", content("y")} }), []string{"differ in 1"}},
+		"one too many":     {whole, changed(func(c copyOfStream) { c[4] = message{"d", content("x")} }), []string{"differ in 1"}},
+		"nothing read":     {nil, nil, []string{"one lacks 2", "other lacks 2"}},
+	} {
+		checkSays(t, name, compareCopies(accepted, map[string]copyOfStream{"one": c.one, "other": c.other}), c.says)
+	}
+	checkSays(t, "one copy", compareCopies(accepted, map[string]copyOfStream{"one": whole}), []string{"nothing to compare"})
+	at := func(second int) time.Time { return time.Unix(int64(second), 0) }
+	one := []span{{at(0), at(10), false}, {at(20), at(30), true}}
+	for _, c := range []struct {
+		other []span
+		since int
+		want  int
+	}{
+		{nil, 0, 0},
+		{[]span{{at(10), at(20), false}}, 0, 0},
+		{[]span{{at(8), at(22), false}}, 0, 4},
+		{[]span{{at(8), at(22), false}}, 9, 3},
+	} {
+		if got := overlap(one, c.other, at(c.since)); got != time.Duration(c.want)*time.Second {
+			t.Errorf("%v and %v since %d overlap for %s, want %d s", one, c.other, c.since, got, c.want)
+		}
+	}
+}
+
+// checkSays compares an error with the parts that it must have; none means that there must be no error.
+func checkSays(t *testing.T, name string, err error, parts []string) {
+	t.Helper()
+	if err != nil && len(parts) == 0 {
+		t.Errorf("%s: %s", name, err)
+	}
+	for _, part := range parts {
+		if !strings.Contains(fmt.Sprint(err), part) {
+			t.Errorf("%s: the comparison says %v, want %q", name, err, part)
+		}
+	}
+}
