@@ -39,9 +39,7 @@ func startTrio(t *testing.T, messages int) *trio {
 	b, runB := startBooster(t, cfgB, "b")
 	runA.wait(t)
 	runB.wait(t)
-	c, err := bus.Dial(bus.ClientConfig{IP: "127.0.0.1", Port: cfgA.Port, SecondIP: "127.0.0.1", SecondPort: cfgB.Port}, t.Name())
-	require.NoError(t, err)
-	t.Cleanup(c.Close)
+	c := dialBoth(t, cfgA)
 	agentBeat(t, c, "server-1", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
 	first := activeOf(t, "no automatic takeover: no witness", a, b)
 	x := &trio{t: t, client: c, messages: messages, grant: grant(t, first, "server-1"), witnessDir: t.TempDir()}
@@ -55,6 +53,15 @@ func startTrio(t *testing.T, messages int) *trio {
 	}
 	x.publish(0, messages)
 	return x
+}
+
+// dialBoth is a client of the Booster with this configuration and of the other one.
+func dialBoth(t *testing.T, cfg Config) *bus.Client {
+	t.Helper()
+	c, err := bus.Dial(bus.ClientConfig{IP: cfg.IP, Port: cfg.Port, SecondIP: cfg.HAIP, SecondPort: cfg.HAPort}, t.Name())
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
 }
 
 // publish fills WORK with messages of 1 KiB, each under a subject of its own. Leadership may move meanwhile.
@@ -165,6 +172,7 @@ func TestDamagedCopyThatLeadsIsFound(t *testing.T) {
 	damaged, run := startBooster(t, x.otherCfg, "damaged")
 	run.wait(t)
 	require.Eventually(t, damaged.active, auditPatience, 10*time.Millisecond)
+	x.client = dialBoth(t, x.otherCfg) // the former one gave up while all were away
 	x.publish(x.messages, x.messages+100)
 	x.messages += 100
 
