@@ -19,7 +19,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/config"
 )
 
-const patience = time.Minute // clusters of several servers on two cores, with the race detector
+const patience = 2 * time.Minute // clusters of several servers on two cores, with the race detector
 
 func TestMain(m *testing.M) {
 	// The server's own clock for access times is shared by all servers of a process and ends some time after the last of them.

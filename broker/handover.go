@@ -58,6 +58,7 @@ func (b *Broker) handOver(ctx context.Context) (heir string, err error) {
 
 // stepDown answers `omflow-booster cluster step-down`.
 func (b *Broker) stepDown(req micro.Request) {
+	b.awaitAudit()
 	heir, err := b.handOver(context.Background())
 	if err != nil {
 		_ = req.Error("500", bus.HeaderText(err.Error()), nil)
