@@ -5,16 +5,17 @@ package test
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // copyOfStream is the messages of a stream that one Booster holds, by their places.
@@ -42,7 +43,11 @@ func (b *booster) read(stream string) (copyOfStream, error) {
 		}
 		return nil
 	})
-	messages, err := readAll(b.t.Context(), c.NC, stream)
+	before, err := c.JS.Stream(b.t.Context(), stream)
+	if err != nil {
+		return nil, err
+	}
+	messages, err := readAll(b.t.Context(), c.NC, stream, before.CachedInfo().State.FirstSeq, before.CachedInfo().State.LastSeq)
 	if err != nil {
 		return nil, err
 	}
@@ -56,9 +61,10 @@ func (b *booster) read(stream string) (copyOfStream, error) {
 	return messages, nil
 }
 
-// readAll reads a stream by direct gets, which a server answers from its own copy.
-func readAll(ctx context.Context, nc *nats.Conn, stream string) (copyOfStream, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// readAll reads the messages of a stream from its leader, who alone answers this, and from its own copy. A direct get may be answered by anybody.
+func readAll(ctx context.Context, nc *nats.Conn, stream string, first, last uint64) (copyOfStream, error) {
+	const atOnce = 500
+	ctx, cancel := context.WithTimeout(ctx, growPatience)
 	defer cancel()
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
@@ -67,46 +73,51 @@ func readAll(ctx context.Context, nc *nats.Conn, stream string) (copyOfStream, e
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	messages := copyOfStream{}
-	for next := uint64(1); ; {
-		request := fmt.Appendf(nil, `{"seq":%d,"batch":1000,"next_by_subj":">"}`, next)
-		if err := nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, request); err != nil {
-			return nil, err
+	for next := first; next <= last; next += atOnce {
+		asked := min(atOnce, last-next+1)
+		for place := next; place < next+asked; place++ {
+			if err := nc.PublishRequest("$JS.API.STREAM.MSG.GET."+stream, inbox, fmt.Appendf(nil, `{"seq":%d}`, place)); err != nil {
+				return nil, err
+			}
 		}
-		for last := false; !last; {
+		for range asked {
 			msg, err := sub.NextMsgWithContext(ctx)
 			if err != nil {
 				return nil, fmt.Errorf("after message %d: %w", next-1, err)
 			}
-			switch status := msg.Header.Get("Status"); status {
-			case "":
-			case "204": // end of this batch
-				last = true
-				continue
-			case "404":
-				return messages, nil
-			default:
-				return nil, fmt.Errorf("after message %d: %s %s", next-1, status, msg.Header.Get("Description"))
-			}
-			place, err := strconv.ParseUint(msg.Header.Get("Nats-Sequence"), 10, 64)
-			if err != nil {
+			if err := messages.take(msg.Data); err != nil {
 				return nil, err
 			}
-			messages[place] = message{msg.Header.Get("Nats-Subject"), digest(msg)}
-			next = place + 1
 		}
 	}
+	return messages, nil
 }
 
-func digest(msg *nats.Msg) (sum [sha256.Size]byte) {
-	h := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(msg.Header)) {
-		if name != "Nats-Num-Pending" && name != "Nats-Last-Sequence" { // of the request
-			fmt.Fprintf(h, "%s: %q\n", name, msg.Header[name])
-		}
+// take adds the message of an answer, if there is one.
+func (c copyOfStream) take(answer []byte) error {
+	const notFound = 10037
+	var a struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Subject string          `json:"subject"`
+			Place   uint64          `json:"seq"`
+			Headers string          `json:"hdrs"`
+			Data    string          `json:"data"`
+			Time    json.RawMessage `json:"time"`
+		} `json:"message"`
 	}
-	h.Write(msg.Data)
-	h.Sum(sum[:0])
-	return sum
+	if err := json.Unmarshal(answer, &a); err != nil {
+		return err
+	}
+	switch m := a.Message; {
+	case a.Error != nil && a.Error.ErrorCode == notFound:
+		return nil
+	case a.Error != nil:
+		return a.Error
+	default:
+		c[m.Place] = message{m.Subject, sha256.Sum256(fmt.Appendf(nil, "%s %s %s", m.Time, m.Headers, m.Data))}
+	}
+	return nil
 }
 
 // differences counts the places at which two copies do not hold the same message.
@@ -152,7 +163,7 @@ func compareCopies(accepted map[uint64]string, copies map[string]copyOfStream) e
 func TestComparisonSeesWhatMustNotBe(t *testing.T) {
 	t.Parallel()
 	accepted := map[uint64]string{1: "a", 2: "b"}
-	content := func(body string) [sha256.Size]byte { return digest(&nats.Msg{Data: []byte(body)}) }
+	content := func(body string) [sha256.Size]byte { return sha256.Sum256([]byte(body)) }
 	whole := copyOfStream{1: {"a", content("x")}, 2: {"b", content("x")}, 3: {"not acknowledged", content("x")}}
 	changed := func(change func(copyOfStream)) copyOfStream {
 		c := maps.Clone(whole)

@@ -126,6 +126,21 @@ func TestOneBoosterGrowsUnderLoad(t *testing.T) {
 
 	// then a witness makes three copies, and the patch that was published before has arrived there
 	joinPair(t, g.pair)
+	eventually(t, growPatience, "both Boosters to be there", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, lookLimit)
+		defer cancel()
+		nodes, err := bus.Nodes(ctx, g.bus.JS)
+		there := 0
+		for _, n := range nodes {
+			if n.Booster != nil {
+				there++
+			}
+		}
+		if err == nil && there < len(g.boosters) {
+			err = fmt.Errorf("%d are", there)
+		}
+		return err
+	})
 	home := dir(t)
 	agent := startAgent(t, "agent-1", g.first, home, merge(witnessEnv(t), env{"AGENT_WORKER": "off", "AGENT_RESTART_MIN": "100ms"}))
 	eventually(t, patience, "the patch to be applied", func(ctx context.Context) error {

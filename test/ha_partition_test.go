@@ -87,7 +87,7 @@ func (p partition) suffer(t *testing.T, n *network, boosters *pair, w *watch) {
 	cut := time.Since(began)
 	n.mend()
 	mended := time.Now()
-	w.probes[active.name].Pace(0)
+	w.probes[active.name].Pace(w.every)
 	boosters.healed(mended)
 	t.Logf("%s for %.1f s: both believed to be active for %.1f s, no write was accepted for %.1f s, healed after %.1f s",
 		p.name, cut.Seconds(), w.overlap(began).Seconds(), w.gap(began).Seconds(), time.Since(mended).Seconds())
@@ -102,7 +102,7 @@ func TestPartitionsLoseNoWrite(t *testing.T) {
 	startAgent(t, "server-1", p.boosters[0], dir(t), merge(n.in("server-1"),
 		env{"AGENT_WITNESS": "on", "AGENT_WORKER": "off", "AGENT_RESTART_MIN": "100ms"}))
 	p.healed(time.Now())
-	w := watchPair(t, p)
+	w := watchPair(t, p, 50*time.Millisecond)
 	for _, c := range partitions() {
 		c.suffer(t, n, p, w)
 	}
@@ -141,7 +141,7 @@ func TestPartitionsLoseNoStep(t *testing.T) {
 		})))
 	}
 	p.healed(time.Now())
-	w := watchPair(t, p)
+	w := watchPair(t, p, staleWrites) // the workers have to take these away, too
 	s.fileTickets()
 	s.afterSteps(10)
 	for _, c := range partitions() {

@@ -29,6 +29,7 @@ const (
 type watch struct {
 	names  []string
 	probes map[string]*omflowtest.Probe // by name of the Booster that they are connected to
+	every  time.Duration                // between two writes to a Booster
 	end    context.CancelFunc
 	over   sync.WaitGroup
 
@@ -42,11 +43,11 @@ type span struct {
 	open        bool // so did the last look
 }
 
-// watchPair starts to watch, and to write to each Booster through a client that knows no other.
-func watchPair(t testing.TB, p *pair) *watch {
+// watchPair starts to watch, and to write to each Booster, that often, through a client that knows no other.
+func watchPair(t testing.TB, p *pair, every time.Duration) *watch {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &watch{probes: map[string]*omflowtest.Probe{}, beliefs: map[string][]span{}, end: cancel}
+	w := &watch{probes: map[string]*omflowtest.Probe{}, beliefs: map[string][]span{}, every: every, end: cancel}
 	t.Cleanup(func() { w.end(); w.over.Wait() })
 	for _, b := range p.boosters {
 		client, err := bus.Connect(b.alone(), "watch", zerolog.Nop())
@@ -58,6 +59,7 @@ func watchPair(t testing.TB, p *pair) *watch {
 		probe := omflowtest.NewProbe(client)
 		w.probes[b.name] = probe
 		w.over.Go(func() { probe.Run(ctx) })
+		probe.Pace(every)
 		w.over.Go(func() { w.look(ctx, b.name, client.NC) })
 	}
 	for _, b := range p.boosters {

@@ -1,7 +1,6 @@
 package omflowtest
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,8 +47,8 @@ func NewProbe(client *bus.Client) *Probe {
 	return &Probe{js: client.JS, first: first, pace: make(chan time.Duration), accepted: map[uint64]string{}}
 }
 
-// Pace changes the time between two writes of a probe that runs; 0 is back to the usual.
-func (p *Probe) Pace(every time.Duration) { p.pace <- cmp.Or(every, probeEvery) }
+// Pace changes the time between two writes of a probe that runs.
+func (p *Probe) Pace(every time.Duration) { p.pace <- every }
 
 // Run writes until ctx ends, and then waits for the writes under way.
 func (p *Probe) Run(ctx context.Context) {
