@@ -163,22 +163,18 @@ func (b *Broker) readGrant(ctx context.Context, v *view) error {
 	if !slices.Contains(v.names, "KV_"+bus.BucketControl) {
 		return nil
 	}
-	kv, err := b.js.KeyValue(ctx, bus.BucketControl)
+	value, revision, err := bus.ReadKey(ctx, b.js, bus.BucketControl, bus.KeyWitness)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", bus.BucketControl, err)
+		return fmt.Errorf("who is witness: %w", err)
 	}
-	entry, err := kv.Get(ctx, bus.KeyWitness)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
+	v.revision = revision
+	if len(value) == 0 {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("read who is witness: %w", err)
+	v.grant = &bus.WitnessGrant{}
+	if err := json.Unmarshal(value, v.grant); err != nil {
+		return fmt.Errorf("who is witness: %w", err)
 	}
-	var g bus.WitnessGrant
-	if err := json.Unmarshal(entry.Value(), &g); err != nil {
-		return fmt.Errorf("read who is witness: %w", err)
-	}
-	v.grant, v.revision = &g, entry.Revision()
 	return nil
 }
 

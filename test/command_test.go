@@ -38,6 +38,7 @@ func ask(t testing.TB, vars env, input string, args ...string) answer {
 	if found := broken.FindString(stderr.String()); found != "" {
 		t.Errorf("omflow-booster %s: %s\n%s", strings.Join(args, " "), found, lastLines(stderr.String(), 200))
 	}
+	races(t, "omflow-booster "+strings.Join(args, " "), stderr.String())
 	return answer{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 

@@ -3,9 +3,11 @@ package bus
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -140,52 +142,58 @@ func putNode(ctx context.Context, js jetstream.JetStream, n Node) error {
 // members, and a few callers a second that look at the nodes kept the members from everything else (measured: 60 decisions a second, and a
 // replaced witness that did not get its copy of this bucket for a minute and a half).
 func Nodes(ctx context.Context, js jetstream.JetStream) ([]Node, error) {
-	stream, err := js.Stream(ctx, streamNodes)
+	stream, err := js.Stream(ctx, "KV_"+BucketNodes)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", BucketNodes, err)
 	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter("$KV."+BucketNodes+".>"))
+	const prefix = "$KV." + BucketNodes + "."
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(prefix+">"))
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", BucketNodes, err)
 	}
 	nodes := make([]Node, 0, len(info.State.Subjects))
 	for _, subject := range slices.Sorted(maps.Keys(info.State.Subjects)) {
-		data, err := lastOf(ctx, js, streamNodes, subject)
+		value, _, err := ReadKey(ctx, js, BucketNodes, strings.TrimPrefix(subject, prefix))
 		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", subject, err)
+			return nil, err
 		}
 		var n Node
-		if json.Unmarshal(data, &n) == nil { // a node that has left wrote an empty one
+		if json.Unmarshal(value, &n) == nil { // a node that has left wrote an empty one
 			nodes = append(nodes, n)
 		}
 	}
 	return nodes, nil
 }
 
-const streamNodes = "KV_" + BucketNodes
-
-// lastOf is the body of the last message of a subject, from the leader of the stream; empty when there is none. A direct get would do, but a
-// server whose routes change meanwhile races with it (nats-server 2.15.2, stream.go:6365).
-func lastOf(ctx context.Context, js jetstream.JetStream, stream, subject string) ([]byte, error) {
-	request, err := json.Marshal(map[string]string{"last_by_subj": subject})
+// ReadKey is the value of a key and its revision, by the leader of the bucket; empty and 0 when there is none.
+//
+// A direct get, as KeyValue.Get makes, is answered by any member, and a server whose routes change meanwhile races with it (nats-server 2.15.2,
+// stream.go:6365). Boosters change their routes when a witness is appointed.
+func ReadKey(ctx context.Context, js jetstream.JetStream, bucket, key string) (value []byte, revision uint64, err error) {
+	request, err := json.Marshal(map[string]string{"last_by_subj": "$KV." + bucket + "." + key})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	reply, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, request)
+	reply, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+bucket, request)
 	if err != nil {
-		return nil, err
+		return nil, 0, fmt.Errorf("read %s of %s: %w", key, bucket, err)
 	}
 	var answer struct {
 		Error   *jetstream.APIError
-		Message struct{ Data []byte }
+		Message struct {
+			Seq  uint64
+			Data []byte
+		}
 	}
-	switch err := json.Unmarshal(reply.Data, &answer); {
-	case err != nil:
-		return nil, err
-	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
-		return nil, nil
-	case answer.Error != nil:
-		return nil, answer.Error
+	if err = json.Unmarshal(reply.Data, &answer); err == nil && answer.Error != nil {
+		err = answer.Error
 	}
-	return answer.Message.Data, nil
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeMessageNotFound {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read %s of %s: %w", key, bucket, err)
+	}
+	return answer.Message.Data, answer.Message.Seq, nil
 }
