@@ -85,8 +85,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	h := newHost(&a.cfg, a.deps.WorkerCommand, who.Name, who.ID, a.log)
-	f := &follower{cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, host: h, ledger: book, log: log}
 	w := newWitness(&a.cfg, a.deps, who.Name, who.ID, dir, a.log)
+	f := &follower{cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, host: h, witness: w, ledger: book, log: log}
 	return a.serve(ctx, who.Name, h, f, w, log)
 }
 

@@ -102,6 +102,9 @@ func (f *follower) takeTurn(ctx, turn context.Context, a patch.Announcement, sta
 	}
 	defer func() { _ = staged.Discard() }() // what Commit has put into place is not there any more
 
+	if err := f.witness.spare(ctx); err != nil {
+		return err
+	}
 	log.Info().Msg("applying patch; stopping worker and server")
 	if err := f.host.stop(); err != nil {
 		return f.backToWork(ctx, err)

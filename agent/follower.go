@@ -25,19 +25,20 @@ const (
 
 // follower deals with every patch of PATCH, in the order of the stream. It runs in one goroutine.
 type follower struct {
-	cfg    *Config
-	client *bus.Client
-	node   string
-	dir    *dataDir
-	home   *os.Root
-	host   *host
-	ledger *ledger
-	log    zerolog.Logger
+	cfg     *Config
+	client  *bus.Client
+	node    string
+	dir     *dataDir
+	home    *os.Root
+	host    *host
+	witness *witness
+	ledger  *ledger
+	log     zerolog.Logger
 
 	missing int // tries in a row that found no artifact
 
 	mu    sync.Mutex
-	state string // for the heartbeat: current, applying, or failed: <reason>; empty until the first look
+	state string // for the heartbeat: current, applying, or waiting or failed: <reason>; empty until the first look
 }
 
 // run follows the stream until ctx ends. Trouble is tried again for ever, because a later patch may build on this one.
@@ -63,7 +64,7 @@ func (f *follower) run(ctx context.Context) {
 			f.setState(f.standing())
 			pause, said = f.cfg.PatchRetry, ""
 		default:
-			f.setState("failed: " + err.Error())
+			f.setState(standingOf(err) + err.Error())
 			if err.Error() != said {
 				said = err.Error()
 				f.log.Warn().Err(err).Msg("cannot go on with patches; trying again")
@@ -254,6 +255,14 @@ func (f *follower) standing() string {
 		return "failed: " + entries[n-1].Error
 	}
 	return "current"
+}
+
+// standingOf is how the state of a node that cannot go on begins.
+func standingOf(err error) string {
+	if errors.Is(err, errNeeded) {
+		return "waiting: "
+	}
+	return "failed: "
 }
 
 func (f *follower) setState(state string) {

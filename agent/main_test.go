@@ -37,6 +37,10 @@ func TestMain(m *testing.M) {
 		playServer(os.Args[2], os.Args[3])
 	case "worker":
 		playWorker(os.Args[2])
+	case "witness":
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		<-ctx.Done()
+		stop()
 	case "agent":
 		if err := playAgent(); err != nil {
 			fmt.Fprintln(os.Stderr, err)

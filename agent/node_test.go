@@ -71,7 +71,9 @@ func freeAddress(t *testing.T) string {
 func (n *node) start() {
 	n.t.Helper()
 	var err error
-	n.agent, err = New(n.cfg, Deps{Client: n.client, WorkerCommand: []string{os.Args[0], "worker", n.dir}}, zerolog.New(zerolog.NewTestWriter(n.t)))
+	n.agent, err = New(n.cfg, Deps{
+		Client: n.client, WorkerCommand: []string{os.Args[0], "worker", n.dir}, WitnessCommand: []string{os.Args[0], "witness"},
+	}, zerolog.New(zerolog.NewTestWriter(n.t)))
 	require.NoError(n.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel, n.done = cancel, make(chan error, 1)

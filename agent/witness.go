@@ -166,6 +166,33 @@ func (w *witness) spec(grant bus.WitnessGrant) supervise.Spec {
 	}
 }
 
+// errNeeded is returned while this host must not be touched, because it is the witness of Boosters that could not do without it.
+var errNeeded = errors.New("this host is the witness, and the Boosters need it")
+
+// spare tells whether the Boosters could do without this host for a while: it is not the witness, or everybody has everything.
+func (w *witness) spare(ctx context.Context) error {
+	w.mu.Lock()
+	runs := w.child != nil
+	w.mu.Unlock()
+	if !runs {
+		return nil
+	}
+	nodes, err := bus.Nodes(ctx, w.client.JS)
+	if err != nil {
+		return err
+	}
+	takeover := "no Booster is active"
+	for _, n := range nodes {
+		if n.Booster != nil && n.Booster.Duty == bus.DutyActive {
+			takeover = n.Booster.Takeover
+		}
+	}
+	if takeover != bus.TakeoverOK {
+		return fmt.Errorf("%w: %s", errNeeded, takeover)
+	}
+	return nil
+}
+
 func (w *witness) set(child *supervise.Child) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -245,9 +245,7 @@ func (b *Broker) settled(ctx context.Context, settle func(v *view) error) (*view
 	defer cancel()
 	for {
 		v, err := b.look(ctx)
-		if err == nil || v.metaLeader == "" {
-			err = errors.Join(err, settle(v))
-		}
+		err = errors.Join(err, settle(v))
 		if err == nil {
 			err = v.led()
 		}

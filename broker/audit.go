@@ -23,7 +23,8 @@ const (
 	recountedAfter = time.Minute // after counts that differed although the contents did not
 	doubtFor       = time.Minute // before copies that differ, and could not be repaired, are compared again
 	comparedWithin = 5 * time.Second
-	healingAfter   = time.Minute // a rebuild that has not begun is asked for again
+	healingAfter   = time.Minute      // a rebuild that has not begun is asked for again
+	standsAfter    = 20 * time.Second // without any change, a copy that is behind is rebuilt
 )
 
 // verdict is what the audit says of the copies.
@@ -41,7 +42,7 @@ func (b *Broker) compared() string {
 	case v.pending != "":
 		return "no automatic takeover yet: " + v.pending
 	}
-	return "ok"
+	return bus.TakeoverOK
 }
 
 // auditor is the audit of one active Booster, as long as it is active.
@@ -52,12 +53,20 @@ type auditor struct {
 	recount map[string]time.Time         // stream: contents compared last because counts differed
 	unlike  map[string]int               // stream: rounds in a row in which counts differed
 	doubt   map[string]string            // stream: why copies that differ are left as they are
+	stands  map[string]standing          // copies that are behind, by stream and member
 	healing *healing
+}
+
+// standing is a copy that is behind: how it looked, and since when it has looked so.
+type standing struct {
+	copy  replicaCopy
+	since time.Time
 }
 
 // healing is the one copy that is being rebuilt.
 type healing struct {
 	stream, member, life string // of the member before
+	why                  string
 	since                time.Time
 }
 
@@ -83,7 +92,7 @@ func (b *Broker) auditReplicas(ctx context.Context) {
 func newAuditor(b *Broker) *auditor {
 	return &auditor{
 		Broker: b, passed: map[string]map[string]string{}, at: map[string]time.Time{}, recount: map[string]time.Time{},
-		unlike: map[string]int{}, doubt: map[string]string{},
+		unlike: map[string]int{}, doubt: map[string]string{}, stands: map[string]standing{},
 	}
 }
 
@@ -94,6 +103,10 @@ func (a *auditor) round(ctx context.Context, v *view) (err error) {
 		a.healing = nil // it was dismissed
 	}
 	for _, stream := range slices.Sorted(maps.Keys(v.streams)) {
+		if member := a.standsStill(stream, v.streams[stream], states); member != "" {
+			a.log.Error().Str("stream", stream).Str("member", member).Dur("for", standsAfter).Msg("copy is behind and does not come forward: it is rebuilt")
+			a.rebuild(ctx, stream, member, "stood still", states)
+		}
 		group, ok := complete(stream, v.streams[stream], states)
 		if !ok || !a.due(stream, group, states) {
 			continue
@@ -212,15 +225,48 @@ func (a *auditor) heal(ctx context.Context, stream string, found comparison, sta
 			return // comparing took its time: somebody has gone meanwhile
 		}
 		log.Msg("copy differs from the others: it is rebuilt")
-		a.healing = &healing{stream, found.odd, states[found.odd].Life, time.Now()}
-		if err := a.order(ctx, askRebuild, found.odd, stream); err != nil {
-			a.log.Error().Err(err).Str("member", found.odd).Msg("rebuild refused")
-		}
+		a.rebuild(ctx, stream, found.odd, "differed", states)
+	}
+}
+
+// rebuild has a member start again without its copy of a stream.
+func (a *auditor) rebuild(ctx context.Context, stream, member, why string, states map[string]replicaState) {
+	a.healing = &healing{stream, member, states[member].Life, why, time.Now()}
+	if err := a.order(ctx, askRebuild, member, stream); err != nil {
+		a.log.Error().Err(err).Str("member", member).Msg("rebuild refused")
 	}
 }
 
 func (h healing) text() string {
-	return fmt.Sprintf("%s is being rebuilt: %s differed", h.member, h.stream)
+	return fmt.Sprintf("%s is being rebuilt: %s %s", h.member, h.stream, h.why)
+}
+
+// standsStill finds a member that is there and has not come forward with its copy of a stream for standsAfter, while all others have everything.
+// A Booster that was cut off as the active takes back what it was given meanwhile and nobody acknowledged, at two seconds for each message
+// (nats-server 2.15.2): an hour for what came in seconds, in which nobody could take over.
+func (a *auditor) standsStill(stream string, s streamView, states map[string]replicaState) (behind string) {
+	key := func(member string) string { return stream + " " + member }
+	for _, m := range s.members {
+		c, there := states[m.Name].Streams[stream]
+		switch {
+		case !there:
+			return "" // somebody is away: what the others have is all there is
+		case s.isCurrent(m.Name):
+			delete(a.stands, key(m.Name))
+			continue
+		case behind != "":
+			return "" // two are behind
+		}
+		behind = m.Name
+		if seen, known := a.stands[key(behind)]; !known || seen.copy != c {
+			a.stands[key(behind)] = standing{c, time.Now()}
+		}
+	}
+	rebuilding := a.healing != nil && time.Since(a.healing.since) < healingAfter
+	if behind == "" || rebuilding || s.leader != a.name() || len(s.members) != maxReplicas-1 || time.Since(a.stands[key(behind)].since) < standsAfter {
+		return ""
+	}
+	return behind
 }
 
 // pending says which copy was not compared since its member was started, and whether that member is there.

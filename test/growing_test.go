@@ -113,6 +113,7 @@ func stepMessage(t testing.TB, it work.Item) *nats.Msg {
 
 // grow starts the first Booster as one of two, alone as a single one.
 func (g *growing) grow() { g.first.vars["HA_BOOSTER_IP"] = g.ha; g.first.again() }
+
 func (g *growing) alone() {
 	delete(g.first.vars, "HA_BOOSTER_IP")
 	g.first.again()

@@ -19,9 +19,8 @@ const (
 	staleBelief = 25 * time.Second
 	// A cut after which nobody has to take over lasts longer than any election.
 	cutFor = 12 * time.Second
-	// How often clients write to a Booster that may be cut off. Each such write, which nobody acknowledges, costs that Booster two seconds
-	// when it comes back (nats-server 2.15.2): it takes its log back one entry at a time, and asks again only when it has heard nothing for 2 s.
-	staleWrites = time.Second
+	// How often clients write where workers have to take it away again.
+	fewWrites = time.Second
 )
 
 // partition is a way in which the network falls apart.
@@ -62,7 +61,6 @@ func (n *network) startPair(t testing.TB, vars env) *pair {
 func (p partition) suffer(t *testing.T, n *network, boosters *pair, w *watch) {
 	t.Helper()
 	active, standby := boosters.roles()
-	w.probes[active.name].Pace(staleWrites)
 	began := time.Now()
 	p.cut(n, active.name, standby.name)
 	if p.takeover {
@@ -87,7 +85,6 @@ func (p partition) suffer(t *testing.T, n *network, boosters *pair, w *watch) {
 	cut := time.Since(began)
 	n.mend()
 	mended := time.Now()
-	w.probes[active.name].Pace(w.every)
 	boosters.healed(mended)
 	t.Logf("%s for %.1f s: both believed to be active for %.1f s, no write was accepted for %.1f s, healed after %.1f s",
 		p.name, cut.Seconds(), w.overlap(began).Seconds(), w.gap(began).Seconds(), time.Since(mended).Seconds())
@@ -141,7 +138,7 @@ func TestPartitionsLoseNoStep(t *testing.T) {
 		})))
 	}
 	p.healed(time.Now())
-	w := watchPair(t, p, staleWrites) // the workers have to take these away, too
+	w := watchPair(t, p, fewWrites) // the workers have to take these away, too
 	s.fileTickets()
 	s.afterSteps(10)
 	for _, c := range partitions() {

@@ -44,6 +44,9 @@ const (
 	DutyStandby = "standby" // holds a copy and follows
 )
 
+// TakeoverOK is what an active Booster says of a takeover that is possible.
+const TakeoverOK = "ok"
+
 // BoosterState is what a Booster says of itself.
 type BoosterState struct {
 	Mode       string `json:"mode"`
@@ -74,7 +77,7 @@ type WorkerState struct {
 type AgentState struct {
 	HomeVersion string `json:"home_version"` // of the OMFLOW Server, from its version file
 	PatchSeq    uint64 `json:"patch_seq"`    // last message of PATCH that was dealt with
-	PatchState  string `json:"patch_state"`  // current, applying, or failed: <reason>
+	PatchState  string `json:"patch_state"`  // current, applying, or waiting or failed: <reason>
 	Server      string `json:"server_state"` // running, stopped, starting, failing, none
 	Worker      string `json:"worker_state"` // the same for the worker
 	ServerPID   int    `json:"server_pid"`   // 0 when it does not run

@@ -59,9 +59,6 @@ func streamProblems(r statusReport) (found []problem) {
 	return found
 }
 
-// takeoverOK is what the active Booster says of itself when another could take over at any moment.
-const takeoverOK = "ok"
-
 func boosterProblems(r statusReport) []problem {
 	if len(r.Boosters) == 0 {
 		return []problem{{
@@ -76,7 +73,7 @@ func boosterProblems(r statusReport) []problem {
 			continue
 		}
 		active++
-		if t := n.Booster.Takeover; t != takeoverOK && t != "" {
+		if t := n.Booster.Takeover; t != bus.TakeoverOK && t != "" {
 			found = append(found, problem{"no_takeover", t, ""})
 		}
 	}
