@@ -104,7 +104,7 @@ build_for_release() {
 }
 
 go_test() {
-  go test -race -count=1 -shuffle=on -timeout=20m -json "$@" | go run ./internal/testsum "$results"
+  go test -race -count=1 -shuffle=on -timeout=60m -json "$@" | go run ./internal/testsum "$results"
 }
 
 # Everything but the scenarios.
