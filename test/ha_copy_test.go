@@ -16,6 +16,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
 // copyOfStream is the messages of a stream that one Booster holds, by their places.
@@ -27,36 +29,37 @@ type message struct {
 }
 
 // read has a Booster lead a stream, and reads all that it holds. Nobody writes meanwhile.
-func (b *booster) read(stream string) (copyOfStream, error) {
+func (b *booster) read(stream string) (messages copyOfStream) {
 	b.t.Helper()
 	c := b.dialTo(b.alone())
-	eventually(b.t, healPatience, b.name+" to lead "+stream, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, lookLimit)
-		defer cancel()
-		s, err := c.JS.Stream(ctx, stream)
-		if err != nil {
-			return err
-		}
-		if cluster := s.CachedInfo().Cluster; cluster != nil && cluster.Leader != b.name {
-			_, err := c.NC.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, fmt.Appendf(nil, `{"placement":{"preferred":%q}}`, b.name))
-			return errors.Join(fmt.Errorf("%q leads", cluster.Leader), err)
-		}
-		return nil
+	eventually(b.t, growPatience, b.name+" to lead "+stream+", and to be read", func(ctx context.Context) (err error) {
+		messages, err = readCopy(ctx, c, stream, b.name)
+		return err
 	})
-	before, err := c.JS.Stream(b.t.Context(), stream)
+	return messages
+}
+
+// readCopy is one try: leadership may have to move first, or move on the way.
+func readCopy(ctx context.Context, c *bus.Client, stream, leader string) (copyOfStream, error) {
+	s, err := c.JS.Stream(ctx, stream)
 	if err != nil {
 		return nil, err
 	}
-	messages, err := readAll(b.t.Context(), c.NC, stream, before.CachedInfo().State.FirstSeq, before.CachedInfo().State.LastSeq)
+	before := s.CachedInfo()
+	if before.Cluster != nil && before.Cluster.Leader != leader {
+		_, err := c.NC.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, fmt.Appendf(nil, `{"placement":{"preferred":%q}}`, leader))
+		return nil, errors.Join(fmt.Errorf("%q leads", before.Cluster.Leader), err)
+	}
+	messages, err := readAll(ctx, c.NC, stream, before.State.FirstSeq, before.State.LastSeq)
 	if err != nil {
 		return nil, err
 	}
-	after, err := c.JS.Stream(b.t.Context(), stream)
+	after, err := s.Info(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if info := after.CachedInfo(); info.State.Msgs != uint64(len(messages)) || info.Cluster != nil && info.Cluster.Leader != b.name {
-		return nil, fmt.Errorf("%d messages were read, %d are there, %+v", len(messages), info.State.Msgs, info.Cluster)
+	if after.State.Msgs != uint64(len(messages)) || after.Cluster != nil && after.Cluster.Leader != leader {
+		return nil, fmt.Errorf("%d messages were read, %d are there, %+v", len(messages), after.State.Msgs, after.Cluster)
 	}
 	return messages, nil
 }
@@ -73,7 +76,7 @@ func readAll(ctx context.Context, nc *nats.Conn, stream string, first, last uint
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	messages := copyOfStream{}
-	for next := first; next <= last; next += atOnce {
+	for next := max(1, first); next <= last; next += atOnce { // an empty stream begins at 0
 		asked := min(atOnce, last-next+1)
 		for place := next; place < next+asked; place++ {
 			if err := nc.PublishRequest("$JS.API.STREAM.MSG.GET."+stream, inbox, fmt.Appendf(nil, `{"seq":%d}`, place)); err != nil {
