@@ -56,6 +56,8 @@ class StepTransaction:
         except Exception:  # the database has rolled back already, with the connection
             if kind is None:
                 raise
+        if self.spoiled and error is not self.spoiled:
+            raise self.spoiled  # the reason of whatever came after it
         if kind is None and not self.committed:
             raise AssertionError("a step ended without commit or error")
 
