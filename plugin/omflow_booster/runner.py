@@ -62,9 +62,19 @@ class Runner:
         self.code = Code()
         self.caches = Caches()
         self.caches.refresh()
+        self.warm()
         connections.close_all()  # so that every connection from here on has our limits
         connection_created.connect(self.limit, dispatch_uid="omflow_booster")
         install.deliver_to(self.items.append)
+
+    def warm(self):
+        """Loads what is deployed before the first step waits for it: the engine takes seconds."""
+        from . import server
+        for uuid, flow in list(server.flows().flowactive.items()):
+            try:
+                self.code.load(module_of(uuid, flow))
+            except Exception as error:  # the step that needs it says so
+                print("not loaded in advance: %s: %s" % (type(error).__name__, error), file=sys.stderr)
 
     def limit(self, connection, **_):
         """Every new connection, also of threads that user code starts: checks the lease, and does not hold locks for ever."""
@@ -239,8 +249,12 @@ def active_module(item, param):
     if item["name"] == "FormFlow" and uuid and name.startswith("omformflow."):
         flow = server.flows().UUIDSearch(uuid)
         if flow is not None:
-            return "omformflow.production.%s.%s.main" % (uuid, flow.version)
+            return module_of(uuid, flow)
     return name
+
+
+def module_of(uuid, flow):
+    return "omformflow.production.%s.%s.main" % (uuid, flow.version)
 
 
 def named(param):
