@@ -129,11 +129,15 @@ class Runner:
 
     def run(self, message):
         """Runs a step to the end of its commit, and queues what follows."""
+        from django.db import InterfaceError, OperationalError
         from .pipe import Refused
         from .transaction import StepTransaction
         item = message["item"]
-        self.reconnect()
-        self.caches.refresh()
+        try:
+            self.caches.refresh()
+        except (OperationalError, InterfaceError):  # the database has closed the connection since the last step, or was away
+            self.connection.close()
+            self.caches.refresh()
         self.code.check()
         with StepTransaction(self.connection, self.pipe.lease.check, self.idle_timeout) as transaction:
             if not self.lock_row(message["id"]):
@@ -155,16 +159,6 @@ class Runner:
                 self.pipe.put(message["id"], self.items)
             except Refused as error:
                 print("follow-up work is not queued yet (%s); the worker finds its rows" % error, file=sys.stderr)
-
-    def reconnect(self):
-        """A connection that the database has closed since the last step is replaced by a new one."""
-        from django.db import Error
-        if self.connection.connection is not None:
-            try:
-                with self.connection.cursor() as cursor:
-                    cursor.execute("SELECT 1")
-            except Error:
-                self.connection.close()
 
     def lock_row(self, step):
         """Locks the step's own row, which is the fence against every other delivery. Returns False if it is gone: the step is done."""
@@ -219,7 +213,8 @@ class Code:
 
     def load(self, name):
         """The module of a step. Raises MissingModule."""
-        importlib.invalidate_caches()  # it may have been deployed a moment ago
+        if name not in sys.modules:
+            importlib.invalidate_caches()  # it may have been deployed a moment ago
         try:
             module = importlib.import_module(name)
         except ImportError as error:

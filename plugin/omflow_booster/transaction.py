@@ -12,7 +12,7 @@ The server's engine is written for autocommit. It must not notice that it runs i
 import hashlib
 import threading
 
-from django.db import DatabaseError, Error, InterfaceError, OperationalError
+from django.db import Error, InterfaceError, OperationalError
 
 SAVEPOINT = "omflow_booster"
 PASSING = ("08", "40", "55P03", "57P", "25P03")  # SQLSTATEs: connection, deadlock, lock timeout, shutdown, idle for too long
@@ -119,15 +119,19 @@ class StepTransaction:
         except Exception as error:
             self.spoil(error)
         try:
-            if self.tickets:
-                self.lock_tickets()
             return self.guarded(execute, sql, params, many, context)
         except Error as error:
-            state = getattr(error.__cause__, "pgcode", None)
-            gone = self.connection.connection is None or self.connection.connection.closed
-            if gone or (state or "").startswith(PASSING) or (state is None and isinstance(error, (OperationalError, InterfaceError))):
+            if self.passing(error):
                 self.spoil(StepSpoiled("%s: %s" % (type(error).__name__, str(error).strip())))
+            self.raw("ROLLBACK TO SAVEPOINT " + SAVEPOINT)
             raise
+
+    def passing(self, error):
+        """Whether an error of the database says nothing about the statement, so that the step shall be tried again."""
+        state = getattr(error.__cause__, "pgcode", None)
+        if state is None:
+            return isinstance(error, (OperationalError, InterfaceError)) or bool(self.connection.connection.closed)
+        return state.startswith(PASSING) or bool(self.connection.connection.closed)
 
     def guarded(self, execute, sql, params, many, context):
         """Runs a statement under our savepoint, in one round trip where that is possible."""
@@ -137,27 +141,18 @@ class StepTransaction:
                 self.raw("RELEASE SAVEPOINT " + SAVEPOINT)
             self.savepoint = False
             return execute(sql, params, many, context)
-        begin = "SAVEPOINT " + SAVEPOINT
+        # Tickets are locked in one order everywhere, so that two steps cannot wait for each other.
+        first = ["SELECT pg_advisory_xact_lock(%d)" % ticket for ticket in self.tickets]
         if self.savepoint:
-            begin = "RELEASE SAVEPOINT %s; %s" % (SAVEPOINT, begin)
-        simple = isinstance(sql, str) and not many and getattr(context["cursor"].cursor, "name", None) is None
-        if simple:
-            sql = "%s; %s" % (begin, sql)
+            first.append("RELEASE SAVEPOINT " + SAVEPOINT)
+        first = "; ".join(first + ["SAVEPOINT " + SAVEPOINT])
+        if isinstance(sql, str) and not many and getattr(context["cursor"].cursor, "name", None) is None:
+            sql = "%s; %s" % (first, sql)
         else:
-            self.raw(begin)
-        self.savepoint = True
-        try:
-            return execute(sql, params, many, context)
-        except DatabaseError:
-            if not self.connection.connection.closed:
-                self.raw("ROLLBACK TO SAVEPOINT " + SAVEPOINT)
-            raise
-
-    def lock_tickets(self):
-        """Until the end of the transaction. In one order everywhere, so that two steps cannot wait for each other."""
-        with self.connection.wrap_database_errors:
-            self.raw("; ".join("SELECT pg_advisory_xact_lock(%d)" % ticket for ticket in self.tickets))
-        self.tickets = ()
+            with self.connection.wrap_database_errors:
+                self.raw(first)
+        self.savepoint, self.tickets = True, ()
+        return execute(sql, params, many, context)
 
     def raw(self, sql):
         """A statement that does not come back to us."""
