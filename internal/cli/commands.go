@@ -13,6 +13,7 @@ func (a *App) commands() []*cobra.Command {
 		a.backupCommand(),
 		a.restoreCommand(),
 		a.doctorCommand(),
+		a.adoptCommand(),
 		a.versionCommand(),
 	}
 }

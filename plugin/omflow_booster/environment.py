@@ -1,6 +1,7 @@
 """Prints what the worker and the agent need to know of the server beside them, from its settings: python -m omflow_booster.environment
 
-One JSON object of environment variables. It needs no database, and starts nothing of the server.
+One JSON object of environment variables; with --describe one of versions and of what is enabled, for omflow-booster adopt.
+It needs no database, and starts nothing of the server.
 """
 import json
 import os
@@ -34,9 +35,22 @@ def database_url(database):
                                  quote(str(database.get("NAME") or ""), safe=""), "?" + urlencode(query) if query else "")
 
 
+def describe(settings):
+    """What has to fit before a server is adopted."""
+    import django
+    return {
+        "python": list(sys.version_info[:3]),
+        "django": list(django.VERSION[:2]),
+        "server": "omflow" in settings.INSTALLED_APPS,
+        "enabled": "omflow_booster" in settings.INSTALLED_APPS,
+        "engine": settings.DATABASES["default"]["ENGINE"],
+        "variables": variables(settings),
+    }
+
+
 if __name__ == "__main__":
     sys.path.insert(0, os.getcwd())
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "omflow.settings")
     stdout, sys.stdout = sys.stdout, sys.stderr  # settings may print
     from django.conf import settings as server
-    print(json.dumps(variables(server)), file=stdout)
+    print(json.dumps(describe(server) if "--describe" in sys.argv else variables(server)), file=stdout)

@@ -153,6 +153,7 @@ def used():
     return usage.ru_utime + usage.ru_stime
 before = used(); time.sleep(3); result = (used() - before) / 3""")
         self.assertLess(used, 0.05, "part of a core that a process without work uses; the server's own threads use a third")
+        self.assertEqual(web.do("import threading\nresult = sorted(thread.name for thread in threading.enumerate())"), ["MainThread", "omflow_booster"])
         self.assertEqual(web.do("from omflow.syscom.schedule_base import OmSchedule\nOmSchedule.jobs.append(1)\nresult = OmSchedule.jobs"), [])
 
 
