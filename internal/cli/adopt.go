@@ -195,7 +195,7 @@ func (ad adoption) database(ctx context.Context, server adopted) finding {
 	if strings.HasSuffix(server.Engine, "sqlite3") {
 		return finding{
 			check, verdictFail, "the server keeps its data in SQLite, which several servers cannot share",
-			"move it to PostgreSQL: `manage.py dumpdata --natural-foreign --exclude contenttypes --exclude auth.permission -o all.json`, set DATABASES, `manage.py migrate`, `manage.py loaddata all.json`",
+			"move it to PostgreSQL first: `manage.py dumpdata`, set DATABASES, `manage.py migrate`, load; plugin/README.md has the commands",
 		}
 	}
 	db, err := sqldb.Open(ctx, server.Variables["DATABASE_URL"], ad.engines)
