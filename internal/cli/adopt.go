@@ -178,7 +178,7 @@ func (ad adoption) describe(ctx context.Context) (server adopted, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readSettingsTimeout)
 	defer cancel()
 	var stderr strings.Builder
-	cmd := exec.CommandContext(ctx, ad.python, "-m", "omflow_booster.environment", "--describe") //nolint:gosec // the operator's own choice
+	cmd := exec.CommandContext(ctx, ad.python, "-m", "omflow_booster.environment", "--describe")
 	cmd.Dir, cmd.Stderr, cmd.WaitDelay = ad.home, &stderr, time.Second
 	out, err := cmd.Output()
 	if err == nil {

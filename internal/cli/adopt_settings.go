@@ -110,7 +110,7 @@ func copyBeside(path, copied string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(copied, os.O_CREATE|os.O_EXCL|os.O_WRONLY, info.Mode().Perm()) //nolint:gosec // beside the operator's own file
+	f, err := os.OpenFile(copied, os.O_CREATE|os.O_EXCL|os.O_WRONLY, info.Mode().Perm())
 	if err != nil {
 		return err
 	}

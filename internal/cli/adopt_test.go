@@ -68,13 +68,13 @@ func adoptable(t *testing.T, settings, engine, databaseURL string) (home string)
 	t.Helper()
 	home = t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(home, "omflow"), 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(home, "omflow", "settings.py"), []byte(settings), 0o640)) //nolint:gosec // as servers have it
+	require.NoError(t, os.WriteFile(filepath.Join(home, "omflow", "settings.py"), []byte(settings), 0o640))
 	python := filepath.Join(home, "python")
 	script := fmt.Sprintf(`#!/bin/sh
 enabled=false; grep -q '\["omflow_booster"\]' omflow/settings.py && enabled=true
 echo '{"python":[3,9,1],"django":[3,2],"server":true,"enabled":'$enabled',"engine":"django.db.backends.%s","variables":{"DATABASE_URL":"%s"}}'
 `, engine, databaseURL)
-	require.NoError(t, os.WriteFile(python, []byte(script), 0o755)) //nolint:gosec // a program
+	require.NoError(t, os.WriteFile(python, []byte(script), 0o755))
 	t.Setenv("OMFLOW_PYTHON", python)
 	return home
 }
@@ -96,7 +96,7 @@ func TestAdoptAndUndo(t *testing.T) {
 	database := pgtest.New(t)
 	pgtest.Exec(t, database, `CREATE TABLE omflow_queuedata (id serial PRIMARY KEY)`)
 	pgtest.Exec(t, database, `INSERT INTO omflow_queuedata DEFAULT VALUES`)
-	booster, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test
+	booster, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = booster.Close() })
 	text := "INSTALLED_APPS = ['omflow']  # 手で編集\nDEBUG = False"

@@ -32,7 +32,7 @@ func adoptSettings(ctx context.Context, needed ...string) error {
 		return nil
 	}
 	if _, err := os.Stat(filepath.Join(home, "omflow", "settings.py")); err != nil {
-		return nil //nolint:nilerr // not the home of an OMFLOW Server with the plugin: the environment is all there is
+		return nil // not the home of an OMFLOW Server with the plugin: the environment is all there is
 	}
 	python := os.Getenv("OMFLOW_PYTHON")
 	if python == "" {

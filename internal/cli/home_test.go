@@ -17,7 +17,7 @@ func serverHome(t *testing.T, python string) {
 	require.NoError(t, os.Mkdir(filepath.Join(home, "omflow"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(home, "omflow", "settings.py"), nil, 0o600))
 	program := filepath.Join(home, "python")
-	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\n"+python+"\n"), 0o755)) //nolint:gosec // a program
+	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\n"+python+"\n"), 0o755))
 	t.Setenv("OMFLOW_HOME", home)
 	t.Setenv("OMFLOW_PYTHON", program)
 	for _, name := range []string{"DATABASE_URL", "BOOSTER_IP", "BOOSTER_PORT"} {
