@@ -3,54 +3,44 @@
 The worker starts it, once for each slot. It sets Django up as the server itself does, and runs one step at a time, each in a transaction
 that holds the lock of the step's own row: so its effect is applied once, whatever the bus delivers twice.
 """
-import importlib
 import json
 import os
 import sys
 import traceback
 
-LOOKS = "omflow_booster_outbox"  # table of the worker for steps that have no row of the server
+from . import __version__
+from .code import Code, MissingModule, Stale, active_module, module_of
+from .pipe import LeaseLost, Pipe, Refused
+
+OUTBOX = "omflow_booster_outbox"  # table of the worker for steps that have no row of the server
 
 
 def main():
-    from .pipe import Pipe
     pipe = Pipe()  # before anything can print
     sys.argv = ["omflow_booster.runner"]
     sys.path.insert(0, os.getcwd())
     os.environ.pop("RUN_MAIN", None)  # with it the server would think that it serves pages
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "omflow.settings")
+    code = Code(os.getcwd())  # before anything is loaded, so that no change is missed
     import django
     django.setup()
-    runner = Runner(pipe)
-    pipe.start("omflow_booster " + __version())
+    runner = Runner(pipe, code)
+    pipe.start("omflow_booster " + __version__)
     for message in iter(pipe.runs.get, None):
         op, fields = runner.answer(message)
         pipe.lease.end()
         pipe.say(op, id=message["id"], **fields)
 
 
-def __version():
-    from . import __version__
-    return __version__
-
-
-class Stale(Exception):
-    """The code on disk is newer than what this process has loaded: nothing of the step was begun."""
-
-
-class MissingModule(Exception):
-    """The step names a module that is not there: it was not deployed here yet, or is gone."""
-
-
 class Runner:
     """Runs steps, one after the other, in the main thread."""
 
-    def __init__(self, pipe):
+    def __init__(self, pipe, code):
         from django.db import connections, router
         from django.db.backends.signals import connection_created
         from . import conf, install, server
         from .caches import Caches
-        self.pipe = pipe
+        self.pipe, self.code = pipe, code
         self.using = router.db_for_write(server.queue_model())
         self.connection = connections[self.using]
         if self.connection.vendor != "postgresql":
@@ -59,7 +49,6 @@ class Runner:
         self.max_steps, self.max_memory = conf.get("RUNNER_MAX_STEPS"), conf.get("RUNNER_MAX_MEMORY")
         self.one_at_a_time = conf.get("WORKER_ORDER") == "ticket"
         self.steps, self.items = 0, []
-        self.code = Code()
         self.caches = Caches()
         self.caches.refresh()
         self.warm()
@@ -95,7 +84,6 @@ class Runner:
     def answer(self, message):
         """Runs a step. Returns done or failed, and its fields. Never raises."""
         from django.db import reset_queries
-        from .pipe import LeaseLost
         from .transaction import StepSpoiled
         self.steps += 1
         del self.items[:]
@@ -130,7 +118,6 @@ class Runner:
     def run(self, message):
         """Runs a step to the end of its commit, and queues what follows."""
         from django.db import InterfaceError, OperationalError
-        from .pipe import Refused
         from .transaction import StepTransaction
         item = message["item"]
         try:
@@ -173,7 +160,7 @@ class Runner:
 
     def table(self, step):
         from . import server
-        name = server.queue_model()._meta.db_table if step.startswith("q") else LOOKS
+        name = server.queue_model()._meta.db_table if step.startswith("q") else OUTBOX
         return self.connection.ops.quote_name(name)
 
     def take(self, tickets):
@@ -195,61 +182,6 @@ class Busy(Exception):
 
 
 BUSY_PAUSE = 100  # milliseconds until a step is tried again whose ticket is busy
-
-
-class Code:
-    """Notices that files have changed which this process has loaded: models of deployed flows, and the flows themselves."""
-
-    def __init__(self):
-        from django.conf import settings
-        base = str(settings.BASE_DIR)
-        self.seen = {path: stamp(path) for path in (
-            os.path.join(base, "omformmodel", "models.py"), os.path.join(base, "omflow", "syscom", "version.bin"))}
-
-    def check(self):
-        for path, before in self.seen.items():
-            if stamp(path) != before:
-                raise Stale("%s has changed" % path)
-
-    def load(self, name):
-        """The module of a step. Raises MissingModule."""
-        if name not in sys.modules:
-            importlib.invalidate_caches()  # it may have been deployed a moment ago
-        try:
-            module = importlib.import_module(name)
-        except ImportError as error:
-            if error.name and (name + ".").startswith(error.name + "."):
-                raise MissingModule("%s: %s" % (name, error)) from None
-            raise
-        path = getattr(module, "__file__", None)
-        if path:
-            self.seen.setdefault(path, stamp(path))
-        return module
-
-
-def stamp(path):
-    """What tells two versions of a file apart; None if there is none."""
-    try:
-        info = os.stat(path)
-    except OSError:
-        return None
-    return info.st_mtime_ns, info.st_size, info.st_ino
-
-
-def active_module(item, param):
-    """The module to run: a flow runs in its currently active version, whatever version queued the step, as in the server itself."""
-    from . import server
-    name = item["module_name"]
-    uuid = param.get("flow_uuid") if isinstance(param, dict) else None
-    if item["name"] == "FormFlow" and uuid and name.startswith("omformflow."):
-        flow = server.flows().UUIDSearch(uuid)
-        if flow is not None:
-            return module_of(uuid, flow)
-    return name
-
-
-def module_of(uuid, flow):
-    return "omformflow.production.%s.%s.main" % (uuid, flow.version)
 
 
 def named(param):
