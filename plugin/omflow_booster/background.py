@@ -7,7 +7,7 @@ from django.db import connections
 
 from . import conf
 from .caches import Caches
-from .schedules import fire_due
+from .schedules import Schedules
 
 log = logging.getLogger("omflow_booster")
 
@@ -19,7 +19,7 @@ def start():
     caches = Caches()
     jobs = [
         Job("flows and parameters not compared", conf.get("BOOSTER_RELOAD"), caches.refresh),
-        Job("schedules not looked at", conf.get("BOOSTER_SCHEDULE"), fire_due),
+        Job("schedules not looked at", conf.get("BOOSTER_SCHEDULE"), Schedules().fire_due),
     ]
     threading.Thread(target=run, args=(jobs,), name="omflow_booster", daemon=True).start()
 

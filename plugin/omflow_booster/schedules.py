@@ -27,30 +27,37 @@ def now():
     return timezone.now() if settings.USE_TZ else datetime.datetime.now()
 
 
-def fire_due():
-    """Fires every schedule that is due. Returns how many."""
-    model = server.scheduler_model()
-    moment, fired = now(), 0
-    for pk, exec_time, every, cycle, days, last in model.objects.filter(is_active=True).values_list(
-            "pk", "exec_time", "every", "cycle", "cycle_date", "last_exec_time"):
-        try:
-            if due(Plan(pk, exec_time, every, cycle, days), last, moment):
-                fired += fire(model, pk, moment)
-        except Unreadable as error:
-            log.error("schedule %s: %s; it does not fire until it is corrected", pk, error)
-    return fired
+class Schedules:
+    """All schedules of the system, as one of its web processes looks at them."""
+
+    def __init__(self):
+        self.wrong = {}  # what is wrong with which schedule, so that it is said once
+
+    def fire_due(self):
+        """Fires every schedule that is due, unless somebody else does. One that makes no sense stops no other."""
+        model, moment, wrong = server.scheduler_model(), now(), {}
+        for pk, exec_time, every, cycle, days, last in model.objects.filter(is_active=True).values_list(
+                "pk", "exec_time", "every", "cycle", "cycle_date", "last_exec_time"):
+            try:
+                if due(Plan(pk, exec_time, every, cycle, days), last, moment):
+                    fire(model, pk, moment)
+            except (ValueError, KeyError, TypeError) as error:
+                wrong[pk] = "%s: %s" % (type(error).__name__, error)
+                if self.wrong.get(pk) != wrong[pk]:
+                    log.error("schedule %s: %s; it does not fire until it is corrected", pk, wrong[pk])
+        self.wrong = wrong
 
 
 def fire(model, pk, moment):
-    """Fires one schedule unless somebody else does. Returns 1 or 0."""
+    """Fires one schedule unless somebody else does."""
     with transaction.atomic(using=router.db_for_write(model)):
         row = model.objects.select_for_update(skip_locked=True).filter(pk=pk, is_active=True).first()
         if row is None:
-            return 0
+            return
         plan = Plan(row.pk, row.exec_time, row.every, row.cycle, row.cycle_date)
         tags = due(plan, row.last_exec_time, moment)
         if not tags:
-            return 0  # somebody was faster
+            return  # somebody was faster
         last, following = times(row.last_exec_time), times(row.next_exec_time)
         for tag in tags:
             last[tag] = moment.strftime(FORMAT)
@@ -59,7 +66,6 @@ def fire(model, pk, moment):
         row.is_active = plan.cycle != "Once"
         row.save(update_fields=["last_exec_time", "next_exec_time", "is_active"])
         put(row)
-    return 1
 
 
 def put(row):
@@ -123,7 +129,7 @@ class Plan:
     def __init__(self, pk, exec_time, every, cycle, days):
         if exec_time is None:
             raise Unreadable("it has no exec_time")
-        self.exec_time, self.cycle = exec_time, cycle
+        self.exec_time, self.cycle = exec_time.replace(microsecond=0), cycle  # as last_exec_time: else it would fire twice in a second
         try:
             self.every = max(1, int(every or 1))
             days = json.loads((days or "[]").replace("'", '"')) if isinstance(days, (str, type(None))) else days
