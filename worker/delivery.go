@@ -195,7 +195,7 @@ func (d *delivery) execute(ctx context.Context) {
 		if errors.As(err, &later) {
 			delay = later.Wait
 		}
-		d.log.Info().Err(err).Dur("again_in", delay).Msg("step not started; given back")
+		d.log.Warn().Err(err).Dur("again_in", delay).Msg("step not started; given back")
 		d.release(delay)
 	default:
 		d.failed(ctx, err, started)

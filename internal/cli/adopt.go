@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -27,6 +28,17 @@ type adoption struct {
 	booster string // host:port; empty: as in the settings
 	second  string
 	engines []sqldb.Engine
+
+	out    io.Writer // for people; nothing with --json
+	report adoptReport
+}
+
+// adoptReport is what adopt prints with --json.
+type adoptReport struct {
+	Checks  []finding `json:"checks,omitempty"`
+	Change  string    `json:"change"`           // as diff shows it; empty: none is needed
+	Written bool      `json:"written"`          // it was made
+	Backup  string    `json:"backup,omitempty"` // the settings as they were
 }
 
 // adopted is what a server's own Python says of it.
@@ -42,6 +54,7 @@ type adopted struct {
 func (a *App) adoptCommand() *cobra.Command {
 	var undo, write bool
 	ad := adoption{engines: a.Engines}
+	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "adopt OMFLOW_HOME",
 		Short: "Connect an OMFLOW Server that exists to OMFLOW Booster, or take that back",
@@ -63,12 +76,18 @@ func (a *App) adoptCommand() *cobra.Command {
 			if ad.python = os.Getenv("OMFLOW_PYTHON"); ad.python == "" {
 				ad.python = "python3"
 			}
-			if undo {
-				return a.undoAdoption(ad, write)
+			ad.out = a.Stdout
+			if *asJSON {
+				ad.out = io.Discard
 			}
-			return a.adopt(cmd.Context(), ad, write)
+			err := ad.run(cmd.Context(), undo, write)
+			if *asJSON && (err == nil || errors.Is(err, errReported)) {
+				err = errors.Join(err, printJSON(a.Stdout, ad.report))
+			}
+			return err
 		},
 	}
+	asJSON = jsonFlag(cmd)
 	cmd.Flags().StringVar(&ad.booster, "booster", "", "address of the active Booster, as host or host:port; default: as in the settings")
 	cmd.Flags().StringVar(&ad.second, "second", "", "address of the standby Booster, if there is one")
 	cmd.Flags().BoolVar(&undo, "undo", false, "remove what adopt has added")
@@ -76,13 +95,21 @@ func (a *App) adoptCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *App) adopt(ctx context.Context, ad adoption, write bool) error {
+func (ad *adoption) run(ctx context.Context, undo, write bool) error {
 	text, err := os.ReadFile(ad.settings())
 	if err != nil {
 		return fmt.Errorf("%s is not the directory of an OMFLOW Server: %w", ad.home, err)
 	}
+	if undo {
+		return ad.undo(text, write)
+	}
+	return ad.adopt(ctx, text, write)
+}
+
+func (ad *adoption) adopt(ctx context.Context, text []byte, write bool) error {
 	findings, server := ad.examine(ctx)
-	if err := printFindings(a.Stdout, findings); err != nil {
+	ad.report.Checks = findings
+	if err := printFindings(ad.out, findings); err != nil {
 		return err
 	}
 	if tally(findings)[verdictFail] > 0 {
@@ -90,10 +117,10 @@ func (a *App) adopt(ctx context.Context, ad adoption, write bool) error {
 	}
 	changed := addBlock(text, ad.lines(server))
 	if changed == nil {
-		_, err := fmt.Fprintf(a.Stdout, "\n%s needs no change.\n", ad.settings())
+		_, err := fmt.Fprintf(ad.out, "\n%s needs no change.\n", ad.settings())
 		return err
 	}
-	if err := ad.change(a, text, changed, write); err != nil || !write {
+	if err := ad.change(text, changed, write); err != nil || !write {
 		return err
 	}
 	if server, err := ad.describe(ctx); err != nil || !server.Enabled {
@@ -105,35 +132,34 @@ func (a *App) adopt(ctx context.Context, ad adoption, write bool) error {
 		}
 		return fmt.Errorf("the changed settings do not work, so the old ones are in place again: %w", err)
 	}
-	_, err = fmt.Fprintln(a.Stdout, "Restart the server; the worker beside it then takes the waiting steps over.")
+	_, err := fmt.Fprintln(ad.out, "Restart the server; the worker beside it then takes the waiting steps over.")
 	return err
 }
 
-func (a *App) undoAdoption(ad adoption, write bool) error {
-	text, err := os.ReadFile(ad.settings())
-	if err != nil {
-		return fmt.Errorf("%s is not the directory of an OMFLOW Server: %w", ad.home, err)
-	}
+func (ad *adoption) undo(text []byte, write bool) error {
 	changed, err := removeBlock(text)
 	if err != nil {
 		return fmt.Errorf("%s: %w", ad.settings(), err)
 	}
 	if changed == nil {
-		_, err := fmt.Fprintf(a.Stdout, "%s has nothing of ours; no change.\n", ad.settings())
+		_, err := fmt.Fprintf(ad.out, "%s has nothing of ours; no change.\n", ad.settings())
 		return err
 	}
-	if err := ad.change(a, text, changed, write); err != nil || !write {
+	if err := ad.change(text, changed, write); err != nil || !write {
 		return err
 	}
-	_, err = fmt.Fprintln(a.Stdout, "Stop the worker, then restart the server: it takes the waiting steps back.")
+	_, err = fmt.Fprintln(ad.out, "Stop the worker, then restart the server: it takes the waiting steps back.")
 	return err
 }
 
 // change shows the difference and, with write, makes it.
-func (ad adoption) change(a *App, before, after []byte, write bool) error {
-	fmt.Fprint(a.Stdout, "\n"+difference(ad.settings(), before, after)+"\n")
+func (ad *adoption) change(before, after []byte, write bool) error {
+	ad.report.Change = difference(ad.settings(), before, after)
+	if _, err := fmt.Fprintf(ad.out, "\n%s\n", ad.report.Change); err != nil {
+		return err
+	}
 	if !write {
-		_, err := fmt.Fprintln(a.Stdout, "Nothing was changed. --write does it.")
+		_, err := fmt.Fprintln(ad.out, "Nothing was changed. --write does it.")
 		return err
 	}
 	backup := ad.settings() + ".before-" + time.Now().Format("20060102-150405.000")
@@ -143,14 +169,15 @@ func (ad adoption) change(a *App, before, after []byte, write bool) error {
 	if err := replaceFile(ad.settings(), after); err != nil {
 		return fmt.Errorf("write the settings: %w", err)
 	}
-	_, err := fmt.Fprintf(a.Stdout, "Done. The old settings are in %s\n", backup)
+	ad.report.Written, ad.report.Backup = true, backup
+	_, err := fmt.Fprintf(ad.out, "Done. The old settings are in %s\n", backup)
 	return err
 }
 
-func (ad adoption) settings() string { return filepath.Join(ad.home, "omflow", "settings.py") }
+func (ad *adoption) settings() string { return filepath.Join(ad.home, "omflow", "settings.py") }
 
 // examine looks at everything that must fit. server is valid if nothing failed.
-func (ad adoption) examine(ctx context.Context) (findings []finding, server adopted) {
+func (ad *adoption) examine(ctx context.Context) (findings []finding, server adopted) {
 	server, err := ad.describe(ctx)
 	if err != nil {
 		return []finding{{
@@ -174,7 +201,7 @@ func (ad adoption) examine(ctx context.Context) (findings []finding, server adop
 }
 
 // describe asks the server's own Python.
-func (ad adoption) describe(ctx context.Context) (server adopted, err error) {
+func (ad *adoption) describe(ctx context.Context) (server adopted, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readSettingsTimeout)
 	defer cancel()
 	var stderr strings.Builder
@@ -190,7 +217,7 @@ func (ad adoption) describe(ctx context.Context) (server adopted, err error) {
 	return server, nil
 }
 
-func (ad adoption) database(ctx context.Context, server adopted) finding {
+func (ad *adoption) database(ctx context.Context, server adopted) finding {
 	const check = "database"
 	if strings.HasSuffix(server.Engine, "sqlite3") {
 		return finding{
@@ -211,7 +238,7 @@ func (ad adoption) database(ctx context.Context, server adopted) finding {
 }
 
 // reach looks for the Boosters that the server will be told of.
-func (ad adoption) reach(ctx context.Context, server adopted) (findings []finding) {
+func (ad *adoption) reach(ctx context.Context, server adopted) (findings []finding) {
 	for i, address := range []string{ad.address(ad.booster, server, ""), ad.address(ad.second, server, "SECOND_")} {
 		switch {
 		case address != "":
@@ -231,7 +258,7 @@ func (ad adoption) reach(ctx context.Context, server adopted) (findings []findin
 }
 
 // address is that of a Booster as host:port: the one given, else the one in the settings, else empty.
-func (ad adoption) address(given string, server adopted, prefix string) string {
+func (ad *adoption) address(given string, server adopted, prefix string) string {
 	port := "5169"
 	if given == "" {
 		given = server.Variables[prefix+"BOOSTER_IP"]
@@ -249,7 +276,7 @@ func (ad adoption) address(given string, server adopted, prefix string) string {
 }
 
 // lines are what the settings lack.
-func (ad adoption) lines(server adopted) (lines []string) {
+func (ad *adoption) lines(server adopted) (lines []string) {
 	if !server.Enabled {
 		lines = append(lines, `INSTALLED_APPS = list(INSTALLED_APPS) + ["omflow_booster"]`)
 	}

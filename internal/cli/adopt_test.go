@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -113,6 +114,13 @@ func TestAdoptAndUndo(t *testing.T) {
 	require.Contains(t, out, "1 waiting step")
 	require.Contains(t, out, "\n+BOOSTER_IP = \"127.0.0.1\"\n")
 	require.Equal(t, text, read(), "a dry run")
+	code, out = runApp(t, "adopt", home, "--booster", booster.Addr().String(), "--json")
+	require.Zero(t, code, out)
+	var report adoptReport
+	require.NoError(t, json.Unmarshal([]byte(out), &report), out)
+	require.Len(t, report.Checks, 5)
+	require.Contains(t, report.Change, "+BOOSTER_IP")
+	require.False(t, report.Written)
 
 	code, out = runApp(t, "adopt", home, "--booster", booster.Addr().String(), "--write")
 	require.Zero(t, code, out)
