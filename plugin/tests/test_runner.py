@@ -182,12 +182,13 @@ class LeaseTest(Case):
         """Another runner has done the step meanwhile, once the database gave the frozen one up."""
         frozen, row = Runner(self, RUNNER_IDLE_TIMEOUT="2"), self.insert("waits", "next", seconds=0.5)
         item = self.item(row)
-        frozen.run(row, item=item, lease=3)
+        began = time.monotonic()
+        frozen.run(row, item=item, lease=10)
         self.eventually(lambda: "waiting" in frozen.errors(), "the step")
         frozen.freeze()
         self.assertEqual(Runner(self).step(row, item=item)["op"], "done")
         self.assertEqual(self.effects(), ["begun", "waits"])
-        time.sleep(1)  # so that the lease of three seconds has passed for certain
+        time.sleep(max(0, began + 10.5 - time.monotonic()))  # so that the lease has passed for certain
         frozen.thaw()
         answer = frozen.answer()
         self.assertEqual((answer["op"], answer["rows"]), ("failed", []))
@@ -195,8 +196,8 @@ class LeaseTest(Case):
         self.assertEqual(frozen.step(self.rows()[0])["op"], "done")
 
     def test_silence_is_not_a_freeze(self):
-        runner = Runner(self, RUNNER_IDLE_TIMEOUT="1")
-        self.assertEqual(runner.step(self.insert("waits", seconds=2.5))["op"], "done")
+        runner = Runner(self, RUNNER_IDLE_TIMEOUT="3")
+        self.assertEqual(runner.step(self.insert("waits", seconds=5))["op"], "done")
         self.assertEqual(self.effects(), ["begun", "waits"])
 
     def test_row_that_stays_locked(self):
