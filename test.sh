@@ -120,7 +120,7 @@ python_test() {
   local dir status=0
   for dir in $(find . -name 'test_*.py' -not -path './.*' -exec dirname {} + | sort -u); do
     echo "$dir"
-    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$PWD/plugin python3 .ci/unittests.py "$results" "$dir" || status=1
+    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$PWD/plugin "$(django_python)" .ci/unittests.py "$results" "$dir" || status=1
   done
   return "$status"
 }
@@ -161,12 +161,12 @@ require_tools() {
 
   local missing=()
   [ -n "$(postgres_bin)" ] || missing+=(postgresql)
-  command -v python3 >/dev/null || missing+=(python3)
+  [ -n "$(django_python)" ] || missing+=(python3 python3-django python3-psycopg2)
   command -v "$(go env CC)" >/dev/null || missing+=(gcc libc6-dev) # for the race detector
   ((EUID != 0)) || command -v ip >/dev/null || missing+=(iproute2) # for network partitions, which need root
   ((${#missing[@]})) || return 0
   if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
-    echo "test.sh needs PostgreSQL $POSTGRES_MIN or newer (the server), Python 3, a C compiler and, as root, iproute2." >&2
+    echo "test.sh needs PostgreSQL $POSTGRES_MIN or newer (the server), Python 3 with Django 2.2 to 3.2 and psycopg2, a C compiler and, as root, iproute2." >&2
     echo "Missing here, as Debian names it: apt-get install ${missing[*]}" >&2
     exit 2
   fi
@@ -177,6 +177,21 @@ require_tools() {
     echo "test.sh needs PostgreSQL $POSTGRES_MIN or newer; this system's package is older" >&2
     exit 2
   fi
+  if [ -z "$(django_python)" ]; then
+    echo "test.sh needs a Python 3 with Django 2.2 to 3.2 and psycopg2; this system's packages are others" >&2
+    exit 2
+  fi
+}
+
+# django_python prints a Python that has what an OMFLOW Server needs; nothing if there is none. PATH may have another before Debian's.
+django_python() {
+  local python
+  for python in python3 /usr/bin/python3; do
+    if "$python" -c 'import django, psycopg2, sys; sys.exit(not (2, 2) <= django.VERSION[:2] <= (3, 2))' 2>/dev/null; then
+      echo "$python"
+      return
+    fi
+  done
 }
 
 # postgres_bin prints the directory of the newest PostgreSQL server programs; nothing if there is none new enough.

@@ -16,9 +16,10 @@ type Config struct {
 	bus.ClientConfig
 	logging.Config
 
-	DatabaseURL string `envconfig:"DATABASE_URL" desc:"the database that the OMFLOW Server uses: postgres://user:password@host/db"`
+	DatabaseURL string `envconfig:"DATABASE_URL" desc:"the database that the OMFLOW Server uses: postgres://user:password@host/db; default: that of the settings in OMFLOW_HOME"`
 	Name        string `envconfig:"WORKER_NAME" desc:"name on the bus; default <host name>-<process id>"`
 	Executor    string `envconfig:"WORKER_EXECUTOR" default:"runner" desc:"runner (child processes) or http"`
+	Order       string `envconfig:"WORKER_ORDER" desc:"ticket: two steps of one ticket never run at the same time; the same on every server"`
 	Slots       int    `envconfig:"WORKER_SLOTS" default:"0" desc:"steps at the same time; 0 means one for each core"`
 	Socket      string `envconfig:"WORKER_SOCKET" default:"/run/omflow-booster/worker.sock" desc:"Unix socket of the local API"`
 	HTTPURL     string `envconfig:"WORKER_HTTP_URL" desc:"where the http executor posts steps"`
@@ -29,7 +30,7 @@ type Config struct {
 	StopTimeout   time.Duration `envconfig:"WORKER_STOP_TIMEOUT" default:"30s" desc:"how long a stop waits for running steps before it ends them"`
 	HistoryDays   int           `envconfig:"WORKER_HISTORY_DAYS" default:"30" desc:"days that the step history is kept; 0 keeps it for ever"`
 	Reconcile     time.Duration `envconfig:"WORKER_RECONCILE" default:"5s" desc:"how often rows without a message are looked for"`
-	Home          string        `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; runners start in it"`
+	Home          string        `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; runners start in it, and what is not set here is taken from its settings"`
 	Python        string        `envconfig:"OMFLOW_PYTHON" default:"python3" desc:"Python of the OMFLOW Server"`
 	RunnerCommand string        `envconfig:"WORKER_RUNNER_COMMAND" desc:"program that executes steps; default <OMFLOW_PYTHON> -m omflow_booster.runner"`
 }
@@ -43,6 +44,9 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if err := config.OneOf("WORKER_EXECUTOR", c.Executor, "runner", "http"); err != nil {
+		return err
+	}
+	if err := config.OneOf("WORKER_ORDER", c.Order, "", "ticket"); err != nil {
 		return err
 	}
 	if c.Executor == "http" && c.HTTPURL == "" {

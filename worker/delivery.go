@@ -181,6 +181,7 @@ func (d *delivery) execute(ctx context.Context) {
 	}
 	cancel()
 
+	var later *RetryAfter
 	switch {
 	case err == nil:
 		d.done(ctx, started)
@@ -190,8 +191,12 @@ func (d *delivery) execute(ctx context.Context) {
 		d.log.Warn().Msg("step ended by the stop; given back")
 		d.release(0)
 	case errors.Is(err, ErrNotStarted):
-		d.log.Warn().Err(err).Msg("step not started; given back")
-		d.release(d.backoff(1))
+		delay := d.backoff(1)
+		if errors.As(err, &later) {
+			delay = later.Wait
+		}
+		d.log.Warn().Err(err).Dur("again_in", delay).Msg("step not started; given back")
+		d.release(delay)
 	default:
 		d.failed(ctx, err, started)
 	}

@@ -14,6 +14,7 @@ func (a *App) commands() []*cobra.Command {
 		a.backupCommand(),
 		a.restoreCommand(),
 		a.doctorCommand(),
+		a.adoptCommand(),
 		a.versionCommand(),
 	}
 }

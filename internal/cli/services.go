@@ -76,6 +76,13 @@ func (a *App) runWitness(ctx context.Context) error {
 }
 
 func (a *App) runWorker(ctx context.Context) error {
+	needed := []string{"DATABASE_URL"}
+	if os.Getenv("BOOSTER_URL") == "" {
+		needed = append(needed, "BOOSTER_IP")
+	}
+	if err := adoptSettings(ctx, needed...); err != nil && os.Getenv("DATABASE_URL") == "" {
+		return err
+	}
 	var cfg worker.Config
 	if err := config.Load(&cfg); err != nil {
 		return err
@@ -138,6 +145,11 @@ func newExecutor(cfg worker.Config, log zerolog.Logger) (worker.Executor, error)
 }
 
 func (a *App) runAgent(ctx context.Context) error {
+	if os.Getenv("BOOSTER_URL") == "" {
+		if err := adoptSettings(ctx, "BOOSTER_IP"); err != nil {
+			fmt.Fprintln(a.Stderr, "the Booster is looked for on this host:", err)
+		}
+	}
 	var cfg agent.Config
 	if err := config.Load(&cfg); err != nil {
 		return err

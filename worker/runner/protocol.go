@@ -75,6 +75,7 @@ type message struct {
 	Error        string            `json:"error"`          // failed
 	Permanent    bool              `json:"permanent"`      // failed
 	RetryAfterMS int64             `json:"retry_after_ms"` // failed
+	Untried      bool              `json:"untried"`        // failed
 	Recycle      bool              `json:"recycle"`        // done, failed
 }
 

@@ -167,14 +167,18 @@ func failure(m message) error {
 	if text == "" {
 		text = "the runner gave no reason"
 	}
+	err := errors.New(text)
+	if m.Untried {
+		err = fmt.Errorf("%w: %s", worker.ErrNotStarted, text)
+	}
 	switch {
 	case m.Permanent:
 		return fmt.Errorf("%w: %s", worker.ErrPermanent, text)
 	case m.RetryAfterMS > 0:
 		wait := time.Duration(min(m.RetryAfterMS, maxRetryAfter.Milliseconds())) * time.Millisecond
-		return &worker.RetryAfter{Wait: wait, Err: errors.New(text)}
+		return &worker.RetryAfter{Wait: wait, Err: err}
 	default:
-		return errors.New(text)
+		return err
 	}
 }
 

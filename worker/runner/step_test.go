@@ -109,6 +109,12 @@ func TestFailed(t *testing.T) {
 	require.EqualError(t, again.Err, "locked")
 	require.ErrorAs(t, fail(map[string]any{"retry_after_ms": int64(1) << 62}), &again)
 	require.Equal(t, maxRetryAfter, again.Wait)
+
+	err = fail(map[string]any{"error": "models.py has changed", "untried": true, "retry_after_ms": 1})
+	require.ErrorIs(t, err, worker.ErrNotStarted)
+	require.ErrorAs(t, err, &again)
+	require.Equal(t, time.Millisecond, again.Wait)
+	require.ErrorIs(t, fail(map[string]any{"untried": true}), worker.ErrNotStarted)
 }
 
 func TestRecycle(t *testing.T) {

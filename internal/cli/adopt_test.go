@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/omflow-booster/omflow-booster/internal/pgtest"
+	"github.com/omflow-booster/omflow-booster/internal/sqldb"
+)
+
+// handEdited are settings as people leave them behind.
+var handEdited = map[string]string{
+	"plain":               "INSTALLED_APPS = ['omflow']\n",
+	"no end":              "INSTALLED_APPS = ['omflow']\nDEBUG = False",
+	"windows":             "# -*- coding: utf-8 -*-\r\nINSTALLED_APPS = ['omflow']\r\n\r\nBOOSTER_IP = '' \r\n",
+	"windows, no end":     "INSTALLED_APPS = ['omflow']\r\n\tX = 1",
+	"no text of ours":     "\xff\xfe bytes \x00\n\n\n",
+	"empty":               "",
+	"newlines at its end": "A = 1\n\n\n",
+}
+
+func TestUndoIsByteIdentical(t *testing.T) {
+	t.Parallel()
+	for name, text := range handEdited {
+		changed := addBlock([]byte(text), []string{"A = 1", "B = 2"})
+		require.NotEqual(t, text, string(changed), name)
+		undone, err := removeBlock(changed)
+		require.NoError(t, err)
+		require.Equal(t, text, string(undone), name)
+
+		twice := addBlock(changed, []string{"A = 3"}) // adopted again, with another Booster
+		require.Equal(t, 1, bytes.Count(twice, []byte(blockEnd)), name)
+		require.Contains(t, string(twice), "A = 3", name)
+		require.Contains(t, string(twice), "B = 2", name)
+		undone, err = removeBlock(twice)
+		require.NoError(t, err)
+		require.Equal(t, text, string(undone), name)
+
+		edited := "# new\n" + string(changed) + "LATER = 1\n" // edited by hand since, above and below
+		undone, err = removeBlock([]byte(edited))
+		require.NoError(t, err)
+		if !strings.Contains(name, "no end") {
+			require.Equal(t, "# new\n"+text+"LATER = 1\n", string(undone), name)
+		}
+	}
+	_, err := removeBlock([]byte(blockEnd + "\n"))
+	require.ErrorIs(t, err, errBlockBroken)
+	none, err := removeBlock([]byte("A = 1\n"))
+	require.NoError(t, err)
+	require.Nil(t, none)
+}
+
+func TestDifference(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "--- s\n+++ s\n@@ -2,3 +2,4 @@\n b\n c\n d\n+e\n", difference("s", []byte("a\nb\nc\nd\n"), []byte("a\nb\nc\nd\ne\n")))
+	require.Equal(t, "--- s\n+++ s\n@@ -1,2 +1,1 @@\n a\n-b\n", difference("s", []byte("a\nb\nc\n"), []byte("a\nc\n")))
+}
+
+// adoptable is the home of a server whose Python answers what the test says. The settings are said to be enabled once our line is in them.
+func adoptable(t *testing.T, settings, engine, databaseURL string) (home string) {
+	t.Helper()
+	home = t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(home, "omflow"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(home, "omflow", "settings.py"), []byte(settings), 0o640))
+	python := filepath.Join(home, "python")
+	script := fmt.Sprintf(`#!/bin/sh
+enabled=false; grep -q '\["omflow_booster"\]' omflow/settings.py && enabled=true
+echo '{"python":[3,9,1],"django":[3,2],"server":true,"enabled":'$enabled',"engine":"django.db.backends.%s","variables":{"DATABASE_URL":"%s"}}'
+`, engine, databaseURL)
+	require.NoError(t, os.WriteFile(python, []byte(script), 0o755))
+	t.Setenv("OMFLOW_PYTHON", python)
+	return home
+}
+
+// runApp runs a command line and returns its exit code and what it printed.
+func runApp(t *testing.T, args ...string) (code int, printed string) {
+	t.Helper()
+	var out bytes.Buffer
+	stderr, err := os.CreateTemp(t.TempDir(), "stderr")
+	require.NoError(t, err)
+	app := &App{Engines: []sqldb.Engine{sqldb.Postgres()}, Stdin: strings.NewReader(""), Stdout: &out, Stderr: stderr}
+	code = app.Main(args)
+	said, err := os.ReadFile(stderr.Name())
+	require.NoError(t, err)
+	return code, out.String() + string(said)
+}
+
+func TestAdoptAndUndo(t *testing.T) {
+	database := pgtest.New(t)
+	pgtest.Exec(t, database, `CREATE TABLE omflow_queuedata (id serial PRIMARY KEY)`)
+	pgtest.Exec(t, database, `INSERT INTO omflow_queuedata DEFAULT VALUES`)
+	booster, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = booster.Close() })
+	text := "INSTALLED_APPS = ['omflow']  # 手で編集\nDEBUG = False"
+	home := adoptable(t, text, "postgresql", database)
+	settings := filepath.Join(home, "omflow", "settings.py")
+	read := func() string {
+		data, err := os.ReadFile(settings)
+		require.NoError(t, err)
+		return string(data)
+	}
+
+	code, out := runApp(t, "adopt", home, "--booster", booster.Addr().String())
+	require.Zero(t, code, out)
+	require.Contains(t, out, "1 waiting step")
+	require.Contains(t, out, "\n+BOOSTER_IP = \"127.0.0.1\"\n")
+	require.Equal(t, text, read(), "a dry run")
+	code, out = runApp(t, "adopt", home, "--booster", booster.Addr().String(), "--json")
+	require.Zero(t, code, out)
+	var report adoptReport
+	require.NoError(t, json.Unmarshal([]byte(out), &report), out)
+	require.Len(t, report.Checks, 5)
+	require.Contains(t, report.Change, "+BOOSTER_IP")
+	require.False(t, report.Written)
+
+	code, out = runApp(t, "adopt", home, "--booster", booster.Addr().String(), "--write")
+	require.Zero(t, code, out)
+	require.True(t, strings.HasPrefix(read(), text+"\n"+blockBegin), read())
+	info, err := os.Stat(settings)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o640), info.Mode().Perm())
+	copies, err := filepath.Glob(settings + ".before-*")
+	require.NoError(t, err)
+	require.Len(t, copies, 1)
+
+	code, out = runApp(t, "adopt", home, "--undo")
+	require.Zero(t, code, out)
+	require.Contains(t, out, "\n-BOOSTER_IP = \"127.0.0.1\"\n")
+	require.NotEqual(t, text, read(), "a dry run")
+	code, out = runApp(t, "adopt", home, "--undo", "--write")
+	require.Zero(t, code, out)
+	require.Equal(t, text, read())
+}
+
+func TestAdoptRefuses(t *testing.T) {
+	home := adoptable(t, "X = 1\n", "sqlite3", "sqlite3:///db.omflow")
+	code, out := runApp(t, "adopt", home, "--booster", "127.0.0.1:1", "--write")
+	require.Equal(t, exitFailed, code, out)
+	require.Contains(t, out, "SQLite")
+	require.Contains(t, out, "dumpdata", "the way out")
+	require.Contains(t, out, "connection refused")
+	data, err := os.ReadFile(filepath.Join(home, "omflow", "settings.py"))
+	require.NoError(t, err)
+	require.Equal(t, "X = 1\n", string(data))
+
+	code, out = runApp(t, "adopt", home)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, out, "--booster HOST")
+	code, out = runApp(t, "adopt", t.TempDir())
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, out, "is not the directory of an OMFLOW Server")
+	code, _ = runApp(t, "adopt")
+	require.Equal(t, exitUsage, code)
+}

@@ -1,0 +1,32 @@
+"""Settings: a variable of the environment, else the one of that name in Django's settings, else the default."""
+import os
+
+from django.conf import settings
+
+DEFAULTS = {
+    "BOOSTER_IP": "",  # the active Booster; only shown here: it is the worker who talks to it
+    "BOOSTER_PORT": 5169,
+    "SECOND_BOOSTER_IP": "",
+    "SECOND_BOOSTER_PORT": 5169,
+    "WORKER_SOCKET": "/run/omflow-booster/worker.sock",
+    "WORKER_ORDER": "",  # "ticket": two steps of one ticket never run at the same time
+    "BOOSTER_PUT_TIMEOUT": 2.0,  # seconds that one hand-over to the worker may take; no request of a user waits for it
+    "BOOSTER_RELOAD": 2.0,  # seconds between two looks at whether flows or parameters were changed on another server
+    "BOOSTER_SCHEDULE": 1.0,  # seconds between two looks at the schedules
+    "RUNNER_MAX_STEPS": 10000,  # a runner is replaced after so many steps; 0: never
+    "RUNNER_MAX_MEMORY": 512,  # or when it has grown beyond so many MiB; 0: never
+    "RUNNER_LOCK_TIMEOUT": 30.0,  # seconds that a step waits for a lock of the database before it is tried again later
+    "RUNNER_IDLE_TIMEOUT": 60.0,  # seconds after which the database gives up a runner that froze in a transaction
+}
+
+
+def get(name):
+    """The value of a setting of DEFAULTS, of the type of its default. Raises ValueError that names it."""
+    default = DEFAULTS[name]
+    value = os.environ.get(name, getattr(settings, name, default))
+    if value == "" or value is None:
+        return default
+    try:
+        return type(default)(value)
+    except (TypeError, ValueError):
+        raise ValueError("%s: %r is not a %s; correct it or remove it" % (name, value, type(default).__name__)) from None

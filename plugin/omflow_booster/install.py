@@ -1,0 +1,85 @@
+"""Takes the place of the server's in-memory queues and of its spinning threads.
+
+In a web process each item that the server puts into a queue goes to the local worker; in a runner it becomes follow-up work of the
+step. Either way the row in omflow_queuedata is there first: whatever is lost afterwards, the worker's reconciler finds the row.
+"""
+import json
+import threading
+from contextlib import contextmanager
+
+from django.conf import settings
+from django.db import router, transaction
+from django.db.models.signals import post_save
+
+from . import background, server
+from .handover import Handover
+
+MIDDLEWARE = "omflow_booster.web.BoosterMiddleware"
+
+current = threading.local()  # .inserted: the row that this thread inserted last; .starting: the server re-queues all rows
+deliver = None  # function(item): where items go. Handover.send, or the runner's
+
+
+def deliver_to(function):
+    """Sends items to function(item) from now on, instead of to the local worker."""
+    global deliver
+    deliver = function
+
+
+@contextmanager
+def server_starting():
+    """Installs us. Within it, what this thread puts into a queue is ignored: the server re-queues every row then."""
+    monitor = server.queue_monitor()
+    monitor.putQueue = put_queue
+    monitor.setRunning = lambda self: None  # the thread that polls the queue
+    schedules = server.schedule_list()
+    schedules.jobs = Forgetful()
+    server.schedule_monitor().scheduleThread = background.start  # the thread that polls the schedules
+    post_save.connect(note_insert, sender=server.queue_model(), dispatch_uid="omflow_booster")
+    if MIDDLEWARE not in settings.MIDDLEWARE:
+        settings.MIDDLEWARE = list(settings.MIDDLEWARE) + [MIDDLEWARE]
+    current.starting = True
+    try:
+        yield
+    finally:
+        current.starting = False
+
+
+def server_started():
+    """Takes items from now on."""
+    if deliver is None:
+        deliver_to(Handover().send)
+
+
+class Forgetful(list):
+    """The server's list of schedules stays empty: ours are the rows of omflow_scheduler."""
+
+    def append(self, job):
+        pass
+
+
+def note_insert(instance, created, raw=False, **_):
+    """Remembers the queue row that this thread inserts; the server puts it into the queue right after."""
+    if created and not raw:
+        current.inserted = instance
+
+
+def put_queue(monitor, module_name, method, param):
+    """Replaces QueueMonitor.putQueue(module_name, method, param). Returns at once."""
+    if getattr(current, "starting", False):
+        return
+    row, current.inserted = getattr(current, "inserted", None), None
+    text = json.dumps(param)
+    model = server.queue_model()
+    if row is None or (row.module_name, row.method_name) != (module_name, method):
+        # Schedules and load balancing have no row. With one of ours they are as safe as the rest.
+        row = model.objects.create(queue_id="", name=monitor.name, module_name=module_name, method_name=method, input_param=text)
+        current.inserted = None
+    elif row.input_param != text:
+        # The engine changes the parameter between the insert and the put; what runs is what was put.
+        model.objects.filter(pk=row.pk).update(input_param=text)
+    item = {"row": row.pk, "queue_id": row.queue_id or "", "name": row.name, "module_name": module_name, "method_name": method,
+            "input_param": text}
+    if deliver is None:
+        return  # so early that nobody takes items yet: the reconciler finds the row
+    transaction.on_commit(lambda: deliver(item), using=router.db_for_write(model))

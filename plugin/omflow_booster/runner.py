@@ -1,0 +1,208 @@
+"""Executes steps for a worker: python -m omflow_booster.runner, in the directory of the OMFLOW Server.
+
+The worker starts it, once for each slot. It sets Django up as the server itself does, and runs one step at a time, each in a transaction
+that holds the lock of the step's own row: so its effect is applied once, whatever the bus delivers twice.
+"""
+import json
+import os
+import sys
+import traceback
+
+from . import __version__
+from .code import Code, MissingModule, Stale, active_module, module_of
+from .pipe import LeaseLost, Pipe, Refused
+
+OUTBOX = "omflow_booster_outbox"  # table of the worker for steps that have no row of the server
+
+
+def main():
+    pipe = Pipe()  # before anything can print
+    sys.argv = ["omflow_booster.runner"]
+    sys.path.insert(0, os.getcwd())
+    os.environ.pop("RUN_MAIN", None)  # with it the server would think that it serves pages
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "omflow.settings")
+    code = Code(os.getcwd())  # before anything is loaded, so that no change is missed
+    import django
+    django.setup()
+    runner = Runner(pipe, code)
+    pipe.start("omflow_booster " + __version__)
+    for message in iter(pipe.runs.get, None):
+        op, fields = runner.answer(message)
+        pipe.lease.end()
+        pipe.say(op, id=message["id"], **fields)
+
+
+class Runner:
+    """Runs steps, one after the other, in the main thread."""
+
+    def __init__(self, pipe, code):
+        from django.db import connections, router
+        from django.db.backends.signals import connection_created
+        from . import conf, install, server
+        from .caches import Caches
+        self.pipe, self.code = pipe, code
+        self.using = router.db_for_write(server.queue_model())
+        self.connection = connections[self.using]
+        if self.connection.vendor != "postgresql":
+            sys.exit("omflow_booster: the database is %s; OMFLOW Booster works with PostgreSQL so far" % self.connection.vendor)
+        self.idle_timeout, self.lock_timeout = conf.get("RUNNER_IDLE_TIMEOUT"), conf.get("RUNNER_LOCK_TIMEOUT")
+        self.max_steps, self.max_memory = conf.get("RUNNER_MAX_STEPS"), conf.get("RUNNER_MAX_MEMORY")
+        self.one_at_a_time = conf.get("WORKER_ORDER") == "ticket"
+        self.steps, self.items = 0, []
+        self.caches = Caches()
+        self.caches.refresh()
+        self.warm()
+        connections.close_all()  # so that every connection from here on has our limits
+        connection_created.connect(self.limit, dispatch_uid="omflow_booster")
+        install.deliver_to(self.items.append)
+
+    def warm(self):
+        """Loads what is deployed before the first step waits for it: the engine takes seconds."""
+        from . import server
+        for uuid, flow in list(server.flows().flowactive.items()):
+            try:
+                self.code.load(module_of(uuid, flow))
+            except Exception as error:  # the step that needs it says so
+                print("not loaded in advance: %s: %s" % (type(error).__name__, error), file=sys.stderr)
+
+    def limit(self, connection, **_):
+        """Every new connection, also of threads that user code starts: checks the lease, and does not hold locks for ever."""
+        if self.check not in connection.execute_wrappers:
+            connection.execute_wrappers.insert(0, self.check)
+        if connection.vendor == "postgresql":
+            limits = {"lock_timeout": self.lock_timeout, "idle_in_transaction_session_timeout": self.idle_timeout}
+            if connection.pg_version >= 120000:
+                limits["tcp_user_timeout"] = self.idle_timeout
+            with connection.connection.cursor() as cursor:
+                cursor.execute("; ".join("SET %s = %d" % (name, seconds * 1000) for name, seconds in limits.items()))
+
+    def check(self, execute, sql, params, many, context):
+        """Django's execute wrapper: the lease is looked at before every statement."""
+        self.pipe.lease.check()
+        return execute(sql, params, many, context)
+
+    def answer(self, message):
+        """Runs a step. Returns done or failed, and its fields. Never raises."""
+        from django.db import reset_queries
+        from .transaction import StepSpoiled
+        self.steps += 1
+        del self.items[:]
+        fields = {}
+        try:
+            self.pipe.lease.check()
+            self.run(message)
+        except Stale as error:
+            fields = {"untried": True, "recycle": True, "retry_after_ms": 1}
+            problem = error
+        except Busy as error:
+            fields, problem = {"untried": True, "retry_after_ms": BUSY_PAUSE}, error
+        except MissingModule as error:
+            # Deploying takes seconds here and minutes elsewhere, until the patch has come.
+            fields = {"recycle": True, "retry_after_ms": min(2000 * 5 ** (message["attempt"] - 1), 300000)}
+            problem = error
+        except (LeaseLost, StepSpoiled) as error:
+            problem, fields = error, {"retry_after_ms": 500 * message["attempt"]}
+        except BaseException as error:  # whatever user code raises, SystemExit too; only this step fails
+            traceback.print_exc()
+            problem = error
+        else:
+            problem = None
+        reset_queries()
+        if self.worn():
+            fields["recycle"] = True
+        if problem is None:
+            return "done", fields
+        self.caches.forget()
+        return "failed", dict(fields, error="%s: %s" % (type(problem).__name__, problem))
+
+    def run(self, message):
+        """Runs a step to the end of its commit, and queues what follows."""
+        from django.db import InterfaceError, OperationalError
+        from .transaction import StepTransaction
+        item = message["item"]
+        try:
+            self.caches.refresh()
+        except (OperationalError, InterfaceError):  # the database has closed the connection since the last step, or was away
+            self.connection.close()
+            self.caches.refresh()
+        self.code.check()
+        with StepTransaction(self.connection, self.pipe.lease.check, self.idle_timeout) as transaction:
+            if not self.lock_row(message["id"]):
+                transaction.commit()
+                return  # done by an earlier delivery
+            param = item["input_param"]
+            if isinstance(param, str):  # the server stores it as JSON text
+                param = json.loads(param)
+            tickets = named(param)
+            if self.one_at_a_time:
+                self.take(tickets)
+            transaction.lock(tickets)
+            function = getattr(self.code.load(active_module(item, param)), item["method_name"])
+            function(param)
+            self.delete_row(message["id"])
+            transaction.commit()
+        if self.items:
+            try:
+                self.pipe.put(message["id"], self.items)
+            except Refused as error:
+                print("follow-up work is not queued yet (%s); the worker finds its rows" % error, file=sys.stderr)
+
+    def lock_row(self, step):
+        """Locks the step's own row, which is the fence against every other delivery. Returns False if it is gone: the step is done."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT id FROM %s WHERE id = %%s FOR UPDATE" % self.table(step), [int(step[1:])])
+            return cursor.fetchone() is not None
+
+    def delete_row(self, step):
+        """The engine has deleted it already, unless two rows had the same queue_id: then it deletes none."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("DELETE FROM %s WHERE id = %%s" % self.table(step), [int(step[1:])])
+
+    def table(self, step):
+        from . import server
+        name = server.queue_model()._meta.db_table if step.startswith("q") else OUTBOX
+        return self.connection.ops.quote_name(name)
+
+    def take(self, tickets):
+        """WORKER_ORDER=ticket: raises Busy while another step of one of the tickets runs, from its beginning to its commit."""
+        from .transaction import key
+        with self.connection.cursor() as cursor:
+            for ticket in sorted(tickets):
+                cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [key("order " + ticket)])
+                if not cursor.fetchone()[0]:
+                    raise Busy("another step of ticket %s runs" % ticket)
+
+    def worn(self):
+        """Whether this process shall be replaced by a new one."""
+        return 0 < self.max_steps <= self.steps or 0 < self.max_memory * 2 ** 20 < memory()
+
+
+class Busy(Exception):
+    """Another step of the ticket runs: nothing of this one was begun."""
+
+
+BUSY_PAUSE = 100  # milliseconds until a step is tried again whose ticket is busy
+
+
+def named(param):
+    """The tickets that a step may write to: its own, and those that wait for it further out, as <table>/<data_no>."""
+    tickets = set()
+    while isinstance(param, dict):
+        table, number = param.get("table_uuid") or param.get("flow_uuid"), param.get("data_no")
+        if table and number:
+            tickets.add("%s/%s" % (table, number))
+        param = param.get("content") or param.get("preflow_content") or param.get("outflow_content") or param.get("formdata")
+    return tickets
+
+
+def memory():
+    """Bytes of memory that this process holds; 0 where that cannot be told."""
+    try:
+        with open("/proc/self/statm") as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""The start of the server: as the real one, it starts its threads and puts every waiting row into the queue again."""
+import json
+import sys
+import threading
+
+from django.apps import AppConfig
+
+
+class AppOmflowConfig(AppConfig):
+    name = "omflow"
+
+    def ready(self):
+        if "migrate" in sys.argv:
+            return
+        from omflow.global_obj import FlowActiveGlobalObject
+        from omflow.models import QueueData
+        from omflow.syscom.q_monitor import FormFlowMonitor
+        from omflow.syscom.schedule_monitor import scheduleThread
+        FlowActiveGlobalObject.ServerStart()
+        if "--noreload" in sys.argv:  # a web process
+            threading.Thread(target=FormFlowMonitor.setRunning, daemon=True).start()
+            threading.Thread(target=scheduleThread, daemon=True).start()
+            for row in QueueData.objects.all():
+                FormFlowMonitor.putQueue(row.module_name, row.method_name, json.loads(row.input_param))

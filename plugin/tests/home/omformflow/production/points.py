@@ -1,0 +1,147 @@
+"""What the user code of a point does before the engine goes on: one function for each."""
+import ctypes
+import os
+import subprocess
+import threading
+import time
+
+from django.db import connection, transaction
+from omflow.models import Scheduler
+from omformmodel.models import Effect, Once, Ticket
+
+
+def plain(param):
+    pass
+
+
+def prints(param):
+    print('{"op":"done","id":"q1"}')
+    os.write(1, b'{"op":"failed","id":"q1","error":"not ours"}\n')
+    subprocess.run(["echo", "from a child"], check=True)
+    try:
+        input()
+    except EOFError:
+        pass
+
+
+def caught(param):
+    """Errors of the database that user code catches, as it may in autocommit."""
+    Once.objects.create(name="taken")
+    try:
+        Once.objects.create(name="taken")
+    except Exception:
+        Effect.objects.create(number=param["data_no"], point="caught")
+    try:
+        connection.cursor().execute("SELECT * FROM no_such_table")
+    except Exception:
+        pass
+    try:
+        with connection.cursor() as cursor:
+            cursor.executemany("INSERT INTO omformmodel_once (name) VALUES (%s)", [["many"], ["taken"]])
+    except Exception:
+        pass
+    Effect.objects.create(number=param["data_no"], point="100% alive")
+    if Once.objects.filter(name="many").exists():
+        raise AssertionError("a statement that failed had an effect")
+
+
+def blocks(param):
+    """Atomic blocks, one in the other, of which the inner one is undone."""
+    with transaction.atomic():
+        Effect.objects.create(number=param["data_no"], point="outer")
+        try:
+            with transaction.atomic():
+                Effect.objects.create(number=param["data_no"], point="undone")
+                raise ValueError("undo")
+        except ValueError:
+            pass
+        try:
+            with transaction.atomic():
+                Once.objects.create(name="twice")
+                Once.objects.create(name="twice")
+        except Exception:
+            pass
+        Effect.objects.create(number=param["data_no"], point="outer too")
+    transaction.on_commit(lambda: print("committed"))
+
+
+def changes_tables(param):
+    with connection.schema_editor() as editor:
+        editor.execute("CREATE TABLE made_by_step (id integer)")
+    list(Effect.objects.iterator(chunk_size=1))
+    connection.cursor().execute("INSERT INTO made_by_step VALUES (1)")
+
+
+def threads(param):
+    """Another thread has a connection of its own, in autocommit."""
+    thread = threading.Thread(target=lambda: (Effect.objects.create(number=param["data_no"], point="thread"), connection.close()))
+    thread.start()
+    thread.join()
+
+
+def ends_transactions(param):
+    """What ends a transaction elsewhere, and then a failure: nothing may be left behind."""
+    Effect.objects.create(number=param["data_no"], point="before")
+    connection.commit()
+    transaction.commit()
+    connection.close()
+    connection.close_if_unusable_or_obsolete()
+    transaction.set_autocommit(True)
+    Effect.objects.create(number=param["data_no"], point="after")
+    raise RuntimeError("after all of it")
+
+
+def fails(param):
+    raise ValueError("no such form")
+
+
+def exits(param):
+    raise SystemExit(3)
+
+
+def dies(param):
+    ctypes.string_at(0)
+
+
+def waits(param):
+    """A long silence between two statements."""
+    Effect.objects.create(number=param["data_no"], point="begun")
+    print("waiting")
+    time.sleep(param["seconds"])
+
+
+def grows(param):
+    param["ballast"] = None
+    grows.ballast = bytearray(64 << 20)
+
+
+def sleeps(param):
+    """A schedule made in a step, as the sleep point makes one."""
+    import datetime
+    import json
+    from omflow.syscom.schedule_monitor import schedule_Execute
+    schedule_Execute(Scheduler.objects.create(
+        exec_time=datetime.datetime.now() + datetime.timedelta(milliseconds=100), every="1", cycle="Once", cycle_date="[]",
+        exec_fun=json.dumps({"module_name": "omflow.syscom.schedule_monitor", "method_name": "put_flow_job"}),
+        input_param=json.dumps({"module_name": "omformflow.production.points", "method_name": "woken", "number": param["data_no"]})))
+
+
+def woken(param):
+    Effect.objects.create(number=param["number"], point="woken")
+
+
+def joins(param):
+    """Two branches of a ticket meet: each marks itself, and whoever sees both marks goes on."""
+    Effect.objects.create(number=param["data_no"], point="branch", note=param["branch"])
+    time.sleep(0.3)
+    if Effect.objects.filter(number=param["data_no"], point="branch").count() == 2:
+        Effect.objects.create(number=param["data_no"], point="joined")
+
+
+def closes_elsewhere(param):
+    Ticket.objects.filter(number=param["data_no"]).update(error="touched")
+
+
+def scheduled(row):
+    """A schedule's own function, which gets the schedule."""
+    Effect.objects.create(number=1, point="scheduled")

@@ -1,0 +1,14 @@
+"""A deployed flow: main.py of a version, written by the tests' deploy()."""
+from omflow import engine
+from omformflow.production import points
+
+VERSION = 0
+
+
+def main(param):
+    point = param["points"][0]
+    if point == "version":
+        engine.Effect.objects.create(number=param["data_no"], point="version", note=str(VERSION))
+    elif hasattr(points, point):
+        getattr(points, point)(param)
+    engine.visit(param)

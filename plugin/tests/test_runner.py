@@ -1,0 +1,282 @@
+"""The runner against the contract of the OMFLOW Server, with real Django and PostgreSQL; the test speaks for the worker."""
+import os
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import FLOW, Case, Runner  # noqa: E402
+
+
+class EffectTest(Case):
+    """A step's effect is there once, and entirely, or not at all."""
+
+    def test_step_and_what_follows(self):
+        row = self.insert("a", "b")
+        runner = Runner(self)
+        step = runner.run(row)
+        put = runner.hear()
+        self.assertEqual(put["op"], "put")
+        self.assertEqual(self.rows(), [put["items"][0]["row"]], "committed before the put: the old row is gone, the new one is there")
+        self.assertEqual(put["items"][0], self.item(put["items"][0]["row"]))
+        runner.tell(op="stored", id=step, n=put["n"], ids=["q2"])
+        self.assertEqual(runner.hear(), {"op": "done", "id": step})
+        self.assertEqual(runner.step(put["items"][0]["row"])["op"], "done")
+        self.assertEqual(self.effects(), ["a", "b"])
+        self.assertEqual(self.sql("SELECT closed FROM omformmodel_ticket"), [True])
+        self.assertEqual(self.rows(), [])
+
+    def test_second_delivery_has_no_effect(self):
+        row = self.insert("a")
+        item, runner = self.item(row), Runner(self)
+        for _ in range(3):
+            self.assertEqual(runner.step(row, item=item)["op"], "done")
+        self.assertEqual(self.effects(), ["a"])
+
+    def test_two_runners_have_it_at_once(self):
+        runners = [Runner(self), Runner(self)]
+        for number in range(1, 11):
+            row = self.insert("a", "b", number=number)
+            item = self.item(row)
+            for runner in runners:
+                runner.run(row, item=item)
+            answers = [runner.answer() for runner in runners]
+            self.assertEqual([answer["op"] for answer in answers], ["done", "done"])
+            self.assertEqual(sum(len(answer["rows"]) for answer in answers), 1)
+            self.assertEqual(self.effects(number), ["a"])
+
+    def test_two_rows_with_one_queue_id(self):
+        """The engine deletes none of them then; each is a step of its own all the same."""
+        runner, rows = Runner(self), [self.insert("a"), self.insert("a")]
+        for row in rows:
+            self.assertEqual(runner.step(row)["op"], "done")
+        self.assertEqual((self.effects(), self.rows()), (["a", "a"], []))
+
+    def test_step_of_the_workers_own_outbox(self):
+        self.sql("CREATE TABLE omflow_booster_outbox (id bigserial PRIMARY KEY, body text)")
+        self.sql("INSERT INTO omflow_booster_outbox (body) VALUES ('')")
+        runner = Runner(self)
+        item = {"queue_id": "", "name": "Other", "module_name": "omformflow.production.points", "method_name": "woken", "input_param": {"number": 1}}
+        for _ in range(2):
+            runner.tell(op="run", id="o1", attempt=1, key="", deadline=int((time.time() + 60) * 1000), item=item)
+            self.assertEqual(runner.answer()["op"], "done")
+        self.assertEqual(self.effects(), ["woken"])
+        self.assertEqual(self.sql("SELECT id FROM omflow_booster_outbox"), [])
+
+    def test_refused_put_leaves_the_row_to_the_reconciler(self):
+        runner = Runner(self)
+        step = runner.run(self.insert("a", "b"))
+        put = runner.hear()
+        runner.tell(op="renew", id=step, deadline=int((time.time() + 60) * 1000))  # may come before the answer
+        runner.tell(op="refused", id=step, n=put["n"], error="no Booster")
+        self.assertEqual(runner.hear(), {"op": "done", "id": step})
+        self.assertEqual(self.rows(), [put["items"][0]["row"]])
+
+    def test_branches_that_meet(self):
+        """In two transactions at once neither would see the other, and the ticket would wait for ever."""
+        runners = [Runner(self), Runner(self)]
+        for number in range(1, 4):
+            for branch, runner in enumerate(runners):
+                runner.run(self.insert("joins", number=number, branch=str(branch)))
+            for runner in runners:
+                self.assertEqual(runner.answer()["op"], "done")
+            self.assertEqual(self.effects(number).count("joined"), 1)
+
+    def test_end_of_input_rolls_back(self):
+        runner = Runner(self)
+        row = self.insert("waits", seconds=60)
+        runner.run(row)
+        self.eventually(lambda: "waiting" in runner.errors(), "the step")
+        runner.process.stdin.close()
+        self.assertEqual(runner.process.wait(30), 0)
+        self.assertEqual((self.effects(), self.rows()), ([], [row]))
+
+
+class EngineTest(Case):
+    """Code that is written for autocommit does not notice the transaction around it."""
+
+    def setUp(self):
+        super().setUp()
+        self.runner = Runner(self)
+
+    def done(self, point):
+        answer = self.runner.step(self.insert(point))
+        self.assertEqual(answer["op"], "done", self.runner.errors())
+        self.assertEqual(self.sql("SELECT error FROM omformmodel_ticket"), [""])
+        self.assertEqual(self.rows(), [])
+        return self.effects()
+
+    def test_errors_that_are_caught(self):
+        self.assertEqual(self.done("caught"), ["caught", "100% alive", "caught"])
+
+    def test_atomic_blocks(self):
+        self.assertEqual(self.done("blocks"), ["outer", "outer too", "blocks"])
+        self.assertIn("committed", self.runner.errors())
+
+    def test_changes_of_tables(self):
+        self.assertEqual(self.done("changes_tables"), ["changes_tables"])
+        self.assertEqual(self.sql("SELECT id FROM made_by_step"), [1])
+
+    def test_threads(self):
+        self.assertEqual(self.done("threads"), ["thread", "threads"])
+
+    def test_prints(self):
+        self.assertEqual(self.done("prints"), ["prints"])
+        for text in ('{"op":"done","id":"q1"}', "not ours", "from a child"):
+            self.assertIn(text, self.runner.errors())
+
+    def test_what_ends_a_transaction_does_not(self):
+        row = self.insert("ends_transactions")
+        self.assertEqual(self.runner.step(row)["error"], "RuntimeError: after all of it")
+        self.assertEqual((self.effects(), self.rows()), ([], [row]))
+
+    def test_errors_that_are_not_caught(self):
+        for point, error in (("fails", "ValueError: no such form"), ("exits", "SystemExit: 3")):
+            answer = self.runner.step(self.insert(point))
+            self.assertEqual((answer["op"], answer["error"]), ("failed", error))
+        self.assertIn("Traceback", self.runner.errors())
+        self.assertEqual(self.runner.step(self.insert("a"))["op"], "done", "the runner lives on")
+
+    def test_connection_that_the_database_closed(self):
+        self.assertEqual(self.runner.step(self.insert("a"))["op"], "done")
+        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+        self.assertEqual(self.runner.step(self.insert("a"))["op"], "done")
+
+    def test_connection_that_is_lost_in_the_step(self):
+        """The engine catches the error and marks the ticket, but nothing of the step is left, and it is tried again."""
+        row = self.insert("waits", seconds=2)
+        self.runner.run(row)
+        self.eventually(lambda: "waiting" in self.runner.errors(), "the step")
+        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+        answer = self.runner.answer()
+        self.assertEqual((answer["op"], "retry_after_ms" in answer), ("failed", True))
+        self.assertEqual((self.effects(), self.rows(), self.sql("SELECT error FROM omformmodel_ticket")), ([], [row], [""]))
+        self.assertEqual(self.runner.step(row)["op"], "done")
+
+
+class LeaseTest(Case):
+    """A step whose lease has passed changes nothing."""
+
+    def test_run_that_comes_too_late(self):
+        runner = Runner(self)
+        self.assertIn("LeaseLost", runner.step(self.insert("a"), lease=-1)["error"])
+        self.assertEqual(self.effects(), [])
+
+    def test_lease_that_passes_in_the_step(self):
+        """The engine catches the error, and every one that follows."""
+        runner, row = Runner(self), self.insert("waits", seconds=1.5)
+        answer = runner.step(row, lease=1.0)
+        self.assertIn("LeaseLost", answer["error"])
+        self.assertEqual((self.effects(), self.rows(), self.sql("SELECT error FROM omformmodel_ticket")), ([], [row], [""]))
+        self.assertEqual(runner.step(self.insert("a", number=2))["op"], "done")
+
+    def test_renewal(self):
+        runner = Runner(self)
+        step = runner.run(self.insert("waits", seconds=1.5), lease=1.0)
+        runner.tell(op="renew", id="q999", deadline=0)
+        runner.tell(op="renew", id=step, deadline=int((time.time() + 60) * 1000))
+        self.assertEqual(runner.answer()["op"], "done")
+
+    def test_frozen_runner_wakes_up_after_its_lease(self):
+        """Another runner has done the step meanwhile, once the database gave the frozen one up."""
+        frozen, row = Runner(self, RUNNER_IDLE_TIMEOUT="2"), self.insert("waits", "next", seconds=0.5)
+        item = self.item(row)
+        began = time.monotonic()
+        frozen.run(row, item=item, lease=10)
+        self.eventually(lambda: "waiting" in frozen.errors(), "the step")
+        frozen.freeze()
+        self.assertEqual(Runner(self).step(row, item=item)["op"], "done")
+        self.assertEqual(self.effects(), ["begun", "waits"])
+        time.sleep(max(0, began + 10.5 - time.monotonic()))  # so that the lease has passed for certain
+        frozen.thaw()
+        answer = frozen.answer()
+        self.assertEqual((answer["op"], answer["rows"]), ("failed", []))
+        self.assertEqual((self.effects(), len(self.rows())), (["begun", "waits"], 1))
+        self.assertEqual(frozen.step(self.rows()[0])["op"], "done")
+
+    def test_silence_is_not_a_freeze(self):
+        runner = Runner(self, RUNNER_IDLE_TIMEOUT="3")
+        self.assertEqual(runner.step(self.insert("waits", seconds=5))["op"], "done")
+        self.assertEqual(self.effects(), ["begun", "waits"])
+
+    def test_row_that_stays_locked(self):
+        row = self.insert("a")
+        runner = Runner(self, RUNNER_LOCK_TIMEOUT="1")
+        self.connection.autocommit = False
+        self.sql("SELECT id FROM omflow_queuedata FOR UPDATE")
+        answer = runner.step(row, item=dict(self.item(row)))
+        self.connection.rollback()
+        self.connection.autocommit = True
+        self.assertEqual((answer["op"], answer["retry_after_ms"] > 0), ("failed", True))
+        self.assertEqual(runner.step(row)["op"], "done")
+
+
+class CodeTest(Case):
+    """What the runner has loaded is what is deployed."""
+
+    def test_active_version_runs(self):
+        runner = Runner(self)
+        self.assertEqual(runner.step(self.insert("version"))["op"], "done")
+        self.home.deploy(2)
+        self.sql("UPDATE omformflow_flowactive SET undeploy_flag = true")
+        self.sql("INSERT INTO omformflow_flowactive (flow_uuid, version, is_active, undeploy_flag) VALUES (%s, 2, true, false)", FLOW)
+        self.assertEqual(runner.step(self.insert("version"))["op"], "done")
+        self.assertEqual(self.sql("SELECT note FROM omformmodel_effect WHERE note <> '' ORDER BY id"), ["1", "2"])
+
+    def test_missing_module(self):
+        self.sql("UPDATE omformflow_flowactive SET version = 7")
+        row, runner = self.insert("version"), Runner(self)
+        answer = runner.step(row)
+        self.assertEqual((answer["op"], answer["recycle"], answer["retry_after_ms"]), ("failed", True, 2000))
+        self.assertIn(FLOW, answer["error"])
+        self.assertNotIn("permanent", answer)
+        self.assertEqual(runner.step(row, attempt=9)["retry_after_ms"], 300000)
+        self.home.deploy(7)
+        self.assertEqual(runner.step(row)["op"], "done")
+        self.assertEqual(self.rows(), [])
+
+    def test_models_that_changed_on_disk(self):
+        runner, row = Runner(self), self.insert("a")
+        with open(os.path.join(self.home.path, "omformmodel", "models.py"), "a") as models:
+            models.write("\n# a flow was deployed\n")
+        answer = runner.step(row)
+        self.assertEqual((answer["op"], answer["untried"], answer["recycle"]), ("failed", True, True))
+        self.assertEqual((self.effects(), self.rows()), ([], [row]))
+        self.assertEqual(Runner(self).step(row)["op"], "done")
+
+    def test_worn_runner_asks_to_be_replaced(self):
+        runner = Runner(self, RUNNER_MAX_STEPS="2")
+        self.assertNotIn("recycle", runner.step(self.insert("a")))
+        self.assertTrue(runner.step(self.insert("a"))["recycle"])
+
+    def test_grown_runner_asks_to_be_replaced(self):
+        runner = Runner(self, RUNNER_MAX_MEMORY="100")
+        self.assertNotIn("recycle", runner.step(self.insert("a")))
+        answer = runner.step(self.insert("grows"))
+        self.assertEqual((answer["op"], answer.get("recycle")), ("done", True))
+
+
+class OrderTest(Case):
+    """WORKER_ORDER=ticket: two steps of one ticket never run at the same time."""
+
+    def test_busy_ticket(self):
+        first, second = Runner(self, WORKER_ORDER="ticket"), Runner(self, WORKER_ORDER="ticket")
+        first.run(self.insert("waits", seconds=3))
+        self.eventually(lambda: "waiting" in first.errors(), "the step")
+        row = self.insert("a")
+        answer = second.step(row)
+        self.assertEqual((answer["op"], answer["untried"]), ("failed", True))
+        self.assertEqual(second.step(self.insert("a", number=2))["op"], "done", "another ticket is not busy")
+        self.assertEqual(first.answer()["op"], "done")
+        self.assertEqual(second.step(row)["op"], "done")
+
+    def test_without_it_user_code_runs_beside(self):
+        first, second = Runner(self), Runner(self)
+        first.run(self.insert("joins", branch="a"))
+        second.run(self.insert("joins", branch="b"))
+        self.assertEqual({first.answer()["op"], second.answer()["op"]}, {"done"})
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,332 @@
+"""The plugin in web processes of the stand-in: what it takes from the server, and what it must not take from its users."""
+import http.server
+import json
+import os
+import socket
+import socketserver
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import FLOW, Case, Runner, Web  # noqa: E402
+
+PUT_JOB = {"module_name": "omflow.syscom.schedule_monitor", "method_name": "put_flow_job"}
+
+
+class FakeWorker:
+    """The worker's socket, answered by the test: it notes the items."""
+
+    def __init__(self, case, home, status=200):
+        self.items = items = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                items.extend(json.loads(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+                self.answer(status, {"items": []})
+
+            def do_GET(self):
+                self.answer(200, {"booster_connected": True, "slots": 4})
+
+            def answer(self, status, body):
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(json.dumps(body).encode())
+
+            def address_string(self):
+                return "web"
+
+            def log_message(self, *args):
+                pass
+
+        class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+            daemon_threads = True
+
+        server = Server(home.socket, Handler)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        case.addCleanup(server.server_close)
+        case.addCleanup(server.shutdown)
+
+
+class PutTest(Case):
+    """putQueue hands the row that was just inserted to the local worker."""
+
+    def test_row_of_the_step(self):
+        worker, web = FakeWorker(self, self.home), Web(self)
+        for number in range(1, 6):
+            web.do("engine.file(%d, 'a', 'b')" % number)
+        self.eventually(lambda: len(worker.items) == 5, "the hand-over")
+        self.assertEqual(worker.items, [self.item(row) for row in self.rows()])
+
+    def test_equal_queue_ids_are_told_apart(self):
+        """One ticket, two rows with the same queue_id, put in the other order by two threads."""
+        worker, web = FakeWorker(self, self.home), Web(self)
+        web.do("""
+import threading
+first_inserted, second_put = threading.Event(), threading.Event()
+def first():
+    original = engine.FormFlowMonitor.putQueue
+    row = engine.QueueData.objects.create(queue_id="same", name="FormFlow", module_name="m", method_name="main", input_param='{"by": "first"}')
+    first_inserted.set(); second_put.wait()
+    engine.FormFlowMonitor.putQueue("m", "main", {"by": "first"})
+thread = threading.Thread(target=first); thread.start()
+first_inserted.wait()
+engine.QueueData.objects.create(queue_id="same", name="FormFlow", module_name="m", method_name="main", input_param='{"by": "second"}')
+engine.FormFlowMonitor.putQueue("m", "main", {"by": "second"})
+second_put.set(); thread.join()
+""")
+        self.eventually(lambda: len(worker.items) == 2, "the hand-over")
+        self.assertEqual([(item["row"], json.loads(item["input_param"])["by"]) for item in worker.items], [(2, "second"), (1, "first")])
+
+    def test_parameter_that_changed_after_the_insert(self):
+        """What runs is what was put into the queue, also if the row is all that is left."""
+        worker, web = FakeWorker(self, self.home), Web(self)
+        web.do("""
+engine.QueueData.objects.create(queue_id="x", name="FormFlow", module_name="m", method_name="main", input_param='{"a": 1, "b": 2}')
+engine.FormFlowMonitor.putQueue("m", "main", {"a": 1})""")
+        self.eventually(lambda: worker.items, "the hand-over")
+        self.assertEqual(json.loads(worker.items[0]["input_param"]), {"a": 1})
+        self.assertEqual(self.sql("SELECT input_param FROM omflow_queuedata"), ['{"a": 1}'])
+
+    def test_put_without_a_row_gets_one(self):
+        worker, web = FakeWorker(self, self.home), Web(self)
+        web.do("from omflow.syscom.q_monitor import SchedulerMonitor, LoadBalanceMonitor\n"
+               "SchedulerMonitor.putQueue('m', 'f', None); LoadBalanceMonitor.putQueue('m', 'g', {})")
+        self.eventually(lambda: len(worker.items) == 2, "the hand-over")
+        self.assertEqual(worker.items, [self.item(row) for row in self.rows()])
+        self.assertEqual([item["name"] for item in worker.items], ["Scheduler", "LoadBalance"])
+
+    def test_put_in_a_transaction_waits_for_its_commit(self):
+        worker, web = FakeWorker(self, self.home), Web(self)
+        web.do("""
+from django.db import transaction
+try:
+    with transaction.atomic():
+        engine.file(1, 'a'); raise ValueError
+except ValueError:
+    pass
+with transaction.atomic():
+    engine.file(2, 'a')""")
+        self.eventually(lambda: worker.items, "the hand-over")
+        self.assertEqual([item["row"] for item in worker.items], self.rows())
+
+    def test_nobody_waits_for_a_worker_that_hangs(self):
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(self.home.socket)
+        listener.listen(1)  # takes the connection, and never answers
+        web = Web(self, BOOSTER_PUT_TIMEOUT="10")
+        took = web.do("began = time.monotonic()\nfor number in range(20): engine.file(number, 'a')\nresult = time.monotonic() - began")
+        self.assertLess(took, 10, "twenty tickets, the first of which would have waited for ten seconds")
+        self.assertEqual(len(self.rows()), 20)
+
+    def test_worker_that_comes_back(self):
+        web = Web(self)
+        web.do("engine.file(1, 'a')")
+        self.eventually(lambda: "worker does not take steps" in web.errors(), "the warning")
+        worker = FakeWorker(self, self.home)
+
+        def file():
+            web.do("engine.file(2, 'a')")
+            time.sleep(0.2)
+            return worker.items
+
+        self.eventually(file, "the hand-over")
+
+    def test_start_puts_nothing_into_the_queue_again(self):
+        self.insert("a")
+        worker, web = FakeWorker(self, self.home), Web(self)
+        web.do("engine.file(2, 'a')")
+        self.eventually(lambda: worker.items, "the hand-over")
+        self.assertEqual([item["row"] for item in worker.items], [2])
+        self.assertEqual(web.do("result = engine.FormFlowMonitor.original"), [])
+
+
+class IdleTest(Case):
+    def test_web_process_sleeps(self):
+        web = Web(self)
+        used = web.do("""
+import resource
+def used():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+before = used(); time.sleep(3); result = (used() - before) / 3""")
+        self.assertLess(used, 0.05, "part of a core that a process without work uses; the server's own threads use a third")
+        self.assertEqual(web.do("import threading\nresult = sorted(thread.name for thread in threading.enumerate())"), ["MainThread", "omflow_booster"])
+        self.assertEqual(web.do("from omflow.syscom.schedule_base import OmSchedule\nOmSchedule.jobs.append(1)\nresult = OmSchedule.jobs"), [])
+
+
+class CacheTest(Case):
+    """What is deployed or set on one server is known on the others."""
+
+    def test_flows_and_parameters(self):
+        web = Web(self, BOOSTER_RELOAD="0.1")
+        look = "from omflow.global_obj import FlowActiveGlobalObject as F, GlobalObject as G\n" \
+               "result = [sorted((u, f.version, f.is_active) for u, f in F.flowactive.items()), sorted(G.__OmParameter__.items())]"
+        self.assertEqual(web.do(look), [[[FLOW, 1, True]], []])
+        for statement, flows, parameters in (
+                ("INSERT INTO omformflow_omparameter (name, value) VALUES ('limit', '5')", [[FLOW, 1, True]], [["limit", "5"]]),
+                ("UPDATE omformflow_omparameter SET value = '6'", [[FLOW, 1, True]], [["limit", "6"]]),
+                ("UPDATE omformflow_flowactive SET version = 2", [[FLOW, 2, True]], [["limit", "6"]]),
+                ("UPDATE omformflow_flowactive SET is_active = false", [[FLOW, 2, False]], [["limit", "6"]]),
+                ("UPDATE omformflow_flowactive SET undeploy_flag = true", [], [["limit", "6"]]),
+                ("DELETE FROM omformflow_omparameter", [], [])):
+            self.sql(statement)
+            self.eventually(lambda: web.do(look) == [flows, parameters], statement)
+
+
+class ScheduleTest(Case):
+    """A schedule fires once, wherever servers are and whatever is down."""
+
+    def schedule(self, cycle, ago, every=1, days="[]", last=None, function=PUT_JOB, **param):
+        """A schedule whose exec_time was so many seconds ago."""
+        param = param or {"module_name": "omformflow.production.points", "method_name": "woken", "number": 1}
+        return self.sql("INSERT INTO omflow_scheduler (exec_time, every, cycle, cycle_date, exec_fun, input_param, is_active, last_exec_time) VALUES "
+                        "(now() AT TIME ZONE 'UTC' - %s * interval '1 second', %s, %s, %s, %s, %s, true, %s) RETURNING id",
+                        ago, str(every), cycle, days, json.dumps(function), json.dumps(param), last)[0]
+
+    def names(self):
+        return self.sql("SELECT module_name || '.' || method_name FROM omflow_queuedata ORDER BY id")
+
+    def web(self, home=None):
+        return Web(self, home, BOOSTER_SCHEDULE="0.1")
+
+    def test_three_servers_and_one_schedule(self):
+        webs = [self.web(self.new_home()) for _ in range(3)]
+        for number in range(1, 11):
+            self.schedule("Once", 0, module_name="omformflow.production.points", method_name="woken", number=number)
+        self.eventually(lambda: not self.sql("SELECT id FROM omflow_scheduler WHERE is_active"), "the schedules")
+        time.sleep(1)
+        self.assertEqual(len(self.rows()), 10, [web.errors() for web in webs])
+        runner = Runner(self)
+        for row in self.rows():
+            self.assertEqual(runner.step(row)["op"], "done")
+        self.assertEqual(sorted(self.sql("SELECT number FROM omformmodel_effect")), list(range(1, 11)))
+
+    def test_due_while_everything_was_down(self):
+        """An hour of minutes was missed: it fires once, and goes on as before."""
+        self.schedule("Minutely", 7200)
+        self.schedule("Once", 7200)
+        web = self.web()
+        self.eventually(lambda: len(self.rows()) == 2, "the schedules")
+        time.sleep(1)
+        self.assertEqual(self.names(), ["omformflow.production.points.woken"] * 2, web.errors())
+        Web(self, BOOSTER_SCHEDULE="0.1")  # a restart changes nothing
+        time.sleep(1)
+        self.assertEqual(len(self.rows()), 2)
+
+    def test_seconds(self):
+        self.schedule("Secondly", 0)
+        web = self.web()
+        self.eventually(lambda: len(self.rows()) >= 3, "the schedule")
+        web.end()
+        count = len(self.rows())
+        time.sleep(1.5)
+        self.assertEqual(len(self.rows()), count)
+
+    def test_schedule_made_in_a_runner(self):
+        self.web()
+        self.assertEqual(Runner(self).step(self.insert("sleeps"))["op"], "done")
+        self.eventually(lambda: self.names() == ["omformflow.production.points.woken"], "the schedule")
+
+    def test_other_function_than_the_usual_one(self):
+        self.schedule("Once", 0, function={"module_name": "omformflow.production.points", "method_name": "scheduled"})
+        self.web()
+        row = self.eventually(self.rows, "the schedule")[0]
+        self.assertEqual(Runner(self).step(row)["op"], "done")
+        self.assertEqual(self.effects(), ["scheduled"])
+
+    def test_schedule_that_makes_no_sense_stops_no_other(self):
+        self.schedule("Yearly", 0)
+        self.schedule("Daily", 0, every="often")
+        self.schedule("Once", 0, function={"module_name": "m"})
+        self.sql("UPDATE omflow_scheduler SET exec_fun = 'no JSON' WHERE id = %s", self.schedule("Once", 0))
+        self.schedule("Once", 0)
+        web = self.web()
+        self.eventually(self.rows, "the schedule")
+        time.sleep(0.5)
+        self.assertEqual((len(self.rows()), web.errors().count("unknown cycle 'Yearly'")), (1, 1), "said once")
+
+
+class PlanTest(Case):
+    """When schedules fire."""
+
+    def test_times(self):
+        result = Web(self).do("""
+from omflow_booster.schedules import Plan, due
+t = lambda text: datetime.datetime.strptime(text, "%Y-%m-%d %H:%M")
+def times(cycle, start, every, days, moment, count=3):
+    plan = Plan(7, t(start), every, cycle, days)
+    found = []
+    for tag in plan.tags:
+        when = t(moment)
+        for _ in range(count):
+            when = plan.after(tag, when)
+            found.append(tag + " " + when.strftime("%Y-%m-%d %H:%M"))
+    return found
+result = [
+    times("Minutely", "2024-01-01 10:00", "15", "[]", "2024-03-01 10:15"),
+    times("Hourly", "2024-01-01 10:30", "5", "[]", "2024-01-01 10:00"),
+    times("Daily", "2024-01-01 10:30", "2", "[]", "2024-01-02 10:30"),
+    times("Weekly", "2024-01-03 08:00", "2", '["Monday", "Wednesday"]', "2024-01-01 00:00", 2),
+    times("Monthly", "2024-01-15 08:00", "1", "['01', '31']", "2024-01-20 00:00"),
+    times("Monthly", "2024-11-15 08:00", "3", ["15"], "2024-11-15 07:00"),
+    due(Plan(7, t("2024-01-01 10:00"), "1", "Daily", "[]"), json.dumps({"7": "2024-01-05 10:00:01"}), t("2024-01-06 09:59")),
+    due(Plan(7, t("2024-01-01 10:00"), "1", "Daily", "[]"), json.dumps({"7": "2024-01-05 10:00:01"}), t("2024-01-06 10:00")),
+    due(Plan(7, t("2024-01-01 10:00").replace(microsecond=700000), "1", "Minutely", "[]"), json.dumps({"7": "2024-01-01 10:00:00"}),
+        t("2024-01-01 10:00").replace(microsecond=900000)),
+]""")
+        self.assertEqual(result, [
+            ["7 2024-03-01 10:30", "7 2024-03-01 10:45", "7 2024-03-01 11:00"],
+            ["7 2024-01-01 10:30", "7 2024-01-01 15:30", "7 2024-01-01 20:30"],
+            ["7 2024-01-03 10:30", "7 2024-01-05 10:30", "7 2024-01-07 10:30"],
+            ["7_Monday 2024-01-08 08:00", "7_Monday 2024-01-22 08:00", "7_Wednesday 2024-01-03 08:00", "7_Wednesday 2024-01-17 08:00"],
+            ["7_01 2024-02-01 08:00", "7_01 2024-03-01 08:00", "7_01 2024-04-01 08:00",
+             "7_31 2024-01-31 08:00", "7_31 2024-02-29 08:00", "7_31 2024-03-31 08:00"],
+            ["7_15 2024-11-15 08:00", "7_15 2025-02-15 08:00", "7_15 2025-05-15 08:00"],
+            [], ["7"], [],
+        ])
+
+
+class PageTest(Case):
+    GET = """
+from django.test import Client
+from django.contrib.auth.models import User
+client = Client()
+def get(path):
+    answer = client.get(path)
+    return [answer.status_code, answer.content.decode()]
+"""
+
+    def test_health(self):
+        web = Web(self)
+        self.insert("a")
+        status, body = web.do(self.GET + "result = get('/booster/health/')")
+        health = json.loads(body)
+        self.assertEqual((status, health["database"], health["waiting"]), (200, "ok", 1), "healthy without a worker: tickets can be filed")
+        self.assertNotEqual(health["worker"], "ok")
+        FakeWorker(self, self.home)
+        health = json.loads(web.do(self.GET + "result = get('/booster/health/')")[1])
+        self.assertEqual((health["worker"], health["booster"]), ("ok", "ok"))
+        self.assertEqual(web.do(self.GET + "result = get('/page/')"), [200, "a page of the server"])
+
+    def test_health_without_a_database(self):
+        web = Web(self)
+        self.sql("ALTER TABLE omflow_queuedata RENAME TO gone")
+        self.assertEqual(web.do(self.GET + "result = get('/booster/health/')")[0], 503)
+
+    def test_overview_is_for_superusers(self):
+        FakeWorker(self, self.home)
+        web = Web(self, BOOSTER_IP="10.1.2.3")
+        self.assertEqual(web.do(self.GET + "result = get('/booster/')")[0], 302)
+        login = self.GET + "client.force_login(User.objects.create(username='x%d', is_superuser=%s))\nresult = get('/booster/')"
+        self.assertEqual(web.do(login % (1, False))[0], 403)
+        status, body = web.do(login % (2, True))
+        self.assertEqual(status, 200)
+        self.assertIn("10.1.2.3:5169", body)
+        self.assertIn("slots", body)
+
+
+if __name__ == "__main__":
+    unittest.main()
