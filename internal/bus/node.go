@@ -139,13 +139,16 @@ func putNode(ctx context.Context, js jetstream.JetStream, n Node) error {
 	return err
 }
 
-// Nodes returns the living nodes, sorted by role and name.
+// Nodes returns the living nodes, sorted by role and name, or jetstream.ErrBucketNotFound before a Booster has made the bucket.
 //
 // It asks for the keys and reads each, and makes no consumer as a watch or a list of keys would: in a cluster a consumer is a decision of all
 // members, and a few callers a second that look at the nodes kept the members from everything else (measured: 60 decisions a second, and a
 // replaced witness that did not get its copy of this bucket for a minute and a half).
 func Nodes(ctx context.Context, js jetstream.JetStream) ([]Node, error) {
 	stream, err := js.Stream(ctx, "KV_"+BucketNodes)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		err = jetstream.ErrBucketNotFound
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", BucketNodes, err)
 	}
