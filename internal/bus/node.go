@@ -14,6 +14,13 @@ import (
 	"github.com/rs/zerolog"
 )
 
+// A question that comes while the leadership of a stream moves is answered by nobody, so no wait for an answer is longer than these, whatever the
+// context allows.
+const (
+	readTimeout = 2 * time.Second // of one key
+	lookTimeout = 5 * time.Second // at all nodes
+)
+
 // HeartbeatEvery is how often a node writes its entry in NODES.
 const HeartbeatEvery = 2 * time.Second
 
@@ -145,6 +152,8 @@ func putNode(ctx context.Context, js jetstream.JetStream, n Node) error {
 // members, and a few callers a second that look at the nodes kept the members from everything else (measured: 60 decisions a second, and a
 // replaced witness that did not get its copy of this bucket for a minute and a half).
 func Nodes(ctx context.Context, js jetstream.JetStream) ([]Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	stream, err := js.Stream(ctx, "KV_"+BucketNodes)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		err = jetstream.ErrBucketNotFound
@@ -180,6 +189,8 @@ func ReadKey(ctx context.Context, js jetstream.JetStream, bucket, key string) (v
 	if err != nil {
 		return nil, 0, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	reply, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+bucket, request)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read %s of %s: %w", key, bucket, err)
