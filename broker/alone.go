@@ -197,7 +197,7 @@ func (b *Broker) takeMajority(ctx context.Context) (left []string, err error) {
 		}
 		if v.metaLeader == "" {
 			asked = time.Now()
-			reply, err := b.sys.RequestWithContext(ctx, "$JS.API.META.RESCUE", []byte(`{"quorum_needed":1}`))
+			reply, err := b.sys.Request("$JS.API.META.RESCUE", []byte(`{"quorum_needed":1}`), callTimeout)
 			if err == nil {
 				err = apiError(reply.Data)
 			}
