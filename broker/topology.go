@@ -74,6 +74,9 @@ func (b *Broker) controlTopology(ctx context.Context) {
 
 func (b *Broker) control(ctx context.Context) error {
 	v, err := b.look(ctx)
+	if growing := b.growing.Load(); err == nil && !growing { // a growth may have to mend CONTROL first
+		err = b.readGrant(ctx, v)
+	}
 	b.view.Store(v)
 	if err != nil || !b.active() || v.metaLeader != b.name() {
 		b.witnessSeen = time.Now() // who becomes active, or has a majority again, has not waited for the witness yet
@@ -115,7 +118,7 @@ func (b *Broker) control(ctx context.Context) error {
 
 func (b *Broker) name() string { return b.store.marker.Name }
 
-// look asks the own server and, for the streams, the cluster.
+// look asks the own server and, for the streams, the cluster. Who is witness is not in it.
 func (b *Broker) look(ctx context.Context) (*view, error) {
 	v := &view{streams: map[string]streamView{}}
 	js, err := b.server.Jsz(&server.JSzOptions{})
@@ -156,9 +159,10 @@ func (b *Broker) look(ctx context.Context) (*view, error) {
 	if err := list.Err(); err != nil {
 		return v, fmt.Errorf("list streams: %w", err)
 	}
-	return v, b.readGrant(ctx, v)
+	return v, nil
 }
 
+// readGrant adds who is witness to a view.
 func (b *Broker) readGrant(ctx context.Context, v *view) error {
 	if !slices.Contains(v.names, "KV_"+bus.BucketControl) {
 		return nil
