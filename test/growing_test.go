@@ -207,7 +207,7 @@ func (g *growing) run(worker *bus.Client, want copyOfStream) bool {
 	return true
 }
 
-// contents is all that a Booster holds of each stream, but for the heartbeats.
+// contents is all that is in each stream, but for the heartbeats, asked through a Booster.
 func (g *growing) contents(b *booster) map[string]copyOfStream {
 	g.t.Helper()
 	c := b.dialTo(b.alone())
@@ -224,7 +224,7 @@ func (g *growing) contents(b *booster) map[string]copyOfStream {
 	})
 	delete(all, "KV_"+bus.BucketNodes)
 	for name := range all {
-		all[name] = b.read(name)
+		all[name] = b.readLed(name)
 	}
 	return all
 }

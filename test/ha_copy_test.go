@@ -28,12 +28,17 @@ type message struct {
 	digest  [sha256.Size]byte // of when it came, headers and body
 }
 
-// read has a Booster lead a stream, and reads all that it holds. Nobody writes meanwhile.
-func (b *booster) read(stream string) (messages copyOfStream) {
+// read has a Booster lead WORK, and reads all that it holds. Nobody writes meanwhile. (Of another stream the active would take the lead back.)
+func (b *booster) read(stream string) copyOfStream { return b.readAs(stream, b.name) }
+
+// readLed reads a stream from whoever leads it.
+func (b *booster) readLed(stream string) copyOfStream { return b.readAs(stream, "") }
+
+func (b *booster) readAs(stream, leader string) (messages copyOfStream) {
 	b.t.Helper()
 	c := b.dialTo(b.alone())
-	eventually(b.t, growPatience, b.name+" to lead "+stream+", and to be read", func(ctx context.Context) (err error) {
-		messages, err = readCopy(ctx, c, stream, b.name)
+	eventually(b.t, growPatience, stream+" to be read through "+b.name, func(ctx context.Context) (err error) {
+		messages, err = readCopy(ctx, c, stream, leader)
 		return err
 	})
 	return messages
@@ -41,20 +46,27 @@ func (b *booster) read(stream string) (messages copyOfStream) {
 
 // readCopy is one try: leadership may have to move first, or move on the way.
 func readCopy(ctx context.Context, c *bus.Client, stream, leader string) (copyOfStream, error) {
-	s, err := c.JS.Stream(ctx, stream)
+	look, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	s, err := c.JS.Stream(look, stream)
 	if err != nil {
 		return nil, err
 	}
 	before := s.CachedInfo()
-	if before.Cluster != nil && before.Cluster.Leader != leader {
-		_, err := c.NC.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, fmt.Appendf(nil, `{"placement":{"preferred":%q}}`, leader))
+	if leader == "" && before.Cluster != nil {
+		leader = before.Cluster.Leader
+	}
+	if before.Cluster != nil && (leader == "" || before.Cluster.Leader != leader) {
+		_, err := c.NC.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, fmt.Appendf(nil, `{"placement":{"preferred":%q}}`, leader), lookLimit)
 		return nil, errors.Join(fmt.Errorf("%q leads", before.Cluster.Leader), err)
 	}
 	messages, err := readAll(ctx, c.NC, stream, before.State.FirstSeq, before.State.LastSeq)
 	if err != nil {
 		return nil, err
 	}
-	after, err := s.Info(ctx)
+	last, cancelLast := context.WithTimeout(ctx, lookLimit)
+	defer cancelLast()
+	after, err := s.Info(last)
 	if err != nil {
 		return nil, err
 	}
@@ -67,8 +79,6 @@ func readCopy(ctx context.Context, c *bus.Client, stream, leader string) (copyOf
 // readAll reads the messages of a stream from its leader, who alone answers this, and from its own copy. A direct get may be answered by anybody.
 func readAll(ctx context.Context, nc *nats.Conn, stream string, first, last uint64) (copyOfStream, error) {
 	const atOnce = 500
-	ctx, cancel := context.WithTimeout(ctx, growPatience)
-	defer cancel()
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
@@ -84,7 +94,9 @@ func readAll(ctx context.Context, nc *nats.Conn, stream string, first, last uint
 			}
 		}
 		for range asked {
-			msg, err := sub.NextMsgWithContext(ctx)
+			answer, cancel := context.WithTimeout(ctx, lookLimit)
+			msg, err := sub.NextMsgWithContext(answer)
+			cancel()
 			if err != nil {
 				return nil, fmt.Errorf("after message %d: %w", next-1, err)
 			}
