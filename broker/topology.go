@@ -74,7 +74,7 @@ func (b *Broker) controlTopology(ctx context.Context) {
 
 func (b *Broker) control(ctx context.Context) error {
 	v, err := b.look(ctx)
-	if growing := b.growing.Load(); err == nil && !growing { // a growth may have to mend CONTROL first
+	if err == nil && !b.growing.Load() { // a growth may have to mend CONTROL first
 		err = b.readGrant(ctx, v)
 	}
 	b.view.Store(v)
