@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/bustest"
+	"github.com/omflow-booster/omflow-booster/internal/freeport"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
@@ -60,11 +60,9 @@ func newNode(t *testing.T, b *bustest.Bus, name string) *node {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Take(t.Context())
 	require.NoError(t, err)
-	address := l.Addr().String()
-	require.NoError(t, l.Close())
-	return address
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 // start starts the agent and returns when it is ready.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/freeport"
 )
 
 const patience = 2 * time.Minute // clusters of several servers on two cores, with the race detector
@@ -28,10 +29,9 @@ func TestMain(m *testing.M) {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Take(t.Context())
 	require.NoError(t, err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 func testConfig(t *testing.T) Config {

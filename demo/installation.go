@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/omflow-booster/omflow-booster/internal/freeport"
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
 )
 
@@ -48,9 +49,11 @@ func install(ctx context.Context, dir string, db *database, boosters int) (*inst
 	if err != nil {
 		return nil, fmt.Errorf("find own program: %w", err)
 	}
-	ports, err := freePorts(ctx, 2*boosters+serverCount+1)
-	if err != nil {
-		return nil, err
+	ports := make([]int, 2*boosters+serverCount+1)
+	for i := range ports {
+		if ports[i], err = freeport.Take(ctx); err != nil {
+			return nil, fmt.Errorf("find a free port: %w", err)
+		}
 	}
 	take := func() int {
 		port := ports[0]

@@ -7,17 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/freeport"
 )
 
 const (
@@ -377,21 +377,11 @@ func dir(t testing.TB) string {
 	return d
 }
 
-var lastPort atomic.Int32
-
-// port is a free TCP port that no connection takes by chance: below those that the system gives to clients, and never
-// given to two tests of a run. Runs at the same time start in different places.
 func port(t testing.TB) int {
 	t.Helper()
-	const low, count = 12000, 20000
-	for range count {
-		candidate := low + (os.Getpid()*37+int(lastPort.Add(1)))%count
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(candidate)))
-		if err == nil {
-			_ = l.Close()
-			return candidate
-		}
+	p, err := freeport.Take(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return 0
+	return p
 }

@@ -4,7 +4,6 @@ package bustest
 import (
 	"context"
 	"math"
-	"net"
 	"testing"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/freeport"
 )
 
 const patience = 20 * time.Second
@@ -33,7 +33,11 @@ func Layout() bus.Layout {
 // New starts a bus that ends with the test.
 func New(t testing.TB, layout bus.Layout) *Bus {
 	t.Helper()
-	b := &Bus{t: t, dir: t.TempDir(), port: server.RANDOM_PORT, layout: layout}
+	port, err := freeport.Take(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &Bus{t: t, dir: t.TempDir(), port: port, layout: layout}
 	b.Start()
 	t.Cleanup(b.Stop)
 	return b
@@ -55,9 +59,6 @@ func (b *Bus) Start() {
 		b.t.Fatal("the test's NATS server does not start")
 	}
 	b.server = s
-	if addr, ok := s.Addr().(*net.TCPAddr); ok {
-		b.port = addr.Port
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c, err := bus.Dial(b.Config(), "set-up")
