@@ -28,11 +28,7 @@ func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
 	if err := f.verify(a); err != nil {
 		return err
 	}
-	control, err := f.client.JS.KeyValue(ctx, bus.BucketControl)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", bus.BucketControl, err)
-	}
-	lock := bus.Lock{KV: control, Name: bus.LockPatchTurn, Holder: f.node, TTL: turnTTL}
+	lock := bus.Lock{JS: f.client.JS, Name: bus.LockPatchTurn, Holder: f.node, TTL: turnTTL}
 	return lock.Run(ctx, func(turn context.Context) error {
 		if f.ledger.read().knows(a.ID) {
 			return nil // done in a turn that was lost afterwards

@@ -152,7 +152,7 @@ func TestStepDownHandsOver(t *testing.T) {
 	reply, err := client.NC.Request(bus.StepDownSubject(active.name()), nil, patience)
 	require.NoError(t, err)
 	require.NotContains(t, string(reply.Data), active.name())
-	require.Eventually(t, func() bool { return !active.active() }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return !active.leads() }, patience, 20*time.Millisecond)
 	now := activeOf(t, "ok", c.boosters[:]...)
 	require.NotEqual(t, active.name(), now.name())
 	refused, err := client.NC.Request(bus.StepDownSubject(active.name()), nil, patience)

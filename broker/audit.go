@@ -231,6 +231,9 @@ func (a *auditor) heal(ctx context.Context, stream string, found comparison, sta
 
 // rebuild has a member start again without its copy of a stream.
 func (a *auditor) rebuild(ctx context.Context, stream, member, why string, states map[string]replicaState) {
+	if !a.active() {
+		return // frozen since the comparison: the other Booster may be giving such orders now
+	}
 	a.healing = &healing{stream, member, states[member].Life, why, time.Now()}
 	if err := a.order(ctx, askRebuild, member, stream); err != nil {
 		a.log.Error().Err(err).Str("member", member).Msg("rebuild refused")
@@ -285,7 +288,7 @@ func (a *auditor) pending(v *view, states map[string]replicaState) (text string,
 func (b *Broker) awaitAudit() {
 	ctx, cancel := context.WithTimeout(context.Background(), comparedWithin)
 	defer cancel()
-	for b.active() && ctx.Err() == nil {
+	for b.leads() && ctx.Err() == nil {
 		if v := b.audit.Load(); v == nil || !v.soon {
 			return
 		}

@@ -169,7 +169,7 @@ func TestDamagedCopyIsRebuiltBeforeItLeads(t *testing.T) {
 		require.NoDirExists(t, filepath.Join(x.otherCfg.DataDir, asideDir, bus.StreamWork), "put aside until the new copy was found equal")
 	}
 	require.NoError(t, x.stopActive())
-	require.True(t, other.active())
+	require.True(t, other.leads(), "the stop returns when the other one leads")
 	x.checkHolds()
 }
 

@@ -5,15 +5,15 @@
 // One Booster runs alone. Two Boosters, with HA_BOOSTER_IP set in each, form a cluster; a witness beside one of the agents is
 // the third vote that lets either of them go on without the other.
 //
-//	            ┌──────────────── planned stop, step-down, lost quorum ──────────────┐
-//	            ▼                                                                      │
-//	waiting ─▶ standby ──elected leader of WORK (majority of Boosters + witness)──▶ active
-//	   ▲        │                                                                      │
-//	   └────────┴──────────────────── no majority: nobody is active ───────────────────┘
+//	            ┌──────── planned stop, step-down, lost quorum ───────┬──── lease not renewed for 4 s ───┐
+//	            ▼                                                     │                                   │
+//	waiting ─▶ standby ──elected leader of WORK (by a majority)──▶ leading ──lease of the former free──▶ active
+//	   ▲        │                                                     │                                   │
+//	   └────────┴────────────── no majority: nobody is active ────────┴───────────────────────────────────┘
 //
-// Active means: leader of the stream WORK, as its own server sees it. What the active decides (replicas, who is witness, where leaders
-// sit) it does through the cluster itself, so a Booster that wrongly believes to be active, because it was cut off or stood still,
-// cannot get anything decided: that takes a majority.
+// Who leads WORK decides on replicas, on who is witness and on where leaders sit. It does so through the cluster itself, so a Booster that
+// wrongly believes to lead, because it was cut off or stood still, cannot get anything decided: that takes a majority. What only one may do
+// beyond that, the active does (lease.go): never are two Boosters active.
 package broker
 
 import (
@@ -47,14 +47,15 @@ type Broker struct {
 	limit int64 // bytes that the streams may fill
 	*node
 
-	joined       time.Time               // when the server was started
-	view         atomic.Pointer[view]    // what the topology controller saw last; nil on a single Booster
-	witnessSeen  time.Time               // by the topology controller
-	missingSince time.Time               // by the topology controller: since when a stream is missing
-	audit        atomic.Pointer[verdict] // on the replicas, of the active; nil before the first and on others
-	growing      atomic.Bool             // this Booster brings the queue of its single life into the cluster
-	steering     sync.Mutex              // one decision on the cluster at a time
-	leaving      chan string             // the name of the Booster that goes on alone, see alone.go
+	joined       time.Time                       // when the server was started
+	view         atomic.Pointer[view]            // what the topology controller saw last; nil on a single Booster
+	witnessSeen  time.Time                       // by the topology controller
+	missingSince time.Time                       // by the topology controller: since when a stream is missing
+	lease        atomic.Pointer[context.Context] // while this Booster holds it, see lease.go
+	audit        atomic.Pointer[verdict]         // on the replicas, of the active; nil before the first and on others
+	growing      atomic.Bool                     // this Booster brings the queue of its single life into the cluster
+	steering     sync.Mutex                      // one decision on the cluster at a time
+	leaving      chan string                     // the name of the Booster that goes on alone, see alone.go
 
 	interrupt func(point string) error // ends the growth at a point; for tests
 }
@@ -174,13 +175,14 @@ func (b *Broker) serve(ctx context.Context) error {
 		}
 		defer stopAnswering()
 		stopControl := b.startControl(inner)
+		parts.Go(func() { b.holdLease(inner) })
 		parts.Go(func() { b.auditReplicas(inner) })
 		defer func() {
 			if b.store.marker.Left == "" {
 				b.awaitAudit()
 			}
 			stopControl() // it would take leadership back
-			if b.store.marker.Left == "" && b.active() {
+			if b.store.marker.Left == "" && b.leads() {
 				if _, err := b.handOver(context.Background()); err != nil {
 					b.log.Warn().Err(err).Msg("stopping without handing over")
 				}
@@ -294,6 +296,7 @@ func (b *Broker) offer() (micro.Service, error) {
 	if b.cfg.mode() == modeCluster {
 		err = errors.Join(
 			s.AddEndpoint("step-down", micro.HandlerFunc(b.stepDown), micro.WithEndpointSubject(bus.StepDownSubject(b.name()))),
+			s.AddEndpoint("state", micro.HandlerFunc(func(req micro.Request) { respond(req, b.describe()) }), micro.WithEndpointSubject(bus.StateSubject(b.name()))),
 			s.AddEndpoint("leave", micro.HandlerFunc(b.answerLeave), micro.WithEndpointSubject(bus.LeaveSubject(b.name()))))
 	}
 	return s, err
@@ -317,9 +320,4 @@ func (b *Broker) duty() string {
 		return bus.DutyActive
 	}
 	return bus.DutyStandby
-}
-
-// active tells whether this Booster leads WORK. A single one always does.
-func (b *Broker) active() bool {
-	return b.cfg.mode() == modeStandalone || b.server.JetStreamIsStreamLeader("$G", bus.StreamWork)
 }

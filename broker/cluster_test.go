@@ -157,7 +157,7 @@ func TestTwoBoostersAndAWitness(t *testing.T) {
 	}
 	began := time.Now()
 	require.NoError(t, firstRun.stop())
-	require.True(t, second.active(), "the stop returns when the other one leads")
+	require.True(t, second.leads(), "the stop returns when the other one leads")
 	require.Eventually(t, func() bool {
 		_, err := c.JS.Publish(t.Context(), "work.k.f.q100", []byte("x"))
 		return err == nil || bus.IsQueued(err)

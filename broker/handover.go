@@ -23,7 +23,7 @@ func (b *Broker) handOver(ctx context.Context) (heir string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if !b.active() {
+	if !b.leads() {
 		return "", errors.New("this Booster is not active")
 	}
 	for _, m := range v.streams[bus.StreamWork].members {
@@ -48,9 +48,9 @@ func (b *Broker) handOver(ctx context.Context) (heir string, err error) {
 	for _, subject := range moves {
 		errs = append(errs, b.moveLead(ctx, subject, heir))
 	}
-	for b.active() && bus.Sleep(ctx, 10*time.Millisecond) {
+	for b.leads() && bus.Sleep(ctx, 10*time.Millisecond) {
 	}
-	if b.active() {
+	if b.leads() {
 		errs = append(errs, fmt.Errorf("%s has not taken over", heir))
 	}
 	return heir, errors.Join(errs...)

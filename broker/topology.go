@@ -78,7 +78,7 @@ func (b *Broker) control(ctx context.Context) error {
 		err = b.readGrant(ctx, v)
 	}
 	b.view.Store(v)
-	if err != nil || !b.active() || v.metaLeader != b.name() {
+	if err != nil || !b.leads() || v.metaLeader != b.name() {
 		b.witnessSeen = time.Now() // who becomes active, or has a majority again, has not waited for the witness yet
 	}
 	if err != nil {
@@ -104,7 +104,7 @@ func (b *Broker) control(ctx context.Context) error {
 	if err := b.steer(ctx, v); err != nil {
 		return err
 	}
-	if !b.active() || v.metaLeader != b.name() {
+	if !b.leads() || v.metaLeader != b.name() {
 		return nil
 	}
 	if err := b.dismiss(ctx, v); err != nil {
@@ -223,7 +223,7 @@ func (b *Broker) steer(ctx context.Context, v *view) error {
 		}
 		return b.takeLead(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+bus.StreamWork)
 	}
-	if !b.active() {
+	if !b.leads() {
 		return nil
 	}
 	if v.metaLeader != b.name() {
@@ -318,7 +318,7 @@ func (b *Broker) takeover() string {
 		return "not known yet"
 	case v.metaLeader == "":
 		return "no majority of Boosters and witness"
-	case !b.active():
+	case !b.leads():
 		return "" // the active says it
 	case b.audit.Load() != nil && b.audit.Load().finding != "":
 		return "no automatic takeover: " + b.audit.Load().finding

@@ -37,7 +37,8 @@ type watch struct {
 	beliefs map[string][]span // by name of the Booster
 }
 
-// span is a time during which every look at a Booster showed that it believes to be active.
+// span is a time during which every look at a Booster showed that it believes to be active: from the first answer to the last question, for an answer
+// was true at some moment after its question. Of a single look nothing is left.
 type span struct {
 	from, until time.Time
 	open        bool // so did the last look
@@ -68,19 +69,17 @@ func watchPair(t testing.TB, p *pair, every time.Duration) *watch {
 	return w
 }
 
-// look asks one Booster who leads WORK. Only the leader answers this; a Booster that names itself believes to be active.
+// look asks one Booster for its state, which it answers itself.
 func (w *watch) look(ctx context.Context, name string, nc *nats.Conn) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		asked := time.Now()
 		limited, cancel := context.WithTimeout(ctx, watchLimit)
-		msg, err := nc.RequestWithContext(limited, "$JS.API.STREAM.INFO."+bus.StreamWork, nil)
+		msg, err := nc.RequestWithContext(limited, bus.StateSubject(name), nil)
 		cancel()
-		var answer struct {
-			Cluster struct{ Leader string } `json:"cluster"`
-		}
-		w.note(name, asked, err == nil && json.Unmarshal(msg.Data, &answer) == nil && answer.Cluster.Leader == name)
+		var n bus.Node
+		w.note(name, asked, err == nil && json.Unmarshal(msg.Data, &n) == nil && n.Booster != nil && n.Booster.Duty == bus.DutyActive)
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
@@ -95,9 +94,9 @@ func (w *watch) note(name string, asked time.Time, believes bool) {
 	last := len(spans) - 1
 	switch {
 	case believes && last >= 0 && spans[last].open:
-		spans[last].until = time.Now()
+		spans[last].until = asked
 	case believes:
-		w.beliefs[name] = append(spans, span{asked, time.Now(), true})
+		w.beliefs[name] = append(spans, span{time.Now(), asked, true})
 	case last >= 0:
 		spans[last].open = false
 	}

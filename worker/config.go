@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"fmt"
 	"runtime"
 	"time"
 
@@ -16,13 +17,14 @@ type Config struct {
 	bus.ClientConfig
 	logging.Config
 
-	DatabaseURL string `envconfig:"DATABASE_URL" desc:"the database that the OMFLOW Server uses: postgres://user:password@host/db; default: that of the settings in OMFLOW_HOME"`
-	Name        string `envconfig:"WORKER_NAME" desc:"name on the bus; default <host name>-<process id>"`
-	Executor    string `envconfig:"WORKER_EXECUTOR" default:"runner" desc:"runner (child processes) or http"`
-	Order       string `envconfig:"WORKER_ORDER" desc:"ticket: two steps of one ticket never run at the same time; the same on every server"`
-	Slots       int    `envconfig:"WORKER_SLOTS" default:"0" desc:"steps at the same time; 0 means one for each core"`
-	Socket      string `envconfig:"WORKER_SOCKET" default:"/run/omflow-booster/worker.sock" desc:"Unix socket of the local API"`
-	HTTPURL     string `envconfig:"WORKER_HTTP_URL" desc:"where the http executor posts steps"`
+	DatabaseURL string         `envconfig:"DATABASE_URL" desc:"the database that the OMFLOW Server uses: postgres://user:password@host/db; default: that of the settings in OMFLOW_HOME"`
+	Name        string         `envconfig:"WORKER_NAME" desc:"name on the bus; default <host name>-<process id>"`
+	Executor    string         `envconfig:"WORKER_EXECUTOR" default:"runner" desc:"runner (child processes) or http"`
+	Order       string         `envconfig:"WORKER_ORDER" desc:"ticket: two steps of one ticket never run at the same time; the same on every server"`
+	FlowLimits  map[string]int `envconfig:"WORKER_FLOW_LIMITS" desc:"<flow uuid>:2,*:8: so many steps of a flow run at the same time, on all servers together; *: each other flow; the same on every server"`
+	Slots       int            `envconfig:"WORKER_SLOTS" default:"0" desc:"steps at the same time; 0 means one for each core"`
+	Socket      string         `envconfig:"WORKER_SOCKET" default:"/run/omflow-booster/worker.sock" desc:"Unix socket of the local API"`
+	HTTPURL     string         `envconfig:"WORKER_HTTP_URL" desc:"where the http executor posts steps"`
 
 	MaxAttempts   int           `envconfig:"WORKER_MAX_ATTEMPTS" default:"5" desc:"tries of a step before it goes to DEAD"`
 	RetryBase     time.Duration `envconfig:"WORKER_RETRY_BASE" default:"2s" desc:"wait before the second try; doubles each time, 5m at most"`
@@ -48,6 +50,11 @@ func (c *Config) Validate() error {
 	}
 	if err := config.OneOf("WORKER_ORDER", c.Order, "", "ticket"); err != nil {
 		return err
+	}
+	for flow, limit := range c.FlowLimits {
+		if err := config.Between("WORKER_FLOW_LIMITS", limit, 1, 10_000); err != nil || flow == "" {
+			return &config.Error{Var: "WORKER_FLOW_LIMITS", Problem: fmt.Sprintf("%s:%d", flow, limit), Fix: "give each flow 1 or more steps, for example 8f14e45f:2,*:8"}
+		}
 	}
 	if c.Executor == "http" && c.HTTPURL == "" {
 		return &config.Error{Var: "WORKER_HTTP_URL", Problem: "not set", Fix: "WORKER_EXECUTOR=http needs the URL that takes the steps"}

@@ -17,7 +17,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/buildinfo"
@@ -204,24 +203,11 @@ func (w *Worker) pull(ctx, base context.Context) error {
 
 // reconcile runs the reconciler whenever this worker holds its lock.
 func (w *Worker) reconcile(ctx context.Context) {
-	var kv jetstream.KeyValue
-	for {
-		call, cancel := context.WithTimeout(ctx, ackTimeout)
-		var err error
-		kv, err = w.client.JS.KeyValue(call, bus.BucketControl)
-		cancel()
-		if err == nil {
-			break
-		}
-		if !bus.Sleep(ctx, time.Second) {
-			return
-		}
-	}
 	r := &reconciler{
 		js: w.client.JS, store: w.store, publish: w.publisher.publish, every: w.cfg.Reconcile,
 		keep: time.Duration(w.cfg.HistoryDays) * 24 * time.Hour, worker: w.cfg.Name, log: w.log,
 	}
-	lock := bus.Lock{KV: kv, Name: bus.LockReconciler, Holder: w.cfg.Name, TTL: reconcilerTTL}
+	lock := bus.Lock{JS: w.client.JS, Name: bus.LockReconciler, Holder: w.cfg.Name, TTL: reconcilerTTL}
 	_ = lock.Run(ctx, func(ctx context.Context) error {
 		w.log.Info().Msg("this worker looks for rows without a message")
 		w.reconciles.Store(true)

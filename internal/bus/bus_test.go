@@ -89,13 +89,11 @@ func TestHeartbeatComesAndGoes(t *testing.T) {
 // lock runs fn under a lock of the test until stop is called.
 func lock(t *testing.T, js jetstream.JetStream, holder string, fn func(ctx context.Context) error) (stop func()) {
 	t.Helper()
-	kv, err := js.KeyValue(t.Context(), bus.BucketControl)
-	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		_ = bus.Lock{KV: kv, Name: "test", Holder: holder, TTL: 600 * time.Millisecond}.Run(ctx, fn)
+		_ = bus.Lock{JS: js, Name: "test", Holder: holder, TTL: 600 * time.Millisecond}.Run(ctx, fn)
 	}()
 	stop = func() { cancel(); <-over }
 	t.Cleanup(stop)

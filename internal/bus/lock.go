@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -19,14 +21,17 @@ import (
 //	   ▲                                            │
 //	   └──────── rewrite refused, or TTL*2/3 without a rewrite (fn's context is cancelled) ◀┘
 type Lock struct {
-	KV     jetstream.KeyValue
+	JS     jetstream.JetStream
 	Name   string        // LockReconciler, LockPatchTurn, …
-	Holder string        // who we are; shown to people
+	Holder string        // who we are, unlike all others; shown to people
 	TTL    time.Duration // from the death of a holder to the next one, at least
+	// Candidate, when set, says whether we may take the lock now. Who may not watches the key all the same, and so has waited already when he may.
+	Candidate func() bool
 }
 
 // Run waits for the lock, runs fn while it is held, and waits again when it was lost. The context of fn ends as soon as the
-// lock cannot be trusted any more. Run returns nil when ctx ends, or what fn returned while it held the lock.
+// lock cannot be trusted any more; what must not happen twice asks Trusted before. Run returns nil when ctx ends, or what fn returned
+// while it held the lock.
 func (l Lock) Run(ctx context.Context, fn func(ctx context.Context) error) error {
 	for {
 		revision, since, ok := l.acquire(ctx)
@@ -40,7 +45,42 @@ func (l Lock) Run(ctx context.Context, fn func(ctx context.Context) error) error
 	}
 }
 
+// trust is until when a lock can be trusted.
+type trust struct{ until atomic.Pointer[time.Time] }
+
+type trustKey struct{}
+
+func (t *trust) extend(began time.Time, ttl time.Duration) {
+	until := began.Add(ttl * 2 / 3)
+	t.until.Store(&until)
+}
+
+// left is how long the trust lasts. A clock that counts while the process runs stands still in a machine that is suspended; the one of the
+// wall does not.
+func (t *trust) left() time.Duration {
+	until, now := *t.until.Load(), time.Now()
+	return min(until.Sub(now), until.Round(0).Sub(now.Round(0)))
+}
+
+// Trusted says, with the context that Lock.Run gave to fn or one made from it, whether the lock is held at this moment. A process that was
+// frozen learns it here first: its context ends a moment later.
+func Trusted(ctx context.Context) bool {
+	t, ok := ctx.Value(trustKey{}).(*trust)
+	return ok && ctx.Err() == nil && t.left() > 0
+}
+
 func (l Lock) key() string { return "lock." + Token(l.Name) }
+
+// write replaces the key if nobody else has since revision, and returns its new revision.
+func (l Lock) write(ctx context.Context, revision uint64) (uint64, error) {
+	ack, err := l.JS.Publish(ctx, l.subject(), []byte(l.Holder), jetstream.WithExpectLastSequencePerSubject(revision))
+	if err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
+}
+
+func (l Lock) subject() string { return "$KV." + BucketControl + "." + l.key() }
 
 // acquire blocks until the lock is ours and returns the revision of the key and when the call that took it began: the TTL may run since
 // then. ok is false when ctx ended first.
@@ -48,19 +88,14 @@ func (l Lock) acquire(ctx context.Context) (revision uint64, began time.Time, ok
 	var seen uint64
 	var since time.Time
 	for {
-		began := time.Now()
-		if revision, err := l.KV.Create(ctx, l.key(), []byte(l.Holder)); err == nil {
-			return revision, began, true
+		holder, current, err := ReadKey(ctx, l.JS, BucketControl, l.key())
+		if err == nil && (current != seen || since.IsZero()) {
+			seen, since = current, time.Now()
 		}
-		entry, err := l.KV.Get(ctx, l.key())
-		switch {
-		case err != nil: // gone meanwhile, or no Booster: try again
-			seen = 0
-		case entry.Revision() != seen:
-			seen, since = entry.Revision(), time.Now()
-		case time.Since(since) >= l.TTL:
+		free := len(holder) == 0 || time.Since(since) >= l.TTL
+		if err == nil && free && (l.Candidate == nil || l.Candidate()) {
 			began = time.Now()
-			if revision, err := l.KV.Update(ctx, l.key(), []byte(l.Holder), seen); err == nil {
+			if revision, err := l.write(ctx, current); err == nil {
 				return revision, began, true
 			}
 		}
@@ -72,12 +107,13 @@ func (l Lock) acquire(ctx context.Context) (revision uint64, began time.Time, ok
 
 // hold runs fn and keeps the key ours. held is false when the lock was lost before fn came to its own end.
 func (l Lock) hold(ctx context.Context, revision uint64, since time.Time, fn func(ctx context.Context) error) (held bool, err error) {
-	inner, cancel := context.WithCancel(ctx)
+	var trusted trust
+	trusted.extend(since, l.TTL)
+	inner, cancel := context.WithCancel(context.WithValue(ctx, trustKey{}, &trusted))
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- fn(inner) }()
 
-	trusted := since.Add(l.TTL * 2 / 3)
 	renew := time.NewTicker(l.TTL / 3)
 	defer renew.Stop()
 	for {
@@ -91,28 +127,53 @@ func (l Lock) hold(ctx context.Context, revision uint64, since time.Time, fn fun
 			return true, err
 		case <-renew.C:
 			began := time.Now()
-			call, cancelCall := context.WithDeadline(ctx, trusted)
-			next, err := l.KV.Update(call, l.key(), []byte(l.Holder), revision)
+			call, cancelCall := context.WithTimeout(ctx, trusted.left())
+			next, err := l.renew(call, revision)
 			cancelCall()
 			if err == nil {
-				revision, trusted = next, began.Add(l.TTL*2/3)
+				revision = next
+				trusted.extend(began, l.TTL)
 				renew.Reset(l.TTL / 3)
 				continue
 			}
-			if errors.Is(err, jetstream.ErrKeyExists) || !time.Now().Before(trusted) {
+			if errors.Is(err, jetstream.ErrKeyExists) || trusted.left() <= 0 {
 				cancel() // taken by another, or too old to trust
 				return false, errors.Join(<-done, fmt.Errorf("lock %s lost: %w", l.Name, err))
 			}
 			renew.Reset(l.TTL / 12) // the Booster may be moving: ask again soon, while there is time
-			continue
 		}
 	}
+}
+
+// renew rewrites the key. An answer may have been lost before: then the key has moved on, and still has our name.
+func (l Lock) renew(ctx context.Context, revision uint64) (next uint64, err error) {
+	next, err = l.write(ctx, revision)
+	if !refused(err) {
+		return next, err
+	}
+	holder, current, readErr := ReadKey(ctx, l.JS, BucketControl, l.key())
+	switch {
+	case readErr != nil:
+		return 0, readErr
+	case string(holder) != l.Holder:
+		return 0, errors.Join(jetstream.ErrKeyExists, err)
+	}
+	return l.write(ctx, current)
+}
+
+// refused tells whether somebody has written in between, or is doing so.
+func refused(err error) bool {
+	const inFlight = 10164 // nats-server, errors.json: JSStreamWrongLastSequenceConstantErr
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == inFlight)
 }
 
 func (l Lock) release(revision uint64) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = l.KV.Delete(ctx, l.key(), jetstream.LastRevision(revision)) // else the others wait for TTL
+	msg := nats.NewMsg(l.subject())
+	msg.Header.Set("KV-Operation", "DEL")                                            // as KeyValue.Delete does
+	_, _ = l.JS.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(revision)) // else the others wait for TTL
 }
 
 // Sleep waits for d and tells whether ctx let it.

@@ -50,6 +50,9 @@ const (
 // StepDownSubject is where a Booster is asked to hand over to the other one; the answer is SteppedDown.
 func StepDownSubject(booster string) string { return "booster.step-down." + Token(booster) }
 
+// StateSubject is where a Booster is asked how it is, and answers for itself whatever the others say; the answer is a Node.
+func StateSubject(booster string) string { return "booster.state." + Token(booster) }
+
 // LeaveSubject is where a Booster is told that the other one, named in the request, goes on alone: it serves nobody any more, for good.
 func LeaveSubject(booster string) string { return "booster.leave." + Token(booster) }
 
@@ -78,6 +81,7 @@ const (
 const (
 	LockReconciler = "reconciler" // the one worker that publishes rows without a message
 	LockPatchTurn  = "patch-turn" // the one agent that is applying a patch
+	LockActive     = "active"     // the Booster that leads WORK and may do what one alone does
 )
 
 // WorkSubject is the subject of a waiting step; DeadSubject of one given up on.

@@ -10,6 +10,7 @@ DEFAULTS = {
     "SECOND_BOOSTER_PORT": 5169,
     "WORKER_SOCKET": "/run/omflow-booster/worker.sock",
     "WORKER_ORDER": "",  # "ticket": two steps of one ticket never run at the same time
+    "WORKER_FLOW_LIMITS": "",  # "<flow uuid>:2,*:8": so many steps of a flow run at the same time, on all servers together; *: each other flow
     "BOOSTER_PUT_TIMEOUT": 2.0,  # seconds that one hand-over to the worker may take; no request of a user waits for it
     "BOOSTER_RELOAD": 2.0,  # seconds between two looks at whether flows or parameters were changed on another server
     "BOOSTER_SCHEDULE": 1.0,  # seconds between two looks at the schedules
@@ -18,6 +19,17 @@ DEFAULTS = {
     "RUNNER_LOCK_TIMEOUT": 30.0,  # seconds that a step waits for a lock of the database before it is tried again later
     "RUNNER_IDLE_TIMEOUT": 60.0,  # seconds after which the database gives up a runner that froze in a transaction
 }
+
+
+def flow_limits():
+    """WORKER_FLOW_LIMITS as {flow uuid or "*": steps at the same time}. Raises ValueError that names it."""
+    limits, text = {}, get("WORKER_FLOW_LIMITS")
+    for part in text.split(",") if text else ():
+        flow, _, limit = part.rpartition(":")
+        if not flow.strip() or not limit.strip().isdigit() or int(limit) < 1:
+            raise ValueError("WORKER_FLOW_LIMITS: %r is not <flow uuid>:<steps at the same time>, for example 8f14e45f:2,*:8" % part)
+        limits[flow.strip()] = int(limit)
+    return limits
 
 
 def get(name):

@@ -5,6 +5,7 @@ that holds the lock of the step's own row: so its effect is applied once, whatev
 """
 import json
 import os
+import random
 import sys
 import traceback
 
@@ -47,7 +48,7 @@ class Runner:
             sys.exit("omflow_booster: the database is %s; OMFLOW Booster works with PostgreSQL so far" % self.connection.vendor)
         self.idle_timeout, self.lock_timeout = conf.get("RUNNER_IDLE_TIMEOUT"), conf.get("RUNNER_LOCK_TIMEOUT")
         self.max_steps, self.max_memory = conf.get("RUNNER_MAX_STEPS"), conf.get("RUNNER_MAX_MEMORY")
-        self.one_at_a_time = conf.get("WORKER_ORDER") == "ticket"
+        self.one_at_a_time, self.flow_limits = conf.get("WORKER_ORDER") == "ticket", conf.flow_limits()
         self.steps, self.items = 0, []
         self.caches = Caches()
         self.caches.refresh()
@@ -95,7 +96,7 @@ class Runner:
             fields = {"untried": True, "recycle": True, "retry_after_ms": 1}
             problem = error
         except Busy as error:
-            fields, problem = {"untried": True, "retry_after_ms": BUSY_PAUSE}, error
+            fields, problem = {"untried": True, "retry_after_ms": random.randint(BUSY_PAUSE, 2 * BUSY_PAUSE)}, error
         except MissingModule as error:
             # Deploying takes seconds here and minutes elsewhere, until the patch has come.
             fields = {"recycle": True, "retry_after_ms": min(2000 * 5 ** (message["attempt"] - 1), 300000)}
@@ -134,8 +135,7 @@ class Runner:
             if isinstance(param, str):  # the server stores it as JSON text
                 param = json.loads(param)
             tickets = named(param)
-            if self.one_at_a_time:
-                self.take(tickets)
+            self.take_turn(param, tickets)
             transaction.lock(tickets)
             function = getattr(self.code.load(active_module(item, param)), item["method_name"])
             function(param)
@@ -163,14 +163,29 @@ class Runner:
         name = server.queue_model()._meta.db_table if step.startswith("q") else OUTBOX
         return self.connection.ops.quote_name(name)
 
-    def take(self, tickets):
-        """WORKER_ORDER=ticket: raises Busy while another step of one of the tickets runs, from its beginning to its commit."""
+    def take_turn(self, param, tickets):
+        """Raises Busy where the settings let this step not run beside others. The locks last until the step's commit, and hold on every server.
+
+        WORKER_ORDER=ticket: not while another step of one of its tickets runs. WORKER_FLOW_LIMITS: not while so many of its flow do.
+        """
+        if self.one_at_a_time:
+            for ticket in sorted(tickets):
+                if not self.take("order " + ticket):
+                    raise Busy("another step of ticket %s runs" % ticket)
+        flow = param.get("flow_uuid") if isinstance(param, dict) else None
+        limit = self.flow_limits.get(flow, self.flow_limits.get("*")) if flow else None
+        if limit:
+            seats = list(range(limit))
+            random.shuffle(seats)  # so that the first ones are not asked for by all
+            if not any(self.take("flow %s %d" % (flow, seat)) for seat in seats):
+                raise Busy("%d steps of flow %s run" % (limit, flow))
+
+    def take(self, name):
+        """Whether nobody else holds the lock of this name, until the commit."""
         from .transaction import key
         with self.connection.cursor() as cursor:
-            for ticket in sorted(tickets):
-                cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [key("order " + ticket)])
-                if not cursor.fetchone()[0]:
-                    raise Busy("another step of ticket %s runs" % ticket)
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [key(name)])
+            return cursor.fetchone()[0]
 
     def worn(self):
         """Whether this process shall be replaced by a new one."""
@@ -178,10 +193,10 @@ class Runner:
 
 
 class Busy(Exception):
-    """Another step of the ticket runs: nothing of this one was begun."""
+    """Others run, beside which this step may not: nothing of it was begun."""
 
 
-BUSY_PAUSE = 100  # milliseconds until a step is tried again whose ticket is busy
+BUSY_PAUSE = 100  # milliseconds, at least, until such a step is tried again
 
 
 def named(param):

@@ -126,6 +126,26 @@ class ChainTest(Case):
         self.eventually(lambda: self.closed() == 21, "the end of every ticket")
         self.check(21, 2)
 
+    def test_booster_is_away_for_a_minute(self):
+        """People go on filing and moving tickets meanwhile, and none of them waits."""
+        booster = self.booster()
+        home, worker = self.server()
+        web = Web(self, home)
+        web.do("engine.file(0, 'a', 'b')")
+        self.eventually(lambda: self.closed() == 1, "the first ticket")
+        booster.kill()
+        longest, end = 0, time.monotonic() + 60
+        for number in range(1, 10000):
+            longest = max(longest, web.do("began = time.monotonic(); engine.file(%d, 'a', 'b'); result = time.monotonic() - began" % number))
+            if time.monotonic() > end:
+                break
+            time.sleep(0.2)
+        self.assertLess(longest, 10.0, "seconds that somebody waited, of sixty")
+        self.assertIsNone(worker.process.poll(), "the worker goes on without a Booster")
+        booster.start()
+        self.eventually(lambda: self.closed() == number + 1, "the end of every ticket")
+        self.check(number + 1, 2)
+
     def test_schedule_of_three_servers_that_were_down(self):
         self.sql("INSERT INTO omflow_scheduler (exec_time, every, cycle, cycle_date, exec_fun, input_param, is_active) VALUES "
                  "(now() AT TIME ZONE 'UTC' - interval '1 hour', '1', 'Once', '[]', %s, %s, true)",

@@ -1,5 +1,6 @@
 """The runner against the contract of the OMFLOW Server, with real Django and PostgreSQL; the test speaks for the worker."""
 import os
+import random
 import sys
 import threading
 import time
@@ -33,6 +34,23 @@ class EffectTest(Case):
         for _ in range(3):
             self.assertEqual(runner.step(row, item=item)["op"], "done")
         self.assertEqual(self.effects(), ["a"])
+
+    def test_deliveries_out_of_order_and_twice(self):
+        """What a bus may do at worst: each step comes twice, in any order, to any runner, and again when the ticket is long closed."""
+        runners, chance = [Runner(self), Runner(self)], random.Random(1)
+        known = {row: self.item(row) for row in [self.insert("a", "b", "c", number=number) for number in range(1, 9)]}
+        fresh = list(known)
+        while fresh:
+            deliveries = fresh * 2 + chance.sample(sorted(known), len(known) // 2)
+            chance.shuffle(deliveries)
+            fresh = []
+            for row in deliveries:
+                answer = chance.choice(runners).step(row, item=known[row])
+                self.assertEqual(answer["op"], "done")
+                fresh += answer["rows"]
+            known.update((row, self.item(row)) for row in fresh)
+        self.assertEqual([self.effects(number) for number in range(1, 9)], [["a", "b", "c"]] * 8)
+        self.assertEqual(self.rows(), [])
 
     def test_two_runners_have_it_at_once(self):
         runners = [Runner(self), Runner(self)]
@@ -258,7 +276,7 @@ class CodeTest(Case):
 
 
 class OrderTest(Case):
-    """WORKER_ORDER=ticket: two steps of one ticket never run at the same time."""
+    """WORKER_ORDER=ticket: two steps of one ticket never run at the same time. WORKER_FLOW_LIMITS: nor too many of a flow."""
 
     def test_busy_ticket(self):
         first, second = Runner(self, WORKER_ORDER="ticket"), Runner(self, WORKER_ORDER="ticket")
@@ -270,6 +288,19 @@ class OrderTest(Case):
         self.assertEqual(second.step(self.insert("a", number=2))["op"], "done", "another ticket is not busy")
         self.assertEqual(first.answer()["op"], "done")
         self.assertEqual(second.step(row)["op"], "done")
+
+    def test_flow_limits(self):
+        limits = {"WORKER_FLOW_LIMITS": "%s:2" % FLOW}
+        runners = [Runner(self, **limits) for _ in range(3)]
+        for runner in runners[:2]:
+            runner.run(self.insert("waits", seconds=3, number=1 + runners.index(runner)))
+            self.eventually(lambda: "waiting" in runner.errors(), "the step")
+        row = self.insert("a", number=3)
+        answer = runners[2].step(row)
+        self.assertEqual((answer["op"], answer["untried"]), ("failed", True))
+        self.assertIn("2 steps of flow", answer["error"])
+        self.assertEqual({runners[0].answer()["op"], runners[1].answer()["op"]}, {"done"})
+        self.assertEqual(runners[2].step(row)["op"], "done")
 
     def test_without_it_user_code_runs_beside(self):
         first, second = Runner(self), Runner(self)
