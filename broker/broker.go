@@ -32,6 +32,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/buildinfo"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
 const watchEvery = 2 * time.Second
@@ -200,6 +201,7 @@ func (b *Broker) serve(ctx context.Context) error {
 	}
 	defer func() { _ = service.Stop() }()
 	parts.Go(func() { bus.Heartbeat(inner, b.js, b.log, b.describe) })
+	parts.Go(func() { b.coordinator().Run(inner) })
 
 	b.log.Info().Str("address", b.cfg.address()).Str("mode", b.cfg.mode()).Str("data", b.cfg.DataDir).Stringer("sync", b.cfg.sync()).
 		Int64("store_mb", b.limit/mib).Dur("took", time.Since(b.started)).Msg("Booster ready")
@@ -282,6 +284,11 @@ func (b *Broker) watch(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// coordinator rolls out patches while this Booster is active.
+func (b *Broker) coordinator() *rollout.Coordinator {
+	return &rollout.Coordinator{JS: b.js, Policy: b.cfg.policy(), Patient: b.cfg.Timeout, Log: b.log, Alone: b.active}
 }
 
 // offer answers `nats micro info booster`.

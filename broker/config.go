@@ -7,11 +7,13 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
 // Config is the Booster's environment.
 type Config struct {
 	logging.Config
+	Rollout
 
 	IP            string        `envconfig:"BOOSTER_IP" desc:"own address or name that the OMFLOW Servers reach; unset: this machine only"`
 	Port          int           `envconfig:"BOOSTER_PORT" default:"5169" desc:"port for workers, agents and commands"`
@@ -27,6 +29,32 @@ type Config struct {
 	AuditEvery    time.Duration `envconfig:"BOOSTER_AUDIT_EVERY" default:"6h" desc:"two Boosters: how often every message of every copy is compared; counts are compared every few seconds"`
 	Lease         time.Duration `envconfig:"BOOSTER_LEASE" default:"30s" desc:"a step comes again when its worker was silent this long"`
 	ReadyAfter    time.Duration `envconfig:"BOOSTER_START_TIMEOUT" default:"15m" desc:"how long the start may take, recovery of the store included"`
+}
+
+// Rollout is how patches are rolled out that do not say otherwise.
+type Rollout struct {
+	Servers  int           `envconfig:"BOOSTER_ROLLOUT_SERVERS" default:"1" desc:"servers that may be without service at the same time for a patch"`
+	Failures int           `envconfig:"BOOSTER_ROLLOUT_FAILURES" default:"0" desc:"servers on which a patch may fail before its rollout halts"`
+	Window   string        `envconfig:"BOOSTER_ROLLOUT_WINDOW" desc:"time of day in which servers are patched, by this host's clock: 22:00-05:00; unset: always"`
+	Approval bool          `envconfig:"BOOSTER_ROLLOUT_APPROVAL" default:"false" desc:"true: no server is patched before somebody says patch resume"`
+	Timeout  time.Duration `envconfig:"BOOSTER_ROLLOUT_TIMEOUT" default:"10m" desc:"a server that is silent about a patch this long blocks the others no more, and catches up later"`
+}
+
+func (r Rollout) policy() rollout.Policy {
+	return rollout.Policy{MaxUnavailable: r.Servers, MaxFailures: r.Failures, Window: r.Window, Approval: r.Approval}
+}
+
+func (r Rollout) validate() error {
+	if err := config.Between("BOOSTER_ROLLOUT_SERVERS", r.Servers, 1, 10_000); err != nil {
+		return err
+	}
+	if err := config.Between("BOOSTER_ROLLOUT_FAILURES", r.Failures, 0, 10_000); err != nil {
+		return err
+	}
+	if err := r.policy().Validate(); err != nil {
+		return &config.Error{Var: "BOOSTER_ROLLOUT_WINDOW", Problem: err.Error(), Fix: "correct it or unset it"}
+	}
+	return config.Positive("BOOSTER_ROLLOUT_TIMEOUT", r.Timeout)
 }
 
 // Validate checks what does not need anything outside the process.
@@ -45,6 +73,9 @@ func (c *Config) Validate() error {
 	}
 	if c.StoreMB != 0 && (c.StoreMB < minStoreMB || c.StoreMB > 1<<30) {
 		return &config.Error{Var: "BOOSTER_STORE_MB", Problem: strconv.FormatInt(c.StoreMB, 10) + " is out of range", Fix: "use 256 to 1073741824, or 0"}
+	}
+	if err := c.Rollout.validate(); err != nil {
+		return err
 	}
 	if c.Lease < time.Second {
 		return &config.Error{Var: "BOOSTER_LEASE", Problem: c.Lease.String() + " is too short", Fix: "use 1s or more"}

@@ -148,7 +148,7 @@ func (l Lock) hold(ctx context.Context, revision uint64, since time.Time, fn fun
 // renew rewrites the key. An answer may have been lost before: then the key has moved on, and still has our name.
 func (l Lock) renew(ctx context.Context, revision uint64) (next uint64, err error) {
 	next, err = l.write(ctx, revision)
-	if !refused(err) {
+	if !IsRefused(err) {
 		return next, err
 	}
 	holder, current, readErr := ReadKey(ctx, l.JS, BucketControl, l.key())
@@ -161,8 +161,8 @@ func (l Lock) renew(ctx context.Context, revision uint64) (next uint64, err erro
 	return l.write(ctx, current)
 }
 
-// refused tells whether somebody has written in between, or is doing so.
-func refused(err error) bool {
+// IsRefused tells whether a write that expected a revision failed because somebody has written in between, or is doing so.
+func IsRefused(err error) bool {
 	const inFlight = 10164 // nats-server, errors.json: JSStreamWrongLastSequenceConstantErr
 	var api *jetstream.APIError
 	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == inFlight)

@@ -15,10 +15,11 @@ import (
 
 // What became of a patch on a node.
 const (
-	StateApplied  = "applied"
-	StateFailed   = "failed"   // for good: the node has passed it over, or its server did not come back healthy
-	StateSkipped  = "skipped"  // older than what the node has
-	StateRetrying = "retrying" // failed for now; later patches wait until it is through
+	StateApplied    = "applied"
+	StateFailed     = "failed"      // for good: the node has passed it over, or its server did not come back healthy
+	StateSkipped    = "skipped"     // older than what the node has
+	StateRolledBack = "rolled back" // it did not do well: the node is as it was before
+	StateRetrying   = "retrying"    // failed for now; later patches wait until it is through
 )
 
 // Report is the entry <patch id>.<node> of ROLLOUT.

@@ -1,0 +1,205 @@
+package rollout
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+)
+
+const decideEvery = time.Second
+
+// Coordinator gives nodes their turns. One at a time may run in the whole system.
+type Coordinator struct {
+	JS      jetstream.JetStream
+	Policy  Policy        // of patches that were published without one
+	Patient time.Duration // how long a node may be at a patch
+	Log     zerolog.Logger
+	// Alone says, right before a decision is written, that no other coordinator can be at work.
+	Alone func() bool
+
+	plans   map[string]Plan // those that somebody may be at, by patch
+	members members
+}
+
+// Run decides until ctx ends. What a former coordinator has decided is taken over.
+func (c *Coordinator) Run(ctx context.Context) {
+	c.plans = nil
+	stop, err := c.members.listen(c.JS.Conn())
+	if err != nil {
+		c.Log.Error().Err(err).Msg("patches are not rolled out from here")
+		return
+	}
+	defer stop()
+	said := ""
+	for ok := true; ok; ok = bus.Sleep(ctx, decideEvery) {
+		err := c.round(ctx)
+		if err != nil && ctx.Err() == nil && err.Error() != said {
+			said = err.Error()
+			c.Log.Warn().Err(err).Msg("rollout of patches not looked at")
+		}
+		if err == nil {
+			said = ""
+		}
+	}
+}
+
+// round looks at every plan that somebody waits for or is at.
+func (c *Coordinator) round(ctx context.Context) error {
+	if !c.Alone() {
+		c.plans = nil
+		return nil
+	}
+	if c.plans == nil {
+		if err := c.load(ctx); err != nil {
+			return err
+		}
+	}
+	members := c.members.alive(time.Now())
+	ids := slices.Collect(maps.Keys(c.plans)) // without any, there is nothing to do
+	for _, m := range members {
+		if m.Next != "" && !slices.Contains(ids, m.Next) {
+			ids = append(ids, m.Next)
+		}
+	}
+	slices.Sort(ids) // by time of building: nodes that are far behind come first
+	for _, id := range ids {
+		if err := c.step(ctx, id, members); err != nil {
+			return fmt.Errorf("patch %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// load finds the turns that a former coordinator has given.
+func (c *Coordinator) load(ctx context.Context) error {
+	ids, err := patches(ctx, c.JS)
+	if err != nil {
+		return err
+	}
+	plans := map[string]Plan{}
+	for _, id := range ids {
+		p, ok, err := Read(ctx, c.JS, id)
+		if err != nil {
+			return err
+		}
+		if ok && p.at() > 0 {
+			plans[id] = p
+		}
+	}
+	c.plans = plans
+	return nil
+}
+
+// step makes one decision about one patch.
+func (c *Coordinator) step(ctx context.Context, id string, members []Member) error {
+	p, ok, err := Read(ctx, c.JS, id)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		revision := p.revision
+		p = Next(id, c.Policy, time.Now())
+		p.revision = revision
+	}
+	reports, err := c.reports(ctx, p, members)
+	if err != nil {
+		return err
+	}
+	others := 0
+	for other, q := range c.plans {
+		if other != id {
+			others += q.at()
+		}
+	}
+	next := decide(p, situation{now: time.Now(), members: members, reports: reports, others: others, patient: c.Patient})
+	if ok && reflect.DeepEqual(next, p) {
+		c.keep(p)
+		return nil
+	}
+	if !c.Alone() {
+		return nil
+	}
+	if err := Write(ctx, c.JS, next); err != nil && !errors.Is(err, ErrChanged) {
+		return err // whether it was written, the next round sees
+	}
+	c.say(p, next)
+	c.keep(next)
+	return nil
+}
+
+// keep remembers a plan as long as somebody is at it.
+func (c *Coordinator) keep(p Plan) {
+	if p.at() > 0 {
+		c.plans[p.Patch] = p
+	} else {
+		delete(c.plans, p.Patch)
+	}
+}
+
+// at is how many nodes are at it.
+func (p Plan) at() (n int) {
+	for _, g := range p.Grants {
+		if g.Outcome == "" {
+			n++
+		}
+	}
+	return n
+}
+
+// reports reads what nodes say that are at the patch, were given up, or could not begin it.
+func (c *Coordinator) reports(ctx context.Context, p Plan, members []Member) (map[string]report, error) {
+	nodes := map[string]bool{}
+	for node, g := range p.Grants {
+		nodes[node] = g.Outcome == "" || g.Outcome == OutcomeGivenUp
+	}
+	for _, m := range members {
+		if _, known := p.Grants[m.Name]; !known && m.Next != p.Patch {
+			nodes[m.Name] = true
+		}
+	}
+	reports := map[string]report{}
+	for node, ask := range nodes {
+		if !ask {
+			continue
+		}
+		value, revision, err := bus.ReadKey(ctx, c.JS, bus.BucketRollout, patch.Report{Patch: p.Patch, Node: node}.Key())
+		if err != nil {
+			return nil, err
+		}
+		var r patch.Report
+		if len(value) > 0 && json.Unmarshal(value, &r) == nil {
+			reports[node] = report{r, revision}
+		}
+	}
+	return reports, nil
+}
+
+// say logs what was decided.
+func (c *Coordinator) say(before, after Plan) {
+	log := c.Log.With().Str(logging.Patch, after.Patch).Logger()
+	for _, node := range slices.Sorted(maps.Keys(after.Grants)) {
+		g, old := after.Grants[node], before.Grants[node]
+		switch {
+		case g == old:
+		case g.Outcome == "":
+			log.Info().Str("server", node).Msg("turn to apply the patch given")
+		default:
+			log.Info().Str("server", node).Str("outcome", g.Outcome).Str("reason", g.Reason).Msg("turn is over")
+		}
+	}
+	if after.State != before.State {
+		log.Warn().Str("state", after.State).Str("reason", after.Reason).Msg("rollout changed")
+	}
+}

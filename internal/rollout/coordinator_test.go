@@ -1,0 +1,163 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/bustest"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+)
+
+const patience = 30 * time.Second
+
+// site is a bus with nodes that apply one patch after the other; how it ends on a node, a test decides.
+type site struct {
+	t     *testing.T
+	bus   *bustest.Bus
+	at    atomic.Int32 // nodes that are at it
+	most  atomic.Int32
+	mu    sync.Mutex
+	turns []string // "<node> <patch>", in the order in which they were taken
+}
+
+func (s *site) coordinate(ctx context.Context, alone func() bool) {
+	c := &Coordinator{JS: s.bus.Client().JS, Policy: Policy{MaxUnavailable: 1}, Patient: patience, Log: zerolog.Nop(), Alone: alone}
+	done := make(chan struct{})
+	go func() { defer close(done); c.Run(ctx) }()
+	s.t.Cleanup(func() { <-done })
+}
+
+// node lives until the test ends and applies these patches.
+func (s *site) node(ctx context.Context, name string, end func(patch string) string, patches ...string) (over <-chan struct{}) {
+	c := s.bus.Client()
+	var next atomic.Value
+	next.Store("")
+	beats := make(chan struct{})
+	go func() {
+		defer close(beats)
+		bus.Heartbeat(ctx, c.JS, zerolog.Nop(), func() bus.Node {
+			return bus.Node{Role: bus.ServiceAgent, Name: name, Agent: &bus.AgentState{Server: "running", PatchNext: next.Load().(string)}}
+		})
+	}()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, id := range patches {
+			next.Store(id)
+			if (Turn{JS: c.JS, Patch: id, Node: name, Every: 50 * time.Millisecond}).Wait(ctx, func(string) {}) != nil {
+				return
+			}
+			if n := s.at.Add(1); n > s.most.Load() {
+				s.most.Store(n)
+			}
+			s.mu.Lock()
+			s.turns = append(s.turns, name+" "+id)
+			s.mu.Unlock()
+			bus.Sleep(ctx, 300*time.Millisecond) // longer than it takes another one to notice his turn
+			next.Store("")
+			s.at.Add(-1)
+			now := time.Now()
+			_ = patch.PutReport(ctx, c.JS, patch.Report{Patch: id, Node: name, State: end(id), Error: "why", Started: now, Finished: now})
+		}
+	}()
+	s.t.Cleanup(func() { <-done; <-beats })
+	return done
+}
+
+func applied(string) string { return patch.StateApplied }
+
+// Two coordinators that both believe to be the only one still decide as one.
+func TestTwoCoordinatorsDecideAsOne(t *testing.T) {
+	t.Parallel()
+	s := &site{t: t, bus: bustest.New(t, bustest.Layout())}
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	for range 2 {
+		s.coordinate(ctx, func() bool { return true })
+	}
+	var nodes []<-chan struct{}
+	for i := range 4 {
+		nodes = append(nodes, s.node(ctx, fmt.Sprint("n", i), applied, "p1"))
+	}
+	for _, over := range nodes {
+		select {
+		case <-over:
+		case <-time.After(patience):
+			t.Fatal("a node waits for ever")
+		}
+	}
+	cancel()
+	require.EqualValues(t, 1, s.most.Load(), "nodes at it at the same time")
+	require.Len(t, s.turns, 4)
+}
+
+// A coordinator ends in the middle, and another one goes on; one that is not alone decides nothing.
+func TestAnotherCoordinatorGoesOn(t *testing.T) {
+	t.Parallel()
+	s := &site{t: t, bus: bustest.New(t, bustest.Layout())}
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	first, stop := context.WithCancel(ctx)
+	s.coordinate(first, func() bool { return true })
+	var second atomic.Bool
+	s.coordinate(ctx, second.Load)
+	var nodes []<-chan struct{}
+	for i := range 3 {
+		nodes = append(nodes, s.node(ctx, fmt.Sprint("n", i), applied, "p1", "p2"))
+	}
+	require.Eventually(t, func() bool { return s.at.Load() == 1 }, patience, time.Millisecond)
+	stop()
+	second.Store(true)
+	for _, over := range nodes {
+		select {
+		case <-over:
+		case <-time.After(patience):
+			t.Fatal("a node waits for ever")
+		}
+	}
+	cancel()
+	require.EqualValues(t, 1, s.most.Load(), "nodes at it at the same time")
+	require.Len(t, s.turns, 6)
+}
+
+func TestOperatorDecides(t *testing.T) {
+	t.Parallel()
+	s := &site{t: t, bus: bustest.New(t, bustest.Layout())}
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	js := s.bus.Client().JS
+	s.coordinate(ctx, func() bool { return true })
+	fails := func(string) string { return patch.StateRolledBack }
+	first := s.node(ctx, "n0", fails, "p1")
+	<-first
+	plan := func(state string) Plan {
+		var p Plan
+		require.Eventually(t, func() bool {
+			var err error
+			p, _, err = Read(ctx, js, "p1")
+			return err == nil && p.State == state
+		}, patience, 20*time.Millisecond, state)
+		return p
+	}
+	require.Equal(t, "rolled back on n0: why", plan(StateHalted).Reason)
+	second := s.node(ctx, "n1", applied, "p1")
+	require.NoError(t, Resume(ctx, js, "p1", "ann"))
+	<-second
+	require.NoError(t, Pause(ctx, js, "p1", "ann", "lunch"))
+	third := s.node(ctx, "n2", applied, "p1")
+	require.Equal(t, "lunch", plan(StatePaused).Reason)
+	require.NoError(t, Abort(ctx, js, "p1", "ann", "it is wrong"))
+	<-third // it is told so
+	require.ErrorContains(t, Resume(ctx, js, "p1", "ann"), "aborted")
+	require.ErrorIs(t, Pause(ctx, js, "p9", "ann", ""), ErrUnknown)
+	cancel()
+	require.Equal(t, []string{"n0 p1", "n1 p1"}, s.turns)
+}

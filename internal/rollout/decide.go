@@ -1,0 +1,182 @@
+package rollout
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+)
+
+// situation is what a decision on one plan is made from.
+type situation struct {
+	now     time.Time
+	members []Member
+	reports map[string]report // on this patch, by node
+	others  int               // nodes that are at another patch
+	patient time.Duration     // how long a node may be at it
+}
+
+// report is what a node says became of the patch, and the revision of its key.
+type report struct {
+	patch.Report
+	revision uint64
+}
+
+// settled is how long after a turn a heartbeat may still tell of the time before.
+const settled = 2 * bus.HeartbeatEvery
+
+// decide is one step of a rollout: outcomes first, then whether it goes on, then who gets his turn. The same situation leads to the same plan.
+func decide(p Plan, s situation) Plan {
+	p = p.clone()
+	p.note(s)
+	p.judge(s)
+	if p.State == StateRunning {
+		p.grant(s)
+	}
+	return p
+}
+
+// note writes down what became of turns.
+func (p *Plan) note(s situation) {
+	for node, r := range s.reports {
+		g, granted := p.Grants[node]
+		if !final(r.State) || r.revision <= g.Report {
+			continue
+		}
+		if !granted {
+			g.At = s.now // it could not even begin
+		}
+		g.Outcome, g.Reason, g.Until, g.Report = r.State, r.Error, s.now, r.revision
+		p.Grants[node] = g
+	}
+	for node, g := range p.Grants {
+		if g.Outcome != "" {
+			continue
+		}
+		switch {
+		case s.now.Sub(g.At) > s.patient:
+			g.Reason = fmt.Sprintf("it has not answered for %s; it catches up when it does", s.patient)
+		case s.elsewhere(node, p.Patch, g.At):
+			g.Reason = "it does not wait for its turn any more"
+		default:
+			continue
+		}
+		g.Outcome, g.Until = OutcomeGivenUp, s.now
+		p.Grants[node] = g
+	}
+}
+
+// elsewhere tells whether a node that was given a turn has been at something else since.
+func (s situation) elsewhere(node, patch string, since time.Time) bool {
+	return slices.ContainsFunc(s.members, func(m Member) bool { return m.Name == node && m.Next != patch && m.At.Sub(since) > settled })
+}
+
+// judge halts a rollout that fails too often.
+func (p *Plan) judge(s situation) {
+	failures := p.failures()
+	if p.State != StateRunning || len(failures)-p.Tolerated <= p.MaxFailures {
+		return
+	}
+	node := failures[len(failures)-1]
+	p.State, p.By, p.Changed = StateHalted, "", s.now
+	p.Reason = fmt.Sprintf("%s on %s: %s", p.Grants[node].Outcome, node, p.Grants[node].Reason)
+}
+
+// failures are the nodes on which the patch has failed, in the order in which they did.
+func (p *Plan) failures() (nodes []string) {
+	for node, g := range p.Grants {
+		if g.Outcome == patch.StateFailed || g.Outcome == patch.StateRolledBack {
+			nodes = append(nodes, node)
+		}
+	}
+	slices.SortFunc(nodes, func(a, b string) int { return p.Grants[a].Until.Compare(p.Grants[b].Until) })
+	return nodes
+}
+
+// grant gives turns to nodes that wait. Before the patch has succeeded once, one node is at it at a time, the canary first. A node that does
+// not serve anyway may have its turn whatever the others do.
+func (p *Plan) grant(s situation) {
+	if w, err := parseWindow(p.Window); err != nil || !w.open(s.now) {
+		return
+	}
+	limit := p.MaxUnavailable
+	if !p.proven() {
+		limit = 1
+	}
+	at := 0 // nodes that are at this patch
+	for _, g := range p.Grants {
+		if g.Outcome == "" {
+			at++
+		}
+	}
+	away := s.others + at // nodes without service
+	var waiting []Member
+	for _, m := range s.members {
+		switch {
+		case p.Open(m.Name): // counted
+		case m.Next == p.Patch && p.waits(m):
+			waiting = append(waiting, m)
+			if !m.Serving {
+				away++
+			}
+		case !m.Serving:
+			away++
+		}
+	}
+	slices.SortFunc(waiting, func(a, b Member) int { return p.rank(a) - p.rank(b) })
+	for _, m := range waiting {
+		if !p.proven() && (at > 0 || p.awaits(s, m.Name)) {
+			return
+		}
+		if m.Serving && away >= limit {
+			continue
+		}
+		p.Grants[m.Name] = Grant{At: s.now, Report: p.Grants[m.Name].Report}
+		at++
+		if m.Serving {
+			away++
+		}
+	}
+}
+
+// waits tells whether a node that says so does not say it from before its turn was over. One whose turn is long over, and that waits, was set up anew.
+func (p *Plan) waits(m Member) bool {
+	g, had := p.Grants[m.Name]
+	return !had || m.At.Sub(g.Until) > settled
+}
+
+// awaits tells whether another node is to be the canary, and can be.
+func (p *Plan) awaits(s situation, node string) bool {
+	if p.Canary == "" || p.Canary == node || p.Grants[p.Canary].Outcome != "" {
+		return false
+	}
+	return slices.ContainsFunc(s.members, func(m Member) bool { return m.Name == p.Canary })
+}
+
+// rank puts the canary first, and those last that have been given up before.
+func (p *Plan) rank(m Member) int {
+	switch {
+	case m.Name == p.Canary:
+		return 0
+	case p.Grants[m.Name].Outcome == OutcomeGivenUp:
+		return 2
+	}
+	return 1
+}
+
+// proven tells whether the patch has succeeded somewhere.
+func (p *Plan) proven() bool {
+	for _, g := range p.Grants {
+		if g.Outcome == patch.StateApplied {
+			return true
+		}
+	}
+	return false
+}
+
+// final tells whether a report says how it ended on a node.
+func final(state string) bool {
+	return state == patch.StateApplied || state == patch.StateFailed || state == patch.StateRolledBack || state == patch.StateSkipped
+}

@@ -1,0 +1,51 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// ErrUnknown is returned for a patch that has no plan: no server has asked for it yet, or it was never published.
+var ErrUnknown = errors.New("no rollout of such a patch")
+
+// What operators order. by is who; reason is shown to those who wait. A rollout that was aborted stays so.
+
+// Resume lets a rollout go on that was paused, halted, or not approved yet. What has failed until now does not halt it again.
+func Resume(ctx context.Context, js jetstream.JetStream, patch, by string) error {
+	return order(ctx, js, patch, by, StateRunning, "", func(p *Plan) { p.Tolerated = len(p.failures()) })
+}
+
+// Pause gives no turns any more. Who is at it finishes.
+func Pause(ctx context.Context, js jetstream.JetStream, patch, by, reason string) error {
+	return order(ctx, js, patch, by, StatePaused, reason, nil)
+}
+
+// Abort ends a rollout: whoever has not applied the patch passes it over, and goes on with the next one.
+func Abort(ctx context.Context, js jetstream.JetStream, patch, by, reason string) error {
+	return order(ctx, js, patch, by, StateAborted, reason, nil)
+}
+
+func order(ctx context.Context, js jetstream.JetStream, patch, by, state, reason string, edit func(*Plan)) error {
+	for {
+		p, ok, err := Read(ctx, js, patch)
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			return fmt.Errorf("%w: %s", ErrUnknown, patch)
+		case p.State == StateAborted && state != StateAborted:
+			return fmt.Errorf("the rollout of %s was aborted by %s; publish the files again", patch, p.By)
+		}
+		p.State, p.Reason, p.By, p.Changed = state, reason, by, time.Now()
+		if edit != nil {
+			edit(&p)
+		}
+		if err := Write(ctx, js, p); !errors.Is(err, ErrChanged) {
+			return err
+		}
+	}
+}

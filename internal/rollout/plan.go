@@ -1,0 +1,165 @@
+// Package rollout brings a patch to the OMFLOW Servers one after the other: it decides which of them may apply it when, and halts when
+// one of them fails.
+//
+// The active Booster decides (Coordinator), each agent asks (Turn). What is decided stands in one key of ROLLOUT for each patch, the plan. A
+// decision is made by replacing the plan that it was made from, so two Boosters that take over from each other never both decide, and the
+// next one goes on where the last one was.
+//
+//	approval ──approved──▶ running ◀──resume── paused, halted
+//	                         │ ▲ │                  ▲
+//	                         │ │ └──pause, failure──┘
+//	                         │ └── a node waits for it: granted, and then its outcome
+//	                         └──abort──▶ aborted: nobody applies it any more, who has it keeps it
+package rollout
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+// States of a plan.
+const (
+	StateApproval = "approval" // it waits for `patch resume`
+	StateRunning  = "running"  // who waits for it gets his turn; also when everybody has it
+	StatePaused   = "paused"   // by an operator
+	StateHalted   = "halted"   // by failures
+	StateAborted  = "aborted"  // by an operator, for good
+)
+
+// Outcomes of a grant, beside those of a report (patch.StateApplied, …). An empty one is a node that is at it.
+const OutcomeGivenUp = "given up" // it did not answer in time; it may have its turn again
+
+const planPrefix = "plan."
+
+// Plan is how a patch is rolled out, in ROLLOUT under plan.<patch>.
+type Plan struct {
+	Patch   string    `json:"patch"`
+	State   string    `json:"state"`
+	Reason  string    `json:"reason"` // of the state
+	By      string    `json:"by"`     // who changed the state last
+	Changed time.Time `json:"changed"`
+	Policy
+	Grants    map[string]Grant `json:"grants"`    // by node
+	Tolerated int              `json:"tolerated"` // failures that there were when an operator had it go on
+
+	revision uint64 // of the key; 0 when there is none
+}
+
+// Policy is how careful a rollout is.
+type Policy struct {
+	MaxUnavailable int    `json:"max_unavailable"` // servers that may be without service at the same time
+	MaxFailures    int    `json:"max_failures"`    // servers on which it may fail before it halts
+	Canary         string `json:"canary"`          // the node that gets it first; empty: whoever is ready first
+	Window         string `json:"window"`          // time of day in which turns are given, in the Booster's time zone: 22:00-05:00; empty: always
+	Approval       bool   `json:"approval"`        // somebody has to say `patch resume` before the first turn
+}
+
+// Grant is the turn of one node.
+type Grant struct {
+	At      time.Time `json:"at"`
+	Outcome string    `json:"outcome"` // empty while the node is at it
+	Reason  string    `json:"reason"`  // of a failure
+	Until   time.Time `json:"until"`   // when the outcome was noted
+	Report  uint64    `json:"report"`  // revision of the node's report that was noted last; 0: none
+}
+
+// Open tells whether a node has its turn now.
+func (p Plan) Open(node string) bool {
+	g, ok := p.Grants[node]
+	return ok && g.Outcome == ""
+}
+
+// Next is a new plan. Its state follows from its policy.
+func Next(patch string, policy Policy, now time.Time) Plan {
+	p := Plan{Patch: patch, State: StateRunning, Policy: policy, Changed: now, Grants: map[string]Grant{}}
+	if policy.Approval {
+		p.State, p.Reason = StateApproval, "nobody has approved it yet"
+	}
+	return p
+}
+
+// Validate refuses a policy that cannot be followed.
+func (p Policy) Validate() error {
+	if p.MaxUnavailable < 1 {
+		return fmt.Errorf("%d servers at the same time cannot be patched; give 1 or more", p.MaxUnavailable)
+	}
+	if p.MaxFailures < 0 {
+		return fmt.Errorf("%d failures cannot be allowed; give 0 or more", p.MaxFailures)
+	}
+	_, err := parseWindow(p.Window)
+	return err
+}
+
+func (p Plan) clone() Plan {
+	p.Grants = maps.Clone(p.Grants)
+	return p
+}
+
+// Read is the plan of a patch, by the leader of the bucket. ok is false when there is none yet.
+func Read(ctx context.Context, js jetstream.JetStream, patch string) (p Plan, ok bool, err error) {
+	value, revision, err := bus.ReadKey(ctx, js, bus.BucketRollout, planPrefix+bus.Token(patch))
+	if err != nil || len(value) == 0 {
+		return Plan{revision: revision}, false, err
+	}
+	if err := json.Unmarshal(value, &p); err != nil {
+		return Plan{}, false, fmt.Errorf("plan of patch %s: %w", patch, err)
+	}
+	p.revision = revision
+	return p, true, nil
+}
+
+// ErrChanged is returned when somebody else has changed the plan meanwhile.
+var ErrChanged = errors.New("the plan was changed meanwhile")
+
+// Write replaces the plan that p was made from.
+func Write(ctx context.Context, js jetstream.JetStream, p Plan) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("plan of patch %s: %w", p.Patch, err)
+	}
+	subject := "$KV." + bus.BucketRollout + "." + planPrefix + bus.Token(p.Patch)
+	_, err = js.Publish(ctx, subject, data, jetstream.WithExpectLastSequencePerSubject(p.revision))
+	if bus.IsRefused(err) {
+		return ErrChanged
+	}
+	if err != nil {
+		return fmt.Errorf("write plan of patch %s: %w", p.Patch, err)
+	}
+	return nil
+}
+
+// Create writes the plan of a patch that is about to be announced. One that is there already stays.
+func Create(ctx context.Context, js jetstream.JetStream, patch string, policy Policy) error {
+	err := Write(ctx, js, Next(patch, policy, time.Now()))
+	if errors.Is(err, ErrChanged) {
+		return nil
+	}
+	return err
+}
+
+// patches lists the patches that have a plan.
+func patches(ctx context.Context, js jetstream.JetStream) ([]string, error) {
+	stream, err := js.Stream(ctx, "KV_"+bus.BucketRollout)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", bus.BucketRollout, err)
+	}
+	prefix := "$KV." + bus.BucketRollout + "." + planPrefix
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(prefix+"*"))
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", bus.BucketRollout, err)
+	}
+	var list []string
+	for _, subject := range slices.Sorted(maps.Keys(info.State.Subjects)) {
+		list = append(list, subject[len(prefix):])
+	}
+	return list, nil
+}

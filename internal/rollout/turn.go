@@ -1,0 +1,92 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+// ErrAborted is returned when an operator has aborted the rollout: the patch is not to be applied any more.
+var ErrAborted = errors.New("the rollout was aborted")
+
+// ErrNoTurn is returned when a node may not begin, or not go on.
+var ErrNoTurn = errors.New("it is not this server's turn")
+
+// Turn is a node's place in the rollout of one patch.
+type Turn struct {
+	JS    jetstream.JetStream
+	Patch string
+	Node  string
+	Every time.Duration // between two looks that nobody asked for
+}
+
+// Wait returns when the node may apply the patch. say is told, whenever it changes, why it has to wait. It fails with ErrAborted, or when ctx ends. A
+// Booster that does not answer is waited for.
+func (t Turn) Wait(ctx context.Context, say func(why string)) error {
+	nudge := make(chan struct{}, 1)
+	// The same message that JetStream stores: it says when to look.
+	sub, err := t.JS.Conn().Subscribe("$KV."+bus.BucketRollout+"."+planPrefix+bus.Token(t.Patch), func(*nats.Msg) {
+		select {
+		case nudge <- struct{}{}:
+		default:
+		}
+	})
+	if err == nil {
+		defer func() { _ = sub.Unsubscribe() }()
+	}
+	for {
+		p, _, err := Read(ctx, t.JS, t.Patch)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			say("no answer about the rollout: " + err.Error())
+		case p.State == StateAborted:
+			return fmt.Errorf("%w by %s: %s", ErrAborted, p.By, p.Reason)
+		case p.may(t.Node):
+			return nil
+		default:
+			say(p.why())
+		}
+		timer := time.NewTimer(t.Every)
+		select {
+		case <-ctx.Done():
+		case <-nudge:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// why says what a node waits for.
+func (p Plan) why() string {
+	switch p.State {
+	case "":
+		return "the active Booster to notice the patch"
+	case StateRunning:
+		return "its turn"
+	default:
+		return fmt.Sprintf("rollout is %s: %s", p.State, p.Reason)
+	}
+}
+
+// Check returns nil while the node may go on; a node asks right before it stops its server.
+func (t Turn) Check(ctx context.Context) error {
+	p, _, err := Read(ctx, t.JS, t.Patch)
+	if err != nil {
+		return err
+	}
+	if !p.may(t.Node) {
+		return fmt.Errorf("%w any more: rollout is %s", ErrNoTurn, p.State)
+	}
+	return nil
+}
+
+// may tells whether a node may begin.
+func (p Plan) may(node string) bool { return p.State == StateRunning && p.Open(node) }
