@@ -19,7 +19,7 @@ func (a *App) patchCommand() *cobra.Command {
 		"A patch is a set of files that every agent puts into the home of its OMFLOW Server, one server after the other and in\n"+
 			"the order in which the patches were published. A server that is away catches up when it is back.",
 		"  omflow-booster patch publish ./fix --note 'correct the leave form'\n  omflow-booster patch ls",
-		a.patchPublishCommand(), a.patchListCommand())
+		a.patchPublishCommand(), a.patchListCommand(), a.patchShowCommand(), a.patchPauseCommand(), a.patchResumeCommand(), a.patchAbortCommand())
 }
 
 func (a *App) patchPublishCommand() *cobra.Command {

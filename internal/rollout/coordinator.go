@@ -113,6 +113,9 @@ func (c *Coordinator) step(ctx context.Context, id string, members []Member) err
 		p = Next(id, c.Policy, time.Now())
 		p.revision = revision
 	}
+	if p.MaxUnavailable == 0 {
+		p.Policy = c.Policy
+	}
 	reports, err := c.reports(ctx, p, members)
 	if err != nil {
 		return err

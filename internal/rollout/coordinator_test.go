@@ -157,7 +157,14 @@ func TestOperatorDecides(t *testing.T) {
 	require.NoError(t, Abort(ctx, js, "p1", "ann", "it is wrong"))
 	<-third // it is told so
 	require.ErrorContains(t, Resume(ctx, js, "p1", "ann"), "aborted")
-	require.ErrorIs(t, Pause(ctx, js, "p9", "ann", ""), ErrUnknown)
+	require.NoError(t, Pause(ctx, js, "p9", "ann", "not yet")) // nobody has asked for it
+	fourth := s.node(ctx, "n3", applied, "p9")
+	require.Eventually(t, func() bool {
+		p, _, err := Read(ctx, js, "p9")
+		return err == nil && p.State == StatePaused
+	}, patience, 20*time.Millisecond)
+	require.NoError(t, Resume(ctx, js, "p9", "ann"))
+	<-fourth
 	cancel()
-	require.Equal(t, []string{"n0 p1", "n1 p1"}, s.turns)
+	require.Equal(t, []string{"n0 p1", "n1 p1", "n3 p9"}, s.turns)
 }

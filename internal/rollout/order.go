@@ -9,9 +9,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// ErrUnknown is returned for a patch that has no plan: no server has asked for it yet, or it was never published.
-var ErrUnknown = errors.New("no rollout of such a patch")
-
 // What operators order. by is who; reason is shown to those who wait. A rollout that was aborted stays so.
 
 // Resume lets a rollout go on that was paused, halted, or not approved yet. What has failed until now does not halt it again.
@@ -35,8 +32,10 @@ func order(ctx context.Context, js jetstream.JetStream, patch, by, state, reason
 		switch {
 		case err != nil:
 			return err
-		case !ok:
-			return fmt.Errorf("%w: %s", ErrUnknown, patch)
+		case !ok: // nobody has asked for it yet
+			revision := p.revision
+			p = Next(patch, Policy{}, time.Now())
+			p.revision = revision
 		case p.State == StateAborted && state != StateAborted:
 			return fmt.Errorf("the rollout of %s was aborted by %s; publish the files again", patch, p.By)
 		}

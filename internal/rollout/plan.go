@@ -54,7 +54,7 @@ type Plan struct {
 	revision uint64 // of the key; 0 when there is none
 }
 
-// Policy is how careful a rollout is.
+// Policy is how careful a rollout is. The zero policy is that of the Booster.
 type Policy struct {
 	MaxUnavailable int    `json:"max_unavailable"` // servers that may be without service at the same time
 	MaxFailures    int    `json:"max_failures"`    // servers on which it may fail before it halts

@@ -1,0 +1,219 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/cobra"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
+)
+
+// followEvery is how often --follow looks.
+const followEvery = 500 * time.Millisecond
+
+// shownPatch is a patch as `patch show --json` prints it.
+type shownPatch struct {
+	listedPatch
+	Rollout *rollout.Plan `json:"rollout"` // null before a server has asked for it
+}
+
+func (a *App) patchShowCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "show PATCH",
+		Short: "Show how the rollout of a patch stands, on every server",
+		Long: "Show how the rollout of a patch stands, on every server. With --follow it goes on until every living server is through with the\n" +
+			"patch, or the rollout needs somebody: exit code 0 if it is applied everywhere or passed over, 1 otherwise.",
+		Example: "  omflow-booster patch show 20260131-094500123-k3v7q2mx --follow",
+		Args:    args(1, 1, "the id of a patch, as `patch ls` shows it"),
+	}
+	follow := cmd.Flags().Bool("follow", false, "go on until it is over")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, given []string) error {
+		return a.withBus(func(c *bus.Client) error {
+			if *follow {
+				return a.followPatch(cmd.Context(), c, given[0], *asJSON)
+			}
+			p, err := showPatch(cmd.Context(), c, given[0])
+			if err != nil {
+				return err
+			}
+			return a.printPatch(p, *asJSON)
+		})
+	}
+	return cmd
+}
+
+// showPatch is a patch with its rollout.
+func showPatch(ctx context.Context, c *bus.Client, id string) (shownPatch, error) {
+	list, err := listPatches(ctx, c)
+	if err != nil {
+		return shownPatch{}, err
+	}
+	i := slices.IndexFunc(list, func(p listedPatch) bool { return p.ID == id })
+	if i < 0 {
+		return shownPatch{}, fmt.Errorf("no patch %s was published; see `omflow-booster patch ls`", oneLine(id))
+	}
+	shown := shownPatch{listedPatch: list[i]}
+	ctx, cancel := ask(ctx)
+	defer cancel()
+	p, ok, err := rollout.Read(ctx, c.JS, id)
+	if ok {
+		shown.Rollout = &p
+	}
+	return shown, err
+}
+
+func (a *App) printPatch(p shownPatch, asJSON bool) error {
+	if asJSON {
+		return printJSON(a.Stdout, p)
+	}
+	fmt.Fprintf(a.Stdout, "patch    %s\nnote     %s\nby       %s\nrollout  %s\n", p.ID, oneLine(p.Note), oneLine(p.Author), oneLine(p.state()))
+	t := newTable(a.Stdout, "SERVER", "STATE", "REASON")
+	for _, n := range p.Nodes {
+		state := n.State
+		if p.Rollout != nil && p.Rollout.Open(n.Node) && state == stateWaiting {
+			state = "at it"
+		}
+		t.row(n.Node, state, n.Error)
+	}
+	return t.flush()
+}
+
+// state says in words how the rollout stands.
+func (p shownPatch) state() string {
+	switch {
+	case p.Rollout == nil:
+		return "no server has asked for it yet"
+	case p.Rollout.State == rollout.StateRunning && p.over():
+		return "complete"
+	case p.Rollout.State == rollout.StateRunning:
+		return "running"
+	}
+	text := p.Rollout.State
+	if p.Rollout.By != "" {
+		text += " by " + p.Rollout.By
+	}
+	if p.Rollout.Reason != "" {
+		text += ": " + p.Rollout.Reason
+	}
+	return text
+}
+
+// over tells whether every living server is through with the patch.
+func (p shownPatch) over() bool {
+	return !slices.ContainsFunc(p.Nodes, func(n nodePatch) bool { return n.State == stateWaiting || n.State == patch.StateRetrying })
+}
+
+// followPatch prints what changes, until nothing can without somebody.
+func (a *App) followPatch(ctx context.Context, c *bus.Client, id string, asJSON bool) error {
+	said := map[string]string{}
+	for {
+		p, err := showPatch(ctx, c, id)
+		if err != nil {
+			return err
+		}
+		if !asJSON {
+			a.printChanges(p, said)
+		}
+		halted := p.Rollout != nil && p.Rollout.State != rollout.StateRunning
+		if p.over() || halted {
+			if err := a.printFollowed(p, asJSON); err != nil {
+				return err
+			}
+			failed := slices.ContainsFunc(p.Nodes, func(n nodePatch) bool { return n.State == patch.StateFailed || n.State == patch.StateRolledBack })
+			if halted || failed {
+				return errors.New("the patch is not applied on every server")
+			}
+			return nil
+		}
+		if !bus.Sleep(ctx, followEvery) {
+			return ctx.Err()
+		}
+	}
+}
+
+func (a *App) printFollowed(p shownPatch, asJSON bool) error {
+	if asJSON {
+		return printJSON(a.Stdout, p)
+	}
+	fmt.Fprintf(a.Stdout, "%s  rollout: %s\n", time.Now().Format(time.TimeOnly), oneLine(p.state()))
+	return nil
+}
+
+func (a *App) printChanges(p shownPatch, said map[string]string) {
+	now := map[string]string{}
+	for _, n := range p.Nodes {
+		now[n.Node] = strings.TrimSuffix(n.State+": "+n.Error, ": ")
+		if p.Rollout != nil && p.Rollout.Open(n.Node) && n.State == stateWaiting {
+			now[n.Node] = "at it"
+		}
+	}
+	for _, node := range slices.Sorted(maps.Keys(now)) {
+		if said[node] != now[node] {
+			said[node] = now[node]
+			fmt.Fprintf(a.Stdout, "%s  %s: %s\n", time.Now().Format(time.TimeOnly), oneLine(node), oneLine(now[node]))
+		}
+	}
+}
+
+func (a *App) patchPauseCommand() *cobra.Command {
+	return a.orderCommand("pause", "Give no further server its turn for a patch", "paused",
+		"Give no further server its turn for a patch. A server that is at it finishes. Later patches wait, too.", rollout.Pause)
+}
+
+func (a *App) patchAbortCommand() *cobra.Command {
+	return a.orderCommand("abort", "End the rollout of a patch where it is, for good", "aborted",
+		"End the rollout of a patch where it is, for good: servers that have it keep it, all others pass it over and go on with later patches.", rollout.Abort)
+}
+
+func (a *App) patchResumeCommand() *cobra.Command {
+	return a.orderCommand("resume", "Let a rollout go on that was paused, halted by failures, or waits for approval", "going on",
+		"Let a rollout go on that was paused, halted by failures, or waits for approval. Servers on which the patch has failed keep the old\n"+
+			"version; publish it again, corrected, for them.",
+		func(ctx context.Context, js jetstream.JetStream, id, by, _ string) error {
+			return rollout.Resume(ctx, js, id, by)
+		})
+}
+
+// orderCommand is a command that changes a rollout.
+func (a *App) orderCommand(name, short, done, long string, give func(ctx context.Context, js jetstream.JetStream, id, by, note string) error) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     name + " PATCH",
+		Short:   short,
+		Long:    long,
+		Example: "  omflow-booster patch " + name + " 20260131-094500123-k3v7q2mx",
+		Args:    args(1, 1, "the id of a patch, as `patch ls` shows it"),
+	}
+	note := ""
+	if name != "resume" {
+		cmd.Flags().StringVar(&note, "note", "", "why; shown to everybody")
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, given []string) error {
+		return a.withBus(func(c *bus.Client) error {
+			if _, err := showPatch(cmd.Context(), c, given[0]); err != nil {
+				return err
+			}
+			ctx, cancel := ask(cmd.Context())
+			defer cancel()
+			if err := give(ctx, c.JS, given[0], userName(), note); err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(a.Stdout, map[string]string{"patch": given[0], "rollout": done})
+			}
+			fmt.Fprintf(a.Stdout, "rollout of %s: %s\n", oneLine(given[0]), done)
+			return nil
+		})
+	}
+	return cmd
+}
