@@ -27,9 +27,23 @@ func (d *delivery) bury(reason string, cause error, started time.Time) {
 	d.ack()
 }
 
+// isDead tells whether the step is in DEAD. Without an answer it is taken for one that is not: then it has one try more.
+func (d *delivery) isDead(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
+	stream, err := d.js.Stream(ctx, bus.StreamDead)
+	if err == nil {
+		_, err = stream.GetLastMsgForSubject(ctx, deadSubject(d.msg))
+	}
+	return err == nil
+}
+
+// deadSubject is the place in DEAD of a message of WORK: the same tokens.
+func deadSubject(msg jetstream.Msg) string { return "dead" + strings.TrimPrefix(msg.Subject(), "work") }
+
 // publishDead copies a message of WORK to DEAD under the same tokens.
 func (ds *deliveries) publishDead(ctx context.Context, msg jetstream.Msg, reason string, cause error, attempt int) error {
-	dead := nats.NewMsg("dead" + strings.TrimPrefix(msg.Subject(), "work"))
+	dead := nats.NewMsg(deadSubject(msg))
 	dead.Data = msg.Data()
 	for _, h := range []string{bus.HeaderID, bus.HeaderKey, bus.HeaderKind} {
 		if v := msg.Headers().Get(h); v != "" {

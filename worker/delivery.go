@@ -144,6 +144,12 @@ func (d *delivery) checkRow(ctx context.Context) (run bool) {
 		d.complete(ctx)
 		return false
 	}
+	if d.msg.Headers().Get(bus.HeaderCheck) == bus.CheckReconciled && d.isDead(ctx) {
+		d.counts.skipped.Add(1)
+		d.log.Info().Msg("step was given up on already")
+		d.ack() // and its row stays
+		return false
+	}
 	d.step.Attempt = max(1, d.step.Attempt-check.Free)
 	return true
 }

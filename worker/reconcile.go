@@ -209,8 +209,8 @@ func (r *reconciler) prepare(ctx context.Context, stored []outbox.Stored, anyDea
 		// Not the identity that the dedupe window knows: that one may have been consumed a moment ago without an effect.
 		// Against doubles the stream itself guards, with one message for each subject.
 		msg.Header.Set(bus.HeaderMsgID, fmt.Sprintf("%s-again-%d", s.ID.MsgID(), time.Now().UnixNano()))
-		// The step may have been done and acknowledged since its row was loaded.
-		msg.Header.Set(bus.HeaderCheck, "true")
+		// The step may have been done, or given up on, and acknowledged since its row was loaded.
+		msg.Header.Set(bus.HeaderCheck, bus.CheckReconciled)
 		steps = append(steps, &outgoing{id: s.ID, msg: msg})
 	}
 	return steps, nil

@@ -318,6 +318,28 @@ func TestDecisionOutlivesARestartOfTheBooster(t *testing.T) {
 	require.Equal(t, [2]int{1, 0}, [2]int{all, repeated})
 }
 
+// The reconciler finds no message for a row and publishes it; meanwhile the step was given up on, which made room for that message.
+func TestStepThatWasGivenUpOnIsNotRunByTheReconcilersMessage(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	exec := newExecutor(nil)
+	row := s.queueRow(1)
+	id := fmt.Sprintf("q%d", row)
+	_, err := s.c.JS.Publish(t.Context(), bus.DeadSubject("FormFlow", "f1", id), item(1, row))
+	require.NoError(t, err)
+	msg := nats.NewMsg(bus.WorkSubject("FormFlow", "f1", id))
+	msg.Data = item(1, row)
+	msg.Header.Set(bus.HeaderCheck, bus.CheckReconciled)
+	_, err = s.c.JS.PublishMsg(t.Context(), msg)
+	require.NoError(t, err)
+	s.start(exec)
+	s.eventually("the message is gone", func() bool { return s.messages(bus.StreamWork) == 0 })
+	all, _ := exec.steps()
+	require.Zero(t, all)
+	require.EqualValues(t, 1, s.messages(bus.StreamDead))
+	require.Equal(t, 1, s.rows("omflow_queuedata"), "it is not done")
+}
+
 func TestAnotherQueueEndsWhatRuns(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, func(l *bus.Layout) { l.Lease = time.Minute })

@@ -68,7 +68,7 @@ const (
 	HeaderKey     = "Work-Key"     // ticket: <flow>/<data_no>; empty when the item names none
 	HeaderKind    = "Work-Kind"    // name of the queue, for example FormFlow
 	HeaderAttempt = "Work-Attempt" // on DEAD and towards executors: which try, from 1
-	HeaderCheck   = "Work-Check"   // "true": published again, so the step may be done already: look at its row before the first try too
+	HeaderCheck   = "Work-Check"   // published again, so the step may be done already: look at its row before the first try too; see CheckReconciled
 	HeaderDiscard = "Work-Discard" // "true": do not run the step, only remove its row (dead purge)
 
 	HeaderDeadReason = "Dead-Reason" // why the step was given up, one line
@@ -76,6 +76,10 @@ const (
 	HeaderDeadWorker = "Dead-Worker" // the worker that gave up
 	HeaderDeadAt     = "Dead-At"     // RFC 3339
 )
+
+// CheckReconciled is HeaderCheck of a message that was published because none was found for its row. The step may have been given up on
+// between that look and the publish: look into DEAD, too.
+const CheckReconciled = "reconciled"
 
 // Lock names, held in CONTROL.
 const (
