@@ -108,6 +108,10 @@ func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, w 
 		return nil
 	})
 	group.Go(func() error {
+		followCordon(ctx, a.deps.Client, name, h, a.cfg.PatchEvery, log)
+		return nil
+	})
+	group.Go(func() error {
 		defer endProcesses()
 		log.Info().Str("home", a.cfg.Home).Msg("agent starting")
 		f.resume(ctx)

@@ -14,6 +14,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/bustest"
 	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
 func TestServerStartsBeforeTheWorkerAndStopsAfterIt(t *testing.T) {
@@ -153,4 +154,25 @@ func TestConfiguration(t *testing.T) {
 		require.ErrorAs(t, err, &wrong, name)
 		require.Equal(t, c.wrong, wrong.Var, name)
 	}
+}
+
+func TestCordonedNodeTakesNoSteps(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n.start()
+	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
+	require.NoError(t, bus.SetCordon(t.Context(), n.client.JS, "srv1", bus.Cordon{By: "ann"}))
+	n.eventually(func() bool { return n.count("worker-stop") == 1 }, "worker stops")
+	n.state(func(s bus.AgentState) bool { return s.Cordoned && s.Server == "running" && s.Worker == "stopped" })
+
+	a := publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{})
+	n.report(a.ID, patch.StateApplied)
+	n.state(func(s bus.AgentState) bool { return s.Server == "running" && s.PatchState == "current" })
+	require.Equal(t, 1, n.count("worker-start"), "a patch does not start it")
+
+	n.stop()
+	n.start()
+	n.state(func(s bus.AgentState) bool { return s.Cordoned && s.Worker == "stopped" })
+	require.NoError(t, bus.LiftCordon(t.Context(), n.client.JS, "srv1"))
+	n.state(func(s bus.AgentState) bool { return !s.Cordoned && s.Worker == "running" })
 }

@@ -7,7 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
@@ -20,11 +20,14 @@ const stateNone = "none" // of a child that this agent does not run
 
 // host is the OMFLOW Server and the worker beside it. Either may be nil.
 type host struct {
-	cfg      *Config
-	log      zerolog.Logger
-	server   *supervise.Child
-	worker   *supervise.Child
-	cordoned atomic.Bool // the worker is stopped on purpose and takes no steps
+	cfg    *Config
+	log    zerolog.Logger
+	server *supervise.Child
+	worker *supervise.Child
+
+	mu      sync.Mutex // one change of the worker at a time
+	up      bool       // between start and stop
+	ordered bool       // an operator wants no steps here
 }
 
 // newHost prepares the children and starts none. name is the agent's, mark what its processes are found by.
@@ -84,10 +87,12 @@ func (h *host) start(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	h.cordoned.Store(false)
-	if h.worker != nil {
+	h.mu.Lock()
+	h.up = true
+	if h.worker != nil && !h.ordered {
 		h.worker.Start()
 	}
+	h.mu.Unlock()
 	if unhealthy != nil {
 		return fmt.Errorf("the OMFLOW Server was not healthy within %s: %w", h.cfg.HealthTimeout, unhealthy)
 	}
@@ -97,7 +102,9 @@ func (h *host) start(ctx context.Context) error {
 // stop ends the worker first, which finishes its steps while the server is still there, and then the server. It takes no
 // context, because what is half stopped is of no use; both waits are bounded by AGENT_STOP_TIMEOUT.
 func (h *host) stop() error {
-	h.cordoned.Store(true)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.up = false
 	var errs []error
 	for _, child := range []*supervise.Child{h.worker, h.server} {
 		if child != nil {
@@ -105,6 +112,33 @@ func (h *host) stop() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// cordon stops the worker, which finishes its steps, or lets it run again. It tells whether that is news.
+func (h *host) cordon(on bool) (news bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	news = h.ordered != on
+	h.ordered = on
+	switch {
+	case !news || h.worker == nil || !h.up:
+	case on:
+		if err := h.worker.Stop(context.Background()); err != nil {
+			h.log.Error().Err(err).Msg("worker not stopped")
+		}
+	default:
+		h.worker.Start()
+	}
+	return news
+}
+
+// cordoned tells whether no steps are taken here, on purpose. It does not wait for a stop that is under way: then they are not.
+func (h *host) cordoned() bool {
+	if !h.mu.TryLock() {
+		return true
+	}
+	defer h.mu.Unlock()
+	return !h.up || h.ordered
 }
 
 // describe fills in what the heartbeat says of the children.
@@ -115,7 +149,7 @@ func (h *host) describe(state *bus.AgentState) {
 	state.Worker, state.WorkerPID, restarts[1], problems = describeChild(h.worker, "worker", problems)
 	state.Restarts = restarts[0] + restarts[1]
 	state.LastError = strings.Join(problems, "; ")
-	state.Cordoned = h.cordoned.Load()
+	state.Cordoned = h.cordoned()
 }
 
 func describeChild(child *supervise.Child, name string, problems []string) (state string, pid, restarts int, _ []string) {

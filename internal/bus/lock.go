@@ -172,7 +172,7 @@ func (l Lock) release(revision uint64) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	msg := nats.NewMsg(l.subject())
-	msg.Header.Set("KV-Operation", "DEL")                                            // as KeyValue.Delete does
+	msg.Header.Set("KV-Operation", "DEL")                                                  // as KeyValue.Delete does
 	_, _ = l.JS.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(revision)) // else the others wait for TTL
 }
 

@@ -10,8 +10,14 @@ import (
 )
 
 func (a *App) nodesCommand() *cobra.Command {
+	cmd := a.listNodesCommand("nodes")
+	cmd.AddCommand(a.listNodesCommand("ls"), a.showNodeCommand(), a.cordonCommand(), a.uncordonCommand())
+	return cmd
+}
+
+func (a *App) listNodesCommand(name string) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "nodes",
+		Use:   name,
 		Short: "List the Boosters, workers and agents that are alive",
 		Long: "List the Boosters, workers and agents that are alive: each writes a heartbeat every few seconds, and one that\n" +
 			"stops doing so leaves the list by itself. SEEN compares the clock of the node with the clock of this host.",
