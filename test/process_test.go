@@ -242,6 +242,8 @@ var (
 	broken = regexp.MustCompile(`(?m)^(panic: .*|fatal error: .*)$`)
 	// What the race detector writes. Its first two stacks are the two accesses; then come the places where the goroutines were made.
 	race = regexp.MustCompile(`(?s)WARNING: DATA RACE\n.*?\n==================`)
+	// Thousands of lines about routes and votes.
+	serverDebug = regexp.MustCompile(`(?m)^\{"level":"debug"[^\n]*"from":"nats-server"[^\n]*\n`)
 	// Before each of the two.
 	accessLine = regexp.MustCompile(`^(Previous )?([Rr]ead|[Ww]rite) at `)
 )
@@ -257,7 +259,7 @@ func (p *process) cleanup() {
 	}
 	races(p.t, p.name, out)
 	if p.t.Failed() {
-		p.t.Logf("output of %s:\n%s", p.name, lastLines(out, 200))
+		p.t.Logf("output of %s, without what the server in a Booster says for debugging:\n%s", p.name, lastLines(serverDebug.ReplaceAllString(out, ""), 300))
 	}
 }
 

@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -61,8 +63,12 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	defer s.hand.close()
 	mux := http.NewServeMux()
+	status := http.StatusOK
+	if unhealthy(s.cfg.Home, s.cfg.Server) {
+		status = http.StatusInternalServerError
+	}
 	mux.HandleFunc("GET /health/", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, map[string]string{"server": s.cfg.Server, "version": version})
+		answer(w, status, map[string]string{"server": s.cfg.Server, "version": version})
 	})
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, Filed{s.filed.Load(), s.queued.Load(), s.left.Load()})
@@ -137,6 +143,14 @@ func answer(w http.ResponseWriter, status int, body any) {
 }
 
 var versionLine = regexp.MustCompile(`(?m)^version=(.*)$`)
+
+// UnhealthyFile, in a home, names the servers that are not healthy with it, one a line.
+const UnhealthyFile = "omflow/unhealthy"
+
+func unhealthy(home, server string) bool {
+	data, err := os.ReadFile(filepath.Join(home, filepath.FromSlash(UnhealthyFile)))
+	return err == nil && slices.Contains(strings.Fields(string(data)), server)
+}
 
 // VersionFile is where an OMFLOW Server keeps its version, below its home.
 const VersionFile = "omflow/syscom/version.bin"

@@ -112,6 +112,8 @@ func TestNeverMoreStepsThanRunners(t *testing.T) {
 	p, _, _ := startPool(t, cfg)
 	var now, most atomic.Int64
 	var all sync.WaitGroup
+	var once sync.Once
+	full := make(chan struct{}) // the first ones wait until there are as many as runners
 	for range 15 {
 		s := newStep("count", nil)
 		s.Put = func(_ context.Context, items []work.Item) ([]work.ID, error) {
@@ -119,6 +121,10 @@ func TestNeverMoreStepsThanRunners(t *testing.T) {
 				n := now.Add(1)
 				for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
 				}
+				if n == 3 {
+					once.Do(func() { close(full) })
+				}
+				within(t, full, "all runners at work at the same time")
 			} else {
 				now.Add(-1)
 			}
@@ -132,7 +138,7 @@ func TestNeverMoreStepsThanRunners(t *testing.T) {
 	}
 	all.Wait()
 	require.EqualValues(t, 0, now.Load())
-	require.EqualValues(t, 3, most.Load(), "all runners work at the same time, and no more")
+	require.EqualValues(t, 3, most.Load(), "no more steps than runners")
 }
 
 func TestIdleRunnerThatDiesIsReplaced(t *testing.T) {
