@@ -69,6 +69,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	trusted, err := openTrust(a.cfg.JoinFile, dir, a.log)
+	if err != nil {
+		return err
+	}
 	home, err := os.OpenRoot(a.cfg.Home)
 	if err != nil {
 		return fmt.Errorf("open OMFLOW_HOME: %w", err)
@@ -86,7 +90,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	h := newHost(&a.cfg, a.deps.WorkerCommand, who.Name, who.ID, a.log)
 	w := newWitness(&a.cfg, a.deps, who.Name, who.ID, dir, a.log)
-	f := &follower{cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, host: h, witness: w, ledger: book, log: log}
+	f := &follower{
+		cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, host: h, witness: w, ledger: book, trust: trusted, log: log,
+	}
 	return a.serve(ctx, who.Name, h, f, w, log)
 }
 

@@ -25,13 +25,17 @@ func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
 	if err := f.fetch(ctx, a); err != nil {
 		return err
 	}
-	if err := f.verify(a); err != nil {
+	signer, err := f.verify(a)
+	if err != nil {
 		return err
 	}
 	lock := bus.Lock{JS: f.client.JS, Name: bus.LockPatchTurn, Holder: f.node, TTL: turnTTL}
 	return lock.Run(ctx, func(turn context.Context) error {
 		if f.ledger.read().knows(a.ID) {
 			return nil // done in a turn that was lost afterwards
+		}
+		if err := f.trust.recheck(ctx, f.client.JS, signer); err != nil {
+			return err
 		}
 		return f.takeTurn(ctx, turn, a, started)
 	})
@@ -65,26 +69,33 @@ func (f *follower) fetch(ctx context.Context, a patch.Announcement) error {
 	return nil
 }
 
-// verify checks the fetched artifact to its last byte, and against its announcement. A bad one is removed, so that it is
-// fetched anew if it should come to that.
-func (f *follower) verify(a patch.Announcement) error {
+// verify checks the fetched artifact to its last byte, its signature, and that it is what was announced; signer names the key. A bad one is
+// removed, so that it is fetched anew if it should come to that.
+func (f *follower) verify(a patch.Announcement) (signer string, err error) {
+	rules, err := f.trust.rules()
+	if err != nil {
+		return "", err
+	}
 	artifact, err := os.Open(f.dir.artifact(a.ID))
 	if err != nil {
-		return fmt.Errorf("open artifact: %w", err)
+		return "", fmt.Errorf("open artifact: %w", err)
 	}
 	defer func() { _ = artifact.Close() }()
 	sum := sha256.New()
-	m, err := patch.Verify(io.TeeReader(artifact, sum), patch.DefaultLimit)
+	m, err := patch.Verify(io.TeeReader(artifact, sum), patch.DefaultLimit, func(keyID string, manifest, signature []byte) error {
+		signer = keyID
+		return rules(keyID, manifest, signature)
+	})
 	if err == nil && hex.EncodeToString(sum.Sum(nil)) != a.SHA256 {
 		err = fmt.Errorf("staged artifact: %w", patch.ErrMissing)
 	}
-	if err == nil && (m.ID != a.ID || m.From != a.From || m.To != a.To) {
-		err = fmt.Errorf("%w: its artifact is %s (%s → %s), which is not what was announced", patch.ErrInvalid, m.ID, m.From, m.To)
+	if err == nil {
+		err = a.CheckManifest(m)
 	}
 	if err != nil {
 		_ = os.Remove(artifact.Name())
 	}
-	return err
+	return signer, err
 }
 
 // takeTurn applies the patch while turn lasts, that is, while no other node may. Up to the first rename everything can be

@@ -9,6 +9,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/join"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/supervise"
 )
@@ -47,6 +48,11 @@ func (c *Config) Validate() error {
 	}
 	if err := c.Config.Validate(); err != nil {
 		return err
+	}
+	if c.JoinFile != "" {
+		if _, err := join.Load(c.JoinFile); err != nil {
+			return err
+		}
 	}
 	if err := c.validateServer(); err != nil {
 		return err

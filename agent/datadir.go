@@ -23,6 +23,7 @@ const (
 	pidFile      = "agent.pid"     // its process id, for the message to a second one
 	identityFile = "identity.json" // name and id, chosen once
 	ledgerFile   = "patches.json"  // what became of every patch
+	revokedFile  = "revoked.json"  // keys that may not sign patches any more
 	stagingDir   = "patches"       // artifacts under way
 )
 

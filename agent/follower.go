@@ -33,6 +33,7 @@ type follower struct {
 	host    *host
 	witness *witness
 	ledger  *ledger
+	trust   *trust
 	log     zerolog.Logger
 
 	missing int // tries in a row that found no artifact
@@ -90,6 +91,9 @@ func (f *follower) round(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", bus.StreamPatch, err)
 	}
+	if err := f.trust.learn(ctx, f.client.JS); err != nil {
+		return err
+	}
 	if err := f.align(stream); err != nil {
 		return err
 	}
@@ -108,7 +112,7 @@ func (f *follower) round(ctx context.Context) error {
 		case known.Pending != nil && known.Pending.ID != a.ID:
 			err = f.abandonPending(ctx)
 		case none:
-			return nil
+			return f.trust.possible()
 		case bad:
 			err = f.fail(ctx, a, err)
 		default:
@@ -144,6 +148,9 @@ func (f *follower) deal(ctx context.Context, a patch.Announcement) error {
 		case !fits:
 			return f.skip(a, fmt.Sprintf("it leads to version %s and this server has %s", a.To, version))
 		}
+	}
+	if err := f.trust.possible(); err != nil {
+		return err
 	}
 	f.setState("applying")
 	err := f.apply(ctx, a)
@@ -259,7 +266,7 @@ func (f *follower) standing() string {
 
 // standingOf is how the state of a node that cannot go on begins.
 func standingOf(err error) string {
-	if errors.Is(err, errNeeded) {
+	if errors.Is(err, errNeeded) || errors.Is(err, errNoKey) {
 		return "waiting: "
 	}
 	return "failed: "

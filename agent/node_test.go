@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/bustest"
 	"github.com/omflow-booster/omflow-booster/internal/freeport"
+	"github.com/omflow-booster/omflow-booster/internal/join"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
@@ -34,6 +37,7 @@ type node struct {
 	client *bus.Client
 	cfg    Config
 	dir    string // events
+	log    io.Writer
 	agent  *Agent
 	cancel context.CancelFunc
 	done   chan error
@@ -42,7 +46,7 @@ type node struct {
 // newNode prepares a host and starts nothing. Its home has the application "v0".
 func newNode(t *testing.T, b *bustest.Bus, name string) *node {
 	t.Helper()
-	n := &node{t: t, bus: b, client: b.Client(), dir: t.TempDir()}
+	n := &node{t: t, bus: b, client: b.Client(), dir: t.TempDir(), log: zerolog.NewTestWriter(t)}
 	address := freeAddress(t)
 	n.cfg = Config{
 		ClientConfig: b.Config(), Config: logging.Config{Level: "info", Format: "json"}, Home: t.TempDir(), DataDir: t.TempDir(), Name: name,
@@ -51,7 +55,9 @@ func newNode(t *testing.T, b *bustest.Bus, name string) *node {
 		StopTimeout: patience, HealthTimeout: patience, HealthEvery: poll, RestartMin: poll, RestartMax: time.Minute,
 		PatchEvery: 200 * time.Millisecond, PatchRetry: poll,
 	}
-	n.cfg.SecondPort = 5169
+	key, err := ours()
+	require.NoError(t, err)
+	n.cfg.SecondPort, n.cfg.JoinFile = 5169, joinFile(t, key)
 	n.write("omflow/app.py", "v0")
 	n.write("omflow/settings.py", "mine alone")
 	t.Cleanup(n.stop)
@@ -71,7 +77,7 @@ func (n *node) start() {
 	var err error
 	n.agent, err = New(n.cfg, Deps{
 		Client: n.client, WorkerCommand: []string{os.Args[0], "worker", n.dir}, WitnessCommand: []string{os.Args[0], "witness"},
-	}, zerolog.New(zerolog.NewTestWriter(n.t)))
+	}, zerolog.New(n.log))
 	require.NoError(n.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel, n.done = cancel, make(chan error, 1)
@@ -191,6 +197,11 @@ func artifact(t *testing.T, files map[string]string, o patch.Options) (name stri
 		dir[path] = &fstest.MapFile{Data: []byte(content), Mode: 0o644}
 	}
 	var out bytes.Buffer
+	if o.Signer == nil {
+		key, err := ours()
+		require.NoError(t, err)
+		o.Signer = signerOf(t, key)
+	}
 	m, err := patch.Build(&out, dir, o)
 	require.NoError(t, err)
 	name = filepath.Join(t.TempDir(), m.ID)
@@ -209,7 +220,34 @@ func republish(t *testing.T, c *bus.Client, artifact string) patch.Announcement 
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	a, err := patch.Publish(ctx, c.JS, artifact, patch.DefaultLimit, nil)
+	anybody := func(string, []byte, []byte) error { return nil } // agents are to find out
+	a, err := patch.Publish(ctx, c.JS, artifact, patch.DefaultLimit, anybody, nil)
 	require.NoError(t, err)
 	return a
+}
+
+// ours holds the key that nodes trust unless a test says otherwise.
+var ours = sync.OnceValues(func() (*join.File, error) { return join.New("ours", time.Now()) })
+
+// newKey makes another one.
+func newKey(t *testing.T) *join.File {
+	t.Helper()
+	f, err := join.New(t.Name(), time.Now())
+	require.NoError(t, err)
+	return f
+}
+
+// joinFile writes a join file for a node: without the private key.
+func joinFile(t *testing.T, f *join.File) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "join.json")
+	require.NoError(t, f.Public().Create(path))
+	return path
+}
+
+func signerOf(t *testing.T, f *join.File) join.Signer {
+	t.Helper()
+	signer, err := f.Signer()
+	require.NoError(t, err)
+	return signer
 }

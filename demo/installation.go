@@ -8,8 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/freeport"
+	"github.com/omflow-booster/omflow-booster/internal/join"
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
 )
 
@@ -64,6 +66,13 @@ func install(ctx context.Context, dir string, db *database, boosters int) (*inst
 	if err := os.MkdirAll(in.logs(), 0o750); err != nil {
 		return nil, err
 	}
+	keys, err := join.New("demo", time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if err := keys.Create(in.joinFile()); err != nil {
+		return nil, err
+	}
 	for i := range boosters {
 		in.boosters = append(in.boosters, &booster{name: "booster-" + strconv.Itoa(i+1), port: take(), clusterPort: take()})
 	}
@@ -90,7 +99,7 @@ func installServer(in *installation, self, databaseURL, name string, port int) (
 	}
 	s.env = environment(in.address()...)
 	s.env = append(s.env,
-		"DATABASE_URL="+databaseURL,
+		"BOOSTER_JOIN_FILE="+in.joinFile(), "DATABASE_URL="+databaseURL,
 		"AGENT_NAME="+name, "AGENT_DATA_DIR="+filepath.Join(host, "agent"),
 		"OMFLOW_HOME="+s.home, "OMFLOW_COMMAND="+quoted(self, standIn, "server"), "OMFLOW_HEALTH_URL="+s.web+"/health/",
 		"WORKER_SOCKET="+filepath.Join(host, "worker.sock"), "WORKER_SLOTS="+strconv.Itoa(slots),
@@ -102,6 +111,9 @@ func installServer(in *installation, self, databaseURL, name string, port int) (
 }
 
 func (in *installation) logs() string { return filepath.Join(in.dir, "logs") }
+
+// joinFile is that of every host: on each, patches may be published.
+func (in *installation) joinFile() string { return filepath.Join(in.dir, "join.json") }
 
 func (in *installation) startAgents() (err error) {
 	for _, s := range in.servers {

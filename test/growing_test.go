@@ -78,7 +78,7 @@ func startAlone(t *testing.T, items []work.Item, vars env) *growing {
 	source := dir(t)
 	writeFiles(t, source, map[string]string{omflowtest.VersionFile: "version=" + newVersion + "\n", "a": strings.Repeat("large", 100_000)})
 	var artifact bytes.Buffer
-	if _, err := patch.Build(&artifact, os.DirFS(source), patch.Options{}); err != nil {
+	if _, err := patch.Build(&artifact, os.DirFS(source), patch.Options{Signer: signer}); err != nil {
 		t.Fatal(err)
 	}
 	(&site{t: t, booster: g.first}).announce(artifact.Bytes(), artifact.Bytes())

@@ -17,11 +17,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/join"
 )
 
 var (
 	binary  = os.Getenv("TEST_BINARY") // the program under test
 	standIn string                     // the OMFLOW Server and its runner
+
+	joinFile string      // that of every host
+	signer   join.Signer // with the key in it
 )
 
 func TestMain(m *testing.M) { os.Exit(runTests(m)) }
@@ -38,11 +44,21 @@ func runTests(m *testing.M) int {
 		err = build(binary, "..")
 	}
 	standIn = filepath.Join(dir, "omflow-standin")
-	if err = errors.Join(err, build(standIn, "../internal/omflowtest/omflow-standin")); err != nil {
+	if err = errors.Join(err, build(standIn, "../internal/omflowtest/omflow-standin"), makeJoinFile(filepath.Join(dir, "join.json"))); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
+}
+
+func makeJoinFile(path string) error {
+	f, err := join.New("scenarios", time.Now())
+	if err != nil {
+		return err
+	}
+	joinFile = path
+	signer, err = f.Signer()
+	return errors.Join(err, f.Create(path))
 }
 
 func build(program, source string) error {

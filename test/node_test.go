@@ -110,7 +110,7 @@ func (b *booster) alone() bus.ClientConfig {
 // env tells a worker, an agent or a command what client says.
 func (b *booster) env() env {
 	c := b.client()
-	vars := env{"BOOSTER_IP": c.IP, "BOOSTER_PORT": strconv.Itoa(c.Port)}
+	vars := env{"BOOSTER_IP": c.IP, "BOOSTER_PORT": strconv.Itoa(c.Port), "BOOSTER_JOIN_FILE": joinFile}
 	if b.second != nil {
 		vars["SECOND_BOOSTER_IP"], vars["SECOND_BOOSTER_PORT"] = c.SecondIP, strconv.Itoa(c.SecondPort)
 	}

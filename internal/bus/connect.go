@@ -24,6 +24,7 @@ type ClientConfig struct {
 	SecondIP   string `envconfig:"SECOND_BOOSTER_IP" desc:"address of the second (standby) Booster, if there is one"`
 	SecondPort int    `envconfig:"SECOND_BOOSTER_PORT" default:"5169" desc:"its port"`
 	URL        string `envconfig:"BOOSTER_URL" desc:"NATS URLs of a cluster of one's own, instead of the Boosters above"`
+	JoinFile   string `envconfig:"BOOSTER_JOIN_FILE" desc:"the join file of this host (omflow-booster join): keys that may sign patches"`
 }
 
 // Validate checks the ports.

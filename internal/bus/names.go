@@ -25,7 +25,7 @@ const Streams = 8
 const (
 	BucketNodes   = "NODES"   // <role>.<name>: heartbeat of each booster, worker and agent; entries expire
 	BucketRollout = "ROLLOUT" // <patch id>.<node>: what became of a patch on a node
-	BucketControl = "CONTROL" // lock.<name>: who holds a singleton; later licence, pauses and limits
+	BucketControl = "CONTROL" // lock.<name>: who holds a singleton; revoked.<key id>: may not sign patches any more; later licence, pauses and limits
 	ObjectPatches = "PATCHES" // the artifacts, by patch id
 )
 
@@ -80,6 +80,9 @@ const (
 // CheckReconciled is HeaderCheck of a message that was published because none was found for its row. The step may have been given up on
 // between that look and the publish: look into DEAD, too.
 const CheckReconciled = "reconciled"
+
+// RevokedPrefix begins the keys of CONTROL that name revoked keys.
+const RevokedPrefix = "revoked."
 
 // Lock names, held in CONTROL.
 const (

@@ -155,21 +155,13 @@ func putNode(ctx context.Context, js jetstream.JetStream, n Node) error {
 func Nodes(ctx context.Context, js jetstream.JetStream) ([]Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	stream, err := js.Stream(ctx, "KV_"+BucketNodes)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		err = jetstream.ErrBucketNotFound
-	}
+	keys, err := Keys(ctx, js, BucketNodes, ">")
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", BucketNodes, err)
+		return nil, err
 	}
-	const prefix = "$KV." + BucketNodes + "."
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(prefix+">"))
-	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", BucketNodes, err)
-	}
-	nodes := make([]Node, 0, len(info.State.Subjects))
-	for _, subject := range slices.Sorted(maps.Keys(info.State.Subjects)) {
-		value, _, err := ReadKey(ctx, js, BucketNodes, strings.TrimPrefix(subject, prefix))
+	nodes := make([]Node, 0, len(keys))
+	for _, key := range keys {
+		value, _, err := ReadKey(ctx, js, BucketNodes, key)
 		if err != nil {
 			return nil, err
 		}
@@ -179,6 +171,30 @@ func Nodes(ctx context.Context, js jetstream.JetStream) ([]Node, error) {
 		}
 	}
 	return nodes, nil
+}
+
+// Keys returns the keys of a bucket that match filter, sorted, removed ones included, or jetstream.ErrBucketNotFound. Like Nodes it makes no
+// consumer.
+func Keys(ctx context.Context, js jetstream.JetStream, bucket, filter string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	stream, err := js.Stream(ctx, "KV_"+bucket)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		err = jetstream.ErrBucketNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", bucket, err)
+	}
+	prefix := "$KV." + bucket + "."
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(prefix+filter))
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", bucket, err)
+	}
+	keys := make([]string, 0, len(info.State.Subjects))
+	for _, subject := range slices.Sorted(maps.Keys(info.State.Subjects)) {
+		keys = append(keys, strings.TrimPrefix(subject, prefix))
+	}
+	return keys, nil
 }
 
 // ReadKey is the value of a key and its revision, by the leader of the bucket; empty and 0 when there is none.

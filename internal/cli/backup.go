@@ -28,7 +28,7 @@ func (a *App) backupCommand() *cobra.Command {
 	force := cmd.Flags().Bool("force", false, "overwrite FILE if it is there")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
-		if err := checkBackupFile(given[0], *force); err != nil {
+		if err := checkOutputFile(given[0], *force); err != nil {
 			return err
 		}
 		return a.withBus(func(c *bus.Client) error { return a.backup(cmd.Context(), c, given[0], *force, *asJSON) })
@@ -36,8 +36,8 @@ func (a *App) backupCommand() *cobra.Command {
 	return cmd
 }
 
-// checkBackupFile finds what would make a long backup fail in the end.
-func checkBackupFile(file string, force bool) error {
+// checkOutputFile finds what would make a command fail in the end that takes its time to write a file.
+func checkOutputFile(file string, force bool) error {
 	if info, err := os.Stat(filepath.Dir(file)); err != nil || !info.IsDir() {
 		return usageError{fmt.Errorf("%s is not a directory; make it, or give another FILE", filepath.Dir(file))}
 	}

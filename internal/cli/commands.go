@@ -10,6 +10,7 @@ func (a *App) commands() []*cobra.Command {
 		a.deadCommand(),
 		a.nodesCommand(),
 		a.patchCommand(),
+		a.joinCommand(),
 		a.clusterCommand(),
 		a.backupCommand(),
 		a.restoreCommand(),

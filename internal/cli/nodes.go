@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,5 +57,13 @@ func (a *App) printNodes(nodes []bus.Node, now time.Time) error {
 	for _, n := range nodes {
 		t.row(n.Role, n.Name, n.Host, n.PID, n.Version, age(now.Sub(n.Started)), age(now.Sub(n.At))+" ago")
 	}
-	return t.flush()
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if reason := waitsFor(n); reason != "" {
+			fmt.Fprintf(a.Stdout, "%s takes no patches: %s\n", oneLine(n.Name), oneLine(reason))
+		}
+	}
+	return nil
 }

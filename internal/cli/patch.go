@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -11,49 +10,91 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/join"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
 func (a *App) patchCommand() *cobra.Command {
 	return group("patch", "Bring changed files to all OMFLOW Servers",
 		"A patch is a set of files that every agent puts into the home of its OMFLOW Server, one server after the other and in\n"+
-			"the order in which the patches were published. A server that is away catches up when it is back.",
+			"the order in which the patches were published. A server that is away catches up when it is back. Agents take a patch only\n"+
+			"if it is signed with a key that their join file names (BOOSTER_JOIN_FILE, see `omflow-booster join`).",
 		"  omflow-booster patch publish ./fix --note 'correct the leave form'\n  omflow-booster patch ls",
-		a.patchPublishCommand(), a.patchListCommand(), a.patchShowCommand(), a.patchPauseCommand(), a.patchResumeCommand(), a.patchAbortCommand())
+		a.patchPublishCommand(), a.patchListCommand(), a.patchShowCommand(), a.patchPauseCommand(), a.patchResumeCommand(), a.patchAbortCommand(),
+		a.patchBuildCommand(), a.patchInspectCommand(), a.patchVerifyCommand(), a.patchKeysCommand(), a.patchRevokeCommand())
 }
 
-func (a *App) patchPublishCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "publish DIR",
-		Short: "Put every file below DIR at the same place in the home of every OMFLOW Server",
-		Long: "Put every file below DIR at the same place, relative to OMFLOW_HOME, on every OMFLOW Server. What belongs to one\n" +
-			"server alone is refused: omflow/settings.py, logs/, uploads/, db.omflow. What Python writes itself (__pycache__, *.pyc)\n" +
-			"is left out. Every server is stopped while its files are replaced; the others go on working.",
-		Example: "  omflow-booster patch publish ./fix --note 'correct the leave form'\n" +
-			"  omflow-booster patch publish ./omflow-1.1.5 --from 1.1.4.0 --delete omflow/old.py",
-		Args: args(1, 1, "one directory"),
-	}
-	var o patch.Options
+// contentHelp says what a patch may hold.
+const contentHelp = "What belongs to one server alone is refused: omflow/settings.py, logs/, uploads/, db.omflow. What Python writes itself\n" +
+	"(__pycache__, *.pyc) is left out."
+
+// buildFlags are what people say about a patch that is built.
+func buildFlags(cmd *cobra.Command) *patch.Options {
+	o := &patch.Options{}
 	cmd.Flags().StringVar(&o.From, "from", "", "version that the patch is for; servers with another one refuse it (default: any)")
 	cmd.Flags().StringVar(&o.To, "to", "", "version that it leads to (default: the one in its version file, if it has one)")
 	cmd.Flags().StringVar(&o.Note, "note", "", "what it is for")
 	cmd.Flags().StringVar(&o.Author, "author", userName(), "who made it")
 	cmd.Flags().StringArrayVar(&o.Deletions, "delete", nil, "file to delete on every server, relative to OMFLOW_HOME; may be repeated")
+	return o
+}
+
+// refuseBuildFlags refuses them for a patch that is built already: it is signed as it is.
+func refuseBuildFlags(cmd *cobra.Command) error {
+	for _, name := range []string{"from", "to", "note", "author", "delete"} {
+		if cmd.Flags().Changed(name) {
+			return usageError{fmt.Errorf("--%s is for a directory; a FILE of `patch build` is published as it was signed", name)}
+		}
+	}
+	return nil
+}
+
+func (a *App) patchPublishCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "publish DIR|FILE",
+		Short: "Put every file below DIR at the same place in the home of every OMFLOW Server",
+		Long: "Put every file below DIR at the same place, relative to OMFLOW_HOME, on every OMFLOW Server; or publish a FILE that\n" +
+			"`omflow-booster patch build` has made. " + contentHelp + "\n" +
+			"Every server is stopped while its files are replaced; the others go on working.",
+		Example: "  omflow-booster patch publish ./fix --note 'correct the leave form'\n" +
+			"  omflow-booster patch publish ./omflow-1.1.5 --from 1.1.4.0 --delete omflow/old.py\n" +
+			"  omflow-booster patch publish fix.tar.zst",
+		Args: args(1, 1, "one directory, or one FILE of `patch build`"),
+	}
+	o := buildFlags(cmd)
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
-		return a.publishPatch(cmd.Context(), given[0], o, *asJSON)
+		artifact := given[0]
+		info, err := os.Stat(artifact)
+		if err != nil {
+			return usageError{fmt.Errorf("%w; give the directory that holds the files", err)}
+		}
+		if err := refuseBuildFlags(cmd); err != nil && !info.IsDir() {
+			return err
+		}
+		keys, err := loadJoinFile()
+		if err != nil {
+			return err
+		}
+		if info.IsDir() {
+			if artifact, _, err = buildArtifact(given[0], "", *o, keys); err != nil {
+				return err
+			}
+			defer func() { _ = os.Remove(artifact) }()
+		}
+		return a.publishPatch(cmd.Context(), artifact, keys, *asJSON)
 	}
 	return cmd
 }
 
-func (a *App) publishPatch(ctx context.Context, dir string, o patch.Options, asJSON bool) error {
-	artifact, err := buildArtifact(dir, o)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(artifact) }()
+func (a *App) publishPatch(ctx context.Context, artifact string, keys *join.File, asJSON bool) error {
 	return a.withBus(func(c *bus.Client) error {
-		published, err := patch.Publish(ctx, c.JS, artifact, patch.DefaultLimit, a.uploadProgress())
+		revoked, err := patch.Revoked(ctx, c.JS)
+		if err != nil {
+			return err
+		}
+		trust := patch.Trust(keys.Verify).Except(revoked)
+		published, err := patch.Publish(ctx, c.JS, artifact, patch.DefaultLimit, trust, a.uploadProgress())
 		if err != nil {
 			return err
 		}
@@ -64,29 +105,6 @@ func (a *App) publishPatch(ctx context.Context, dir string, o patch.Options, asJ
 		fmt.Fprintln(a.Stdout, "`omflow-booster patch ls` shows where it is applied.")
 		return nil
 	})
-}
-
-// buildArtifact builds the patch into a temporary file. What agents would refuse is wrong usage.
-func buildArtifact(dir string, o patch.Options) (name string, err error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return "", usageError{fmt.Errorf("%w; give the directory that holds the files", err)}
-	}
-	defer func() { _ = root.Close() }()
-	out, err := os.CreateTemp("", "omflow-booster-patch-*.tar.zst")
-	if err != nil {
-		return "", fmt.Errorf("build patch: %w", err)
-	}
-	_, err = patch.Build(out, root.FS(), o)
-	err = errors.Join(err, out.Close())
-	if err == nil {
-		return out.Name(), nil
-	}
-	_ = os.Remove(out.Name())
-	if errors.Is(err, patch.ErrInvalid) {
-		return "", usageError{err}
-	}
-	return "", fmt.Errorf("build patch: %w", err)
 }
 
 // uploadProgress tells a person on a terminal, twice a second, how far a long upload is.

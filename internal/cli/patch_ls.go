@@ -87,10 +87,22 @@ func nodesOf(reports []patch.Report, nodes []bus.Node) []nodePatch {
 	}
 	for _, n := range nodes {
 		if n.Role == bus.ServiceAgent && !reported[n.Name] {
-			list = append(list, nodePatch{Node: n.Name, State: stateWaiting})
+			list = append(list, nodePatch{Node: n.Name, State: stateWaiting, Error: waitsFor(n)})
 		}
 	}
 	return list
+}
+
+// waitsFor is why an agent takes no patch, if it says so.
+func waitsFor(n bus.Node) string {
+	if n.Agent == nil {
+		return ""
+	}
+	reason, waits := strings.CutPrefix(n.Agent.PatchState, stateWaiting+": ")
+	if !waits {
+		return ""
+	}
+	return reason
 }
 
 func (a *App) printPatches(list []listedPatch, now time.Time) error {

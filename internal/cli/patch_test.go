@@ -30,6 +30,7 @@ func files(t *testing.T, contents map[string]string) string {
 
 func TestPatchIsPublishedAndListed(t *testing.T) {
 	s := newStage(t)
+	useJoinFile(t)
 	if r := run(t, "", "patch", "ls"); r.code != exitOK || r.stdout != "no patch was published yet\n" {
 		t.Fatalf("%+v", r)
 	}
@@ -88,13 +89,15 @@ func TestPatchIsPublishedAndListed(t *testing.T) {
 
 func TestPatchThatAgentsWouldRefuseIsWrongUsage(t *testing.T) {
 	newStage(t)
+	useJoinFile(t)
 	for says, line := range map[string][]string{
 		"no such file":                     {"publish", "/no/such/dir"},
-		"not a directory":                  {"publish", os.Args[0]},
+		"not a directory":                  {"build", os.Args[0], filepath.Join(t.TempDir(), "x")},
 		"uploads/x belongs to each server": {"publish", files(t, map[string]string{"uploads/x": "x"})},
 		"no files":                         {"publish", files(t, nil)},
 		"plain path below OMFLOW_HOME":     {"publish", files(t, map[string]string{"x": "x"}), "--delete", "../x"},
 		"wants one directory":              {"publish"},
+		"wants a directory and a FILE":     {"build", "x"},
 		"unknown flag":                     {"ls", "--jsno"},
 		"unexpected":                       {"ls", "x"},
 	} {
@@ -107,6 +110,7 @@ func TestPatchThatAgentsWouldRefuseIsWrongUsage(t *testing.T) {
 
 func TestPatchWithoutBooster(t *testing.T) {
 	useBooster(t, "nats://127.0.0.1:1")
+	useJoinFile(t)
 	for _, line := range [][]string{{"patch", "ls"}, {"patch", "publish", files(t, map[string]string{"x": "x"})}} {
 		if r := run(t, "", line...); r.code != exitFailed || !strings.Contains(r.stderr, "no Booster answers") {
 			t.Errorf("%v: %+v", line, r)

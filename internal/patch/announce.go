@@ -33,6 +33,27 @@ type Announcement struct {
 	Seq uint64 `json:"-"` // in PATCH
 }
 
+// announcementOf is what a manifest lets be announced.
+func announcementOf(m Manifest) Announcement {
+	return Announcement{
+		ID: m.ID, From: m.From, To: m.To, Author: m.Author, Note: m.Note, Created: m.Created,
+		Files: len(m.Files), Deletions: len(m.Deletions), Bytes: m.Bytes(),
+	}
+}
+
+// CheckManifest refuses an announcement that says other things than the manifest, which is signed while the announcement is not.
+func (a Announcement) CheckManifest(m Manifest) error {
+	said, signed := a, announcementOf(m)
+	said.Object, said.Size, said.SHA256, said.Seq = "", 0, "", 0 // of the artifact
+	if said.Created.Equal(signed.Created) {
+		said.Created = signed.Created
+	}
+	if said != signed {
+		return invalid("its artifact is %s (%s → %s), which is not what was announced", m.ID, m.From, m.To)
+	}
+	return nil
+}
+
 // check refuses an announcement that an agent cannot act upon.
 func (a Announcement) check(subject string) error {
 	switch {

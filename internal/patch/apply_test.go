@@ -24,7 +24,7 @@ func TestApplyReplacesAddsAndDeletes(t *testing.T) {
 	})
 	dir["bin/run.sh"] = &fstest.MapFile{Data: []byte("#!/bin/sh\n"), Mode: 0o750}
 	var artifact bytes.Buffer
-	m, err := Build(&artifact, dir, Options{From: "1.1.4.0", Note: "fix", Deletions: []string{"omflow/gone.py", "omflow/never.py"}})
+	m, err := Build(&artifact, dir, Options{Signer: ann, From: "1.1.4.0", Note: "fix", Deletions: []string{"omflow/gone.py", "omflow/never.py"}})
 	require.NoError(t, err)
 	require.Equal(t, "1.1.5.0", m.To, "the version comes from the version file")
 	require.Equal(t, VersionFile, m.Files[len(m.Files)-1].Path, "the version file comes last")
@@ -106,12 +106,12 @@ func TestBuildRefusesWhatAgentsWould(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	require.NoError(t, os.Symlink("/etc/passwd", filepath.Join(dir, "link")))
-	_, err := Build(io.Discard, os.DirFS(dir), Options{})
+	_, err := Build(io.Discard, os.DirFS(dir), Options{Signer: ann})
 	require.ErrorIs(t, err, ErrInvalid)
 	require.ErrorContains(t, err, "link is not a regular file")
-	_, err = Build(io.Discard, tree(map[string]string{"uploads/x": "x"}), Options{})
+	_, err = Build(io.Discard, tree(map[string]string{"uploads/x": "x"}), Options{Signer: ann})
 	require.ErrorContains(t, err, "uploads/x belongs to each server alone")
-	_, err = Build(io.Discard, tree(nil), Options{})
+	_, err = Build(io.Discard, tree(nil), Options{Signer: ann})
 	require.ErrorContains(t, err, "no files")
 }
 
@@ -172,7 +172,7 @@ func TestLargePatchIsStreamed(t *testing.T) {
 
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	_, err = Build(artifact, os.DirFS(dir), Options{})
+	_, err = Build(artifact, os.DirFS(dir), Options{Signer: ann})
 	require.NoError(t, err)
 	_, err = artifact.Seek(0, io.SeekStart)
 	require.NoError(t, err)

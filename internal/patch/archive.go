@@ -18,14 +18,17 @@ const tarOverhead = 8 << 10
 
 // visitor sees an artifact go by. file must not keep r; what it leaves unread is read and checked all the same.
 type visitor struct {
+	trust Trust // nil for an artifact of this host's own, which Verify has seen before
 	begin func(m Manifest) error
 	file  func(i int, f File, r io.Reader) error
 }
 
-// Verify reads an artifact from its first to its last byte and returns its manifest. It fails with ErrInvalid unless the
-// archive holds exactly what its manifest says, and never reads more than that. limit bounds the bytes of all files together.
-func Verify(r io.Reader, limit int64) (Manifest, error) {
+// Verify reads an artifact from its first to its last byte and returns its manifest. It fails with ErrInvalid unless trust takes the
+// signature and the archive holds exactly what its manifest says, and never reads more than that. limit bounds the bytes of all files
+// together.
+func Verify(r io.Reader, limit int64, trust Trust) (Manifest, error) {
 	return walk(r, limit, visitor{
+		trust: trust,
 		begin: func(Manifest) error { return nil },
 		file:  func(int, File, io.Reader) error { return nil },
 	})
@@ -39,10 +42,10 @@ func walk(r io.Reader, limit int64, v visitor) (Manifest, error) {
 		return Manifest{}, source.blame(err)
 	}
 	defer unpacked.Close()
-	plain := &budgetReader{r: unpacked, left: maxManifestBytes + tarOverhead}
+	plain := &budgetReader{r: unpacked, left: maxManifestBytes + maxSignatureBytes + 2*tarOverhead}
 	archive := tar.NewReader(plain)
 
-	m, err := readManifest(archive)
+	m, err := readManifest(archive, v.trust)
 	if err != nil {
 		return m, source.blame(err)
 	}
@@ -80,26 +83,52 @@ func walk(r io.Reader, limit int64, v visitor) (Manifest, error) {
 	return m, nil
 }
 
-func readManifest(archive *tar.Reader) (Manifest, error) {
+// readManifest reads what comes before the files. Of a manifest that nobody answers for, it looks at the format alone.
+func readManifest(archive *tar.Reader, trust Trust) (Manifest, error) {
 	var m Manifest
-	h, err := archive.Next()
+	data, err := readEntry(archive, manifestEntry, maxManifestBytes)
 	if err != nil {
-		return m, fmt.Errorf("read %s: %w", manifestEntry, err)
+		return m, err
 	}
-	if h.Name != manifestEntry || h.Typeflag != tar.TypeReg {
-		return m, invalid("it begins with %q instead of %s; it was not built by `omflow-booster patch`", h.Name, manifestEntry)
+	var version struct{ Format int }
+	if err := json.Unmarshal(data, &version); err != nil {
+		return m, invalid("its manifest cannot be read: %w", err)
 	}
-	if h.Size > maxManifestBytes {
-		return m, invalid("its manifest is larger than %d bytes", maxManifestBytes)
+	if err := checkFormat(version.Format); err != nil {
+		return m, err
 	}
-	data, err := io.ReadAll(archive)
+	s, err := readSignature(archive)
 	if err != nil {
-		return m, fmt.Errorf("read %s: %w", manifestEntry, err)
+		return m, err
+	}
+	if trust != nil {
+		if err := trust(s.Key, data, s.Signature); err != nil {
+			return m, invalid("%w", err)
+		}
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
 		return m, invalid("its manifest cannot be read: %w", err)
 	}
 	return m, nil
+}
+
+// readEntry reads a small entry that has to come next.
+func readEntry(archive *tar.Reader, name string, limit int64) ([]byte, error) {
+	h, err := archive.Next()
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if h.Name != name || h.Typeflag != tar.TypeReg {
+		return nil, invalid("it has %q where %s belongs; it was not built by `omflow-booster patch`", h.Name, name)
+	}
+	if h.Size > limit {
+		return nil, invalid("its %s is larger than %d bytes", name, limit)
+	}
+	data, err := io.ReadAll(archive)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return data, nil
 }
 
 func nextEntry(archive *tar.Reader, name string, size int64) error {

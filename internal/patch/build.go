@@ -33,12 +33,16 @@ type Options struct {
 	Deletions []string  // paths relative to the home
 	Now       time.Time // default: now
 	Limit     int64     // default: DefaultLimit
+	Signer    Signer    // required
 }
 
-// Build writes an artifact with every file below dir to w. What Python generates (__pycache__, *.pyc) is left out; anything
+// Build writes a signed artifact with every file below dir to w. What Python generates (__pycache__, *.pyc) is left out; anything
 // else that agents would refuse is refused here, with an error that matches ErrInvalid. Files are read twice, for their
 // digests and for the archive; one that changes in between is an error.
 func Build(w io.Writer, dir fs.FS, o Options) (Manifest, error) {
+	if o.Signer == nil {
+		return Manifest{}, errors.New("build patch: nobody signs it")
+	}
 	if o.Now.IsZero() {
 		o.Now = time.Now()
 	}
@@ -59,7 +63,7 @@ func Build(w io.Writer, dir fs.FS, o Options) (Manifest, error) {
 	if err := m.Validate(o.Limit); err != nil {
 		return m, err
 	}
-	return m, writeArchive(w, dir, m)
+	return m, writeArchive(w, dir, m, o.Signer)
 }
 
 func collect(dir fs.FS) ([]File, error) {
@@ -119,7 +123,7 @@ func hasFile(files []File, name string) bool {
 	return false
 }
 
-func writeArchive(w io.Writer, dir fs.FS, m Manifest) error {
+func writeArchive(w io.Writer, dir fs.FS, m Manifest, signer Signer) error {
 	packed, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(windowBytes))
 	if err != nil {
 		return fmt.Errorf("compress patch: %w", err)
@@ -133,6 +137,9 @@ func writeArchive(w io.Writer, dir fs.FS, m Manifest) error {
 		return invalid("its manifest is larger than %d bytes", maxManifestBytes)
 	}
 	err = writeEntry(archive, manifestEntry, 0o644, m.Created, manifest)
+	if err == nil {
+		err = writeSignature(archive, m, manifest, signer)
+	}
 	for i := 0; err == nil && i < len(m.Files); i++ {
 		err = copyFile(archive, dir, m.Files[i], m.Created)
 	}

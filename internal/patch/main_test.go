@@ -3,9 +3,12 @@ package patch
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -74,8 +77,36 @@ func tree(files map[string]string) fstest.MapFS {
 	return dir
 }
 
+// signer is a key that a test signs with.
+type signer byte
+
+// Keys of the tests.
+const (
+	ann signer = iota + 1 // trusted
+	eve                   // unknown
+)
+
+func (s signer) key() ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(s)}, ed25519.SeedSize))
+}
+
+func (s signer) KeyID() string               { return map[signer]string{ann: "ann", eve: "eve"}[s] }
+func (s signer) Sign(manifest []byte) []byte { return ed25519.Sign(s.key(), manifest) }
+
+// trusted takes what ann signed.
+func trusted(keyID string, manifest, signature []byte) error {
+	switch {
+	case keyID != ann.KeyID():
+		return fmt.Errorf("%s is unknown", keyID)
+	case !ed25519.Verify(ann.key().Public().(ed25519.PublicKey), manifest, signature):
+		return errors.New("bad signature")
+	}
+	return nil
+}
+
 func build(t *testing.T, files map[string]string, o Options) ([]byte, Manifest) {
 	t.Helper()
+	o.Signer = ann
 	var out bytes.Buffer
 	m, err := Build(&out, tree(files), o)
 	require.NoError(t, err)
@@ -93,11 +124,15 @@ type craft struct {
 	entries  []*tar.Header
 	contents []string
 	tail     []byte // after the end of the archive, compressed with it
+
+	raw    []byte                                      // instead of the manifest
+	signer Signer                                      // nil: the artifact has no signature
+	forge  func(manifest, sig []byte) (string, []byte) // another entry in the place of the signature
 }
 
 // honest is a craft without fault, for a test to spoil.
 func honest() *craft {
-	c := &craft{manifest: Manifest{Format: Format, ID: "20260101-000000-test", Created: time.Unix(0, 0).UTC()}}
+	c := &craft{signer: ann, manifest: Manifest{Format: Format, ID: "20260101-000000-test", Created: time.Unix(0, 0).UTC()}}
 	c.add("omflow/a.py", "new a")
 	c.add("omflow/b.py", "new b")
 	return c
@@ -121,7 +156,22 @@ func (c *craft) bytes(t *testing.T) []byte {
 	archive := tar.NewWriter(packed)
 	data, err := json.Marshal(c.manifest)
 	require.NoError(t, err)
+	if c.raw != nil {
+		data = c.raw
+	}
+	name := signatureEntry
+	var sig []byte
+	if c.signer != nil {
+		sig, err = json.Marshal(signature{c.signer.KeyID(), c.signer.Sign(data)})
+		require.NoError(t, err)
+	}
+	if c.forge != nil {
+		name, sig = c.forge(data, sig)
+	}
 	require.NoError(t, writeEntry(archive, manifestEntry, 0o644, c.manifest.Created, data))
+	if sig != nil {
+		require.NoError(t, writeEntry(archive, name, 0o644, c.manifest.Created, sig))
+	}
 	for i, h := range c.entries {
 		require.NoError(t, archive.WriteHeader(h))
 		if h.Typeflag == tar.TypeReg {

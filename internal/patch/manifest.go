@@ -2,8 +2,8 @@
 // checking it, and applying it to the home of a server.
 //
 // An artifact is a tar archive compressed with zstd. Its first entry, manifest.json, says everything that follows: the files
-// under files/, in the manifest's order, and nothing else. An artifact is checked to its last byte before a home is touched,
-// and no path, link or archive entry can lead outside the home. See DESIGN.md for the reasons.
+// under files/, in the manifest's order, and nothing else. Between them manifest.sig says who answers for it. An artifact is checked
+// to its last byte before a home is touched, and no path, link or archive entry can lead outside the home. See DESIGN.md for the reasons.
 package patch
 
 import (
@@ -19,8 +19,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// Format is the version of the artifact's layout. An agent refuses what it does not know.
-const Format = 1
+// Format is the version of the artifact's layout. An agent refuses what it does not know. Format 1 was not signed.
+const Format = 2
 
 // DefaultLimit is how many bytes the files of one patch may have together.
 const DefaultLimit = 1 << 30
@@ -100,8 +100,8 @@ func NewID(now time.Time) string {
 // Validate refuses a manifest that could do harm, or that this version does not understand. limit bounds the bytes of all
 // files together. Every error matches ErrInvalid.
 func (m Manifest) Validate(limit int64) error {
-	if m.Format != Format {
-		return invalid("its format is %d and this omflow-booster knows %d; update omflow-booster", m.Format, Format)
+	if err := checkFormat(m.Format); err != nil {
+		return err
 	}
 	if !ValidID(m.ID) {
 		return invalid("%q is not the id of a patch", m.ID)
@@ -138,6 +138,16 @@ func (m Manifest) Validate(limit int64) error {
 		}
 	}
 	return paths.checkNesting()
+}
+
+func checkFormat(format int) error {
+	switch {
+	case format > Format:
+		return invalid("its format is %d and this omflow-booster knows %d; update omflow-booster", format, Format)
+	case format < Format:
+		return invalid("its format is %d, of an older omflow-booster that did not sign; build it again with this one", format)
+	}
+	return nil
 }
 
 // ValidID tells whether s can be the id of a patch: a token of a subject and the name of a file.

@@ -23,17 +23,17 @@ const (
 	transferRate = 256 << 10 // bytes a second
 )
 
-// Publish checks an artifact, stores it, and announces it: every agent applies it, after all patches announced before.
+// Publish checks an artifact, stores it, and announces it: every agent that trusts its signer applies it, after all patches announced before.
 // The announcement comes last, so an agent that reads it finds the artifact. Publishing the same artifact again does no harm.
 // progress, if not nil, is called with the bytes stored so far, in one goroutine. What agents would refuse is not published
 // and returns an error that matches ErrInvalid.
-func Publish(ctx context.Context, js jetstream.JetStream, artifact string, limit int64, progress func(done, total int64)) (Announcement, error) {
+func Publish(ctx context.Context, js jetstream.JetStream, artifact string, limit int64, trust Trust, progress func(done, total int64)) (Announcement, error) {
 	f, err := os.Open(artifact)
 	if err != nil {
 		return Announcement{}, fmt.Errorf("open artifact: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	a, err := announcementOf(f, limit)
+	a, err := examine(f, limit, trust)
 	if err != nil {
 		return a, err
 	}
@@ -53,9 +53,10 @@ func Publish(ctx context.Context, js jetstream.JetStream, artifact string, limit
 	return a, nil
 }
 
-func announcementOf(f *os.File, limit int64) (Announcement, error) {
+// examine checks an artifact and returns what is to be announced of it.
+func examine(f *os.File, limit int64, trust Trust) (Announcement, error) {
 	sum := sha256.New()
-	m, err := Verify(io.TeeReader(f, sum), limit)
+	m, err := Verify(io.TeeReader(f, sum), limit, trust)
 	if err != nil {
 		return Announcement{}, err
 	}
@@ -63,11 +64,9 @@ func announcementOf(f *os.File, limit int64) (Announcement, error) {
 	if err != nil {
 		return Announcement{}, fmt.Errorf("read artifact: %w", err)
 	}
-	return Announcement{
-		ID: m.ID, Object: m.ID, Size: size, SHA256: hex.EncodeToString(sum.Sum(nil)),
-		From: m.From, To: m.To, Author: m.Author, Note: m.Note, Created: m.Created,
-		Files: len(m.Files), Deletions: len(m.Deletions), Bytes: m.Bytes(),
-	}, nil
+	a := announcementOf(m)
+	a.Object, a.Size, a.SHA256 = m.ID, size, hex.EncodeToString(sum.Sum(nil))
+	return a, nil
 }
 
 func store(ctx context.Context, js jetstream.JetStream, f *os.File, a Announcement, progress func(done, total int64)) error {

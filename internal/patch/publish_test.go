@@ -34,7 +34,7 @@ func TestPublishedPatchIsFoundAndFetched(t *testing.T) {
 	require.NoError(t, err)
 	first, m := build(t, map[string]string{"omflow/noise": string(noise), "omflow/a.py": "a"}, Options{Note: "one", Author: "eve"})
 	var progress int64
-	a, err := Publish(ctx, js, write(t, first), DefaultLimit, func(done, total int64) {
+	a, err := Publish(ctx, js, write(t, first), DefaultLimit, trusted, func(done, total int64) {
 		require.EqualValues(t, len(first), total)
 		progress = done
 	})
@@ -46,9 +46,9 @@ func TestPublishedPatchIsFoundAndFetched(t *testing.T) {
 	}, a)
 
 	second, _ := build(t, map[string]string{"x": "x"}, Options{})
-	b, err := Publish(ctx, js, write(t, second), DefaultLimit, nil)
+	b, err := Publish(ctx, js, write(t, second), DefaultLimit, trusted, nil)
 	require.NoError(t, err)
-	again, err := Publish(ctx, js, write(t, first), DefaultLimit, nil)
+	again, err := Publish(ctx, js, write(t, first), DefaultLimit, trusted, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, again.Seq, "the same patch is not announced twice")
 
@@ -60,7 +60,7 @@ func TestPublishedPatchIsFoundAndFetched(t *testing.T) {
 	require.NoError(t, Fetch(ctx, js, a, &got))
 	require.Equal(t, first, got.Bytes())
 
-	_, err = Publish(ctx, js, write(t, []byte("not a patch")), DefaultLimit, nil)
+	_, err = Publish(ctx, js, write(t, []byte("not a patch")), DefaultLimit, trusted, nil)
 	require.ErrorIs(t, err, ErrInvalid)
 }
 
@@ -70,7 +70,7 @@ func TestFetchSaysWhenTheStoreHasSomethingElse(t *testing.T) {
 	defer cancel()
 	js := bustest.New(t, bustest.Layout()).Client().JS
 	artifact, _ := build(t, map[string]string{"x": "x"}, Options{})
-	a, err := Publish(ctx, js, write(t, artifact), DefaultLimit, nil)
+	a, err := Publish(ctx, js, write(t, artifact), DefaultLimit, trusted, nil)
 	require.NoError(t, err)
 
 	other := a

@@ -46,7 +46,7 @@ func TestBadArtifactIsRefusedAndHomeUntouched(t *testing.T) {
 		"same path on Windows":  {path("omflow/A.py"), "same file on a Windows"},
 		"writes and deletes":    {func(c *craft) { c.manifest.Deletions = []string{"omflow/a.py"} }, "twice"},
 		"file is directory too": {path("omflow/a.py/x"), "is a file and the directory"},
-		"unknown format":        {func(c *craft) { c.manifest.Format = 2 }, "update omflow-booster"},
+		"unknown format":        {func(c *craft) { c.manifest.Format = Format + 1 }, "update omflow-booster"},
 		"id is a path":          {func(c *craft) { c.manifest.ID = "../x" }, "not the id"},
 		"setuid":                {func(c *craft) { c.manifest.Files[0].Mode = 0o4755 }, "only permission bits"},
 		"nothing in it":         {func(c *craft) { c.manifest.Files, c.entries, c.contents = nil, nil, nil }, "no files"},
@@ -98,19 +98,19 @@ func TestDamagedArtifactAndFailingMedium(t *testing.T) {
 	for at := range good {
 		damaged := bytes.Clone(good)
 		damaged[at] ^= 0x20
-		if m, err := Verify(bytes.NewReader(damaged), 1000); err == nil {
+		if m, err := Verify(bytes.NewReader(damaged), 1000, trusted); err == nil {
 			require.Equal(t, honest().manifest.Files, m.Files, "bit %d", at) // flags of the frame that mean nothing
 		} else {
 			require.ErrorIs(t, err, ErrInvalid, "bit %d", at)
 		}
-		_, err := Verify(bytes.NewReader(good[:at]), 1000)
+		_, err := Verify(bytes.NewReader(good[:at]), 1000, trusted)
 		require.ErrorIs(t, err, ErrInvalid, "cut at %d", at)
 
-		_, err = Verify(io.MultiReader(bytes.NewReader(good[:at]), failing{}), 1000)
+		_, err = Verify(io.MultiReader(bytes.NewReader(good[:at]), failing{}), 1000, trusted)
 		require.ErrorIs(t, err, errMedium)
 		require.NotErrorIs(t, err, ErrInvalid)
 	}
-	_, err := Verify(bytes.NewReader(append(bytes.Clone(good), "garbage"...)), 1000)
+	_, err := Verify(bytes.NewReader(append(bytes.Clone(good), "garbage"...)), 1000, trusted)
 	require.ErrorIs(t, err, ErrInvalid)
 }
 
