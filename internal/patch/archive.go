@@ -6,15 +6,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"hash"
 	"io"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/omflow-booster/omflow-booster/internal/bundle"
 )
-
-// tarOverhead is more than the headers and padding of one entry with the longest path can take.
-const tarOverhead = 8 << 10
 
 // visitor sees an artifact go by. file must not keep r; what it leaves unread is read and checked all the same.
 type visitor struct {
@@ -36,18 +32,18 @@ func Verify(r io.Reader, limit int64, trust Trust) (Manifest, error) {
 
 // walk reads an artifact once, in constant memory. Whoever visits must not trust a file before walk has returned nil.
 func walk(r io.Reader, limit int64, v visitor) (Manifest, error) {
-	source := &sourceReader{r: r}
-	unpacked, err := zstd.NewReader(source, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(2*windowBytes))
+	archive, err := bundle.NewReader(invalid)
 	if err != nil {
-		return Manifest{}, source.blame(err)
+		return Manifest{}, err
 	}
-	defer unpacked.Close()
-	plain := &budgetReader{r: unpacked, left: maxManifestBytes + maxSignatureBytes + 2*tarOverhead}
-	archive := tar.NewReader(plain)
-
+	defer archive.Close()
+	if err := archive.Reset(r); err != nil {
+		return Manifest{}, err
+	}
+	archive.Allow(maxManifestBytes + maxSignatureBytes + 2*bundle.Overhead)
 	m, err := readManifest(archive, v.trust)
 	if err != nil {
-		return m, source.blame(err)
+		return m, err
 	}
 	if err := m.Validate(limit); err != nil {
 		return m, err
@@ -55,12 +51,12 @@ func walk(r io.Reader, limit int64, v visitor) (Manifest, error) {
 	if err := v.begin(m); err != nil {
 		return m, err
 	}
-	plain.left = m.Bytes() + int64(len(m.Files)+1)*tarOverhead
+	archive.Allow(m.Bytes() + int64(len(m.Files)+1)*bundle.Overhead)
 	for i, f := range m.Files {
 		if err := nextEntry(archive, filesPrefix+f.Path, f.Size); err != nil {
-			return m, source.blame(err)
+			return m, err
 		}
-		in := &checkedReader{r: archive, sum: sha256.New(), source: source}
+		in := &checkedReader{r: archive, sum: sha256.New()}
 		if err := v.file(i, f, in); err != nil {
 			return m, err
 		}
@@ -68,23 +64,11 @@ func walk(r io.Reader, limit int64, v visitor) (Manifest, error) {
 			return m, err
 		}
 	}
-	switch h, err := archive.Next(); {
-	case err == nil:
-		return m, invalid("the archive has %q, which its manifest does not name", h.Name)
-	case !errors.Is(err, io.EOF):
-		return m, source.blame(err)
-	}
-	// The tar reader stops at its end mark; what comes after it, nobody would have looked at.
-	if n, err := io.Copy(io.Discard, plain); err != nil {
-		return m, source.blame(err)
-	} else if n > 0 {
-		return m, invalid("the archive has %d bytes after its end", n)
-	}
-	return m, nil
+	return m, archive.End()
 }
 
 // readManifest reads what comes before the files. Of a manifest that nobody answers for, it looks at the format alone.
-func readManifest(archive *tar.Reader, trust Trust) (Manifest, error) {
+func readManifest(archive *bundle.Reader, trust Trust) (Manifest, error) {
 	var m Manifest
 	data, err := readEntry(archive, manifestEntry, maxManifestBytes)
 	if err != nil {
@@ -113,10 +97,13 @@ func readManifest(archive *tar.Reader, trust Trust) (Manifest, error) {
 }
 
 // readEntry reads a small entry that has to come next.
-func readEntry(archive *tar.Reader, name string, limit int64) ([]byte, error) {
+func readEntry(archive *bundle.Reader, name string, limit int64) ([]byte, error) {
 	h, err := archive.Next()
+	if errors.Is(err, io.EOF) {
+		return nil, invalid("%s is missing in the archive", name)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+		return nil, err
 	}
 	if h.Name != name || h.Typeflag != tar.TypeReg {
 		return nil, invalid("it has %q where %s belongs; it was not built by `omflow-booster patch`", h.Name, name)
@@ -124,20 +111,16 @@ func readEntry(archive *tar.Reader, name string, limit int64) ([]byte, error) {
 	if h.Size > limit {
 		return nil, invalid("its %s is larger than %d bytes", name, limit)
 	}
-	data, err := io.ReadAll(archive)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	return data, nil
+	return io.ReadAll(archive)
 }
 
-func nextEntry(archive *tar.Reader, name string, size int64) error {
+func nextEntry(archive *bundle.Reader, name string, size int64) error {
 	h, err := archive.Next()
 	switch {
 	case errors.Is(err, io.EOF):
 		return invalid("%q is missing in the archive", name)
 	case err != nil:
-		return fmt.Errorf("read %s: %w", name, err)
+		return err
 	case h.Name != name:
 		return invalid("the archive has %q where its manifest says %q", h.Name, name)
 	case h.Typeflag != tar.TypeReg:
@@ -150,17 +133,13 @@ func nextEntry(archive *tar.Reader, name string, size int64) error {
 
 // checkedReader hands one file on and knows in the end whether it was the right one.
 type checkedReader struct {
-	r      io.Reader
-	sum    hash.Hash
-	source *sourceReader
+	r   io.Reader
+	sum hash.Hash
 }
 
 func (c *checkedReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.sum.Write(p[:n])
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = c.source.blame(err)
-	}
 	return n, err
 }
 
@@ -172,51 +151,4 @@ func (c *checkedReader) finish(f File) error {
 		return invalid("%s has sha256 %s instead of %s", f.Path, got, f.SHA256)
 	}
 	return nil
-}
-
-// budgetReader ends an archive that unpacks to more than it said.
-type budgetReader struct {
-	r    io.Reader
-	left int64
-}
-
-func (b *budgetReader) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		// One byte more decides between the end and too much.
-		if n, err := io.ReadFull(b.r, p[:min(len(p), 1)]); n == 0 {
-			return 0, err
-		}
-		return 0, invalid("the archive holds more data than its manifest names")
-	}
-	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
-	return n, err
-}
-
-// sourceReader remembers whether the medium failed: then the artifact itself may be good, and trying again may help.
-type sourceReader struct {
-	r   io.Reader
-	err error
-}
-
-func (s *sourceReader) Read(p []byte) (int, error) {
-	n, err := s.r.Read(p)
-	if err != nil && err != io.EOF {
-		s.err = err
-	}
-	return n, err
-}
-
-// blame returns the failure of the medium if there was one. Anything else is the fault of the artifact.
-func (s *sourceReader) blame(err error) error {
-	switch {
-	case s.err != nil:
-		return fmt.Errorf("read artifact: %w", s.err)
-	case errors.Is(err, ErrInvalid):
-		return err
-	case errors.Is(err, io.EOF):
-		return invalid("the archive ends too early")
-	default:
-		return invalid("the archive is damaged: %w", err)
-	}
 }

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/omflow-booster/omflow-booster/internal/bundle"
 )
 
 // Names inside the archive.
@@ -21,9 +21,6 @@ const (
 	manifestEntry = "manifest.json"
 	filesPrefix   = "files/"
 )
-
-// windowBytes bounds the memory that reading an artifact takes, whatever its size.
-const windowBytes = 4 << 20
 
 // Options is what people say about a patch.
 type Options struct {
@@ -124,11 +121,6 @@ func hasFile(files []File, name string) bool {
 }
 
 func writeArchive(w io.Writer, dir fs.FS, m Manifest, signer Signer) error {
-	packed, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(windowBytes))
-	if err != nil {
-		return fmt.Errorf("compress patch: %w", err)
-	}
-	archive := tar.NewWriter(packed)
 	manifest, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write manifest: %w", err)
@@ -136,31 +128,39 @@ func writeArchive(w io.Writer, dir fs.FS, m Manifest, signer Signer) error {
 	if len(manifest) > maxManifestBytes {
 		return invalid("its manifest is larger than %d bytes", maxManifestBytes)
 	}
-	err = writeEntry(archive, manifestEntry, 0o644, m.Created, manifest)
+	sig, err := json.MarshalIndent(signature{signer.KeyID(), signer.Sign(manifest)}, "", "  ")
+	if err != nil {
+		return fmt.Errorf("sign patch: %w", err)
+	}
+	archive, err := bundle.NewWriter(w)
+	if err != nil {
+		return err
+	}
+	err = writeEntry(archive, manifestEntry, m.Created, manifest)
 	if err == nil {
-		err = writeSignature(archive, m, manifest, signer)
+		err = writeEntry(archive, signatureEntry, m.Created, sig)
 	}
 	for i := 0; err == nil && i < len(m.Files); i++ {
 		err = copyFile(archive, dir, m.Files[i], m.Created)
 	}
-	return errors.Join(err, archive.Close(), packed.Close())
+	return errors.Join(err, archive.Close())
 }
 
-func writeEntry(archive *tar.Writer, name string, mode int64, created time.Time, data []byte) error {
-	if err := archive.WriteHeader(header(name, mode, int64(len(data)), created)); err != nil {
+func writeEntry(archive *bundle.Writer, name string, created time.Time, data []byte) error {
+	if err := archive.Begin(name, 0o644, int64(len(data)), created); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	_, err := archive.Write(data)
 	return err
 }
 
-func copyFile(archive *tar.Writer, dir fs.FS, f File, created time.Time) error {
+func copyFile(archive *bundle.Writer, dir fs.FS, f File, created time.Time) error {
 	in, err := dir.Open(f.Path)
 	if err != nil {
 		return fmt.Errorf("read files of the patch: %w", err)
 	}
 	defer func() { _ = in.Close() }()
-	if err := archive.WriteHeader(header(filesPrefix+f.Path, int64(f.Mode), f.Size, created)); err != nil {
+	if err := archive.Begin(filesPrefix+f.Path, f.Mode.perm(), f.Size, created); err != nil {
 		return fmt.Errorf("write %s: %w", f.Path, err)
 	}
 	sum := sha256.New()
@@ -171,10 +171,4 @@ func copyFile(archive *tar.Writer, dir fs.FS, f File, created time.Time) error {
 		return fmt.Errorf("%s changed while the patch was built; try again when nothing writes to it", f.Path)
 	}
 	return nil
-}
-
-func header(name string, mode, size int64, created time.Time) *tar.Header {
-	return &tar.Header{
-		Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: size, ModTime: created.Truncate(time.Second), Format: tar.FormatPAX,
-	}
 }

@@ -144,8 +144,12 @@ func (c *craft) add(name, content string) {
 }
 
 func (c *craft) entry(name, content string) {
-	c.entries = append(c.entries, header(filesPrefix+name, 0o644, int64(len(content)), c.manifest.Created))
+	c.entries = append(c.entries, header(filesPrefix+name, len(content)))
 	c.contents = append(c.contents, content)
+}
+
+func header(name string, size int) *tar.Header {
+	return &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(size), Format: tar.FormatPAX}
 }
 
 func (c *craft) bytes(t *testing.T) []byte {
@@ -168,16 +172,19 @@ func (c *craft) bytes(t *testing.T) []byte {
 	if c.forge != nil {
 		name, sig = c.forge(data, sig)
 	}
-	require.NoError(t, writeEntry(archive, manifestEntry, 0o644, c.manifest.Created, data))
-	if sig != nil {
-		require.NoError(t, writeEntry(archive, name, 0o644, c.manifest.Created, sig))
-	}
-	for i, h := range c.entries {
+	write := func(h *tar.Header, content []byte) {
 		require.NoError(t, archive.WriteHeader(h))
 		if h.Typeflag == tar.TypeReg {
-			_, err = archive.Write([]byte(c.contents[i]))
+			_, err = archive.Write(content)
 			require.NoError(t, err)
 		}
+	}
+	write(header(manifestEntry, len(data)), data)
+	if sig != nil {
+		write(header(name, len(sig)), sig)
+	}
+	for i, h := range c.entries {
+		write(h, []byte(c.contents[i]))
 	}
 	require.NoError(t, archive.Close())
 	_, err = packed.Write(c.tail)

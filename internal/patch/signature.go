@@ -1,10 +1,9 @@
 package patch
 
 import (
-	"archive/tar"
 	"encoding/json"
-	"fmt"
 
+	"github.com/omflow-booster/omflow-booster/internal/bundle"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
@@ -39,15 +38,7 @@ type signature struct {
 	Signature []byte `json:"ed25519"`
 }
 
-func writeSignature(archive *tar.Writer, m Manifest, manifest []byte, signer Signer) error {
-	data, err := json.MarshalIndent(signature{signer.KeyID(), signer.Sign(manifest)}, "", "  ")
-	if err != nil {
-		return fmt.Errorf("sign patch: %w", err)
-	}
-	return writeEntry(archive, signatureEntry, 0o644, m.Created, data)
-}
-
-func readSignature(archive *tar.Reader) (signature, error) {
+func readSignature(archive *bundle.Reader) (signature, error) {
 	var s signature
 	data, err := readEntry(archive, signatureEntry, maxSignatureBytes)
 	if err != nil {

@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -11,13 +10,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
+	"github.com/omflow-booster/omflow-booster/internal/bundle"
 )
-
-// windowBytes bounds the memory that reading a packed snapshot takes, whatever its size.
-const windowBytes = 4 << 20
 
 // ErrExists says that a file is there already and must not be overwritten.
 var ErrExists = errors.New("file exists")
@@ -78,23 +73,22 @@ func refuseExisting(file string, overwrite bool) error {
 }
 
 func pack(ctx context.Context, w io.Writer, dir string, m Manifest) error {
-	packed, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(windowBytes))
+	archive, err := bundle.NewWriter(w)
 	if err != nil {
 		return err
 	}
-	archive := tar.NewWriter(packed)
 	err = packFile(ctx, archive, dir, manifestName, m.Created)
 	for i := 0; err == nil && i < len(m.Streams); i++ {
 		err = packFile(ctx, archive, dir, m.Streams[i].File, m.Created)
 	}
+	closed := archive.Close()
 	if err != nil {
-		_ = packed.Close() // ends its goroutines; what it wrote goes with the file
-		return err
+		return err // that it is not whole, too, tells nobody anything
 	}
-	return errors.Join(archive.Close(), packed.Close())
+	return closed
 }
 
-func packFile(ctx context.Context, archive *tar.Writer, dir, name string, created time.Time) error {
+func packFile(ctx context.Context, archive *bundle.Writer, dir, name string, created time.Time) error {
 	in, err := os.Open(filepath.Join(dir, filepath.FromSlash(name)))
 	if err != nil {
 		return err
@@ -104,10 +98,7 @@ func packFile(ctx context.Context, archive *tar.Writer, dir, name string, create
 	if err != nil {
 		return err
 	}
-	err = archive.WriteHeader(&tar.Header{
-		Typeflag: tar.TypeReg, Name: name, Mode: 0o600, Size: info.Size(), ModTime: created.Truncate(time.Second), Format: tar.FormatPAX,
-	})
-	if err != nil {
+	if err := archive.Begin(name, 0o600, info.Size(), created); err != nil {
 		return err
 	}
 	_, err = io.Copy(archive, contextReader{ctx, in})

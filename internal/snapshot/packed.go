@@ -3,11 +3,10 @@ package snapshot
 import (
 	"archive/tar"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/omflow-booster/omflow-booster/internal/bundle"
 )
 
 // OpenFile opens a file that Pack wrote. Nothing is unpacked to disk: streams are read where they are, in their order in one pass.
@@ -16,7 +15,11 @@ func OpenFile(name string) (Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &packed{in: in, source: &sourceReader{r: in}}
+	archive, err := bundle.NewReader(invalid)
+	if err != nil {
+		return nil, errors.Join(err, in.Close())
+	}
+	p := &packed{in: in, archive: archive}
 	if err := p.rewind(); err != nil {
 		_ = p.Close()
 		return nil, err
@@ -26,19 +29,15 @@ func OpenFile(name string) (Source, error) {
 
 // packed is a packed snapshot, with the place up to which it is read.
 type packed struct {
-	in       *os.File
-	source   *sourceReader
-	unpacked *zstd.Decoder
-	archive  *tar.Reader
-	m        Manifest
+	in      *os.File
+	archive *bundle.Reader
+	m       Manifest
 }
 
 func (p *packed) Manifest() Manifest { return p.m }
 
 func (p *packed) Close() error {
-	if p.unpacked != nil {
-		p.unpacked.Close()
-	}
+	p.archive.Close()
 	return p.in.Close()
 }
 
@@ -47,29 +46,20 @@ func (p *packed) rewind() error {
 	if _, err := p.in.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	if p.unpacked == nil {
-		var err error
-		p.unpacked, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(2*windowBytes))
-		if err != nil {
-			return err
-		}
+	if err := p.archive.Reset(p.in); err != nil {
+		return err
 	}
-	if err := p.unpacked.Reset(p.source); err != nil {
-		return p.blame(err)
-	}
-	p.archive = tar.NewReader(p.unpacked)
 	h, err := p.archive.Next()
-	if err != nil {
-		return p.blame(err)
-	}
-	if h.Name != manifestName || h.Typeflag != tar.TypeReg {
+	switch {
+	case errors.Is(err, io.EOF):
+		return invalid("it is empty")
+	case err != nil:
+		return err
+	case h.Name != manifestName || h.Typeflag != tar.TypeReg:
 		return invalid("it begins with %q instead of %s; it was not made by `omflow-booster backup`", h.Name, manifestName)
 	}
 	p.m, err = readManifest(p.archive)
-	if err != nil {
-		return p.blame(err)
-	}
-	return nil
+	return err
 }
 
 func (p *packed) open(s Stream) (io.ReadCloser, error) {
@@ -77,11 +67,11 @@ func (p *packed) open(s Stream) (io.ReadCloser, error) {
 		h, err := p.archive.Next()
 		switch {
 		case err == nil && h.Name == s.File && h.Typeflag == tar.TypeReg:
-			return io.NopCloser(blamed{p}), nil
+			return io.NopCloser(p.archive), nil
 		case err == nil:
 			continue
 		case !errors.Is(err, io.EOF):
-			return nil, p.blame(err)
+			return nil, err
 		case rewound:
 			return nil, invalid("%s is missing", s.File)
 		}
@@ -100,41 +90,8 @@ func (p *packed) Verify() error {
 	if err := verifyStreams(p); err != nil {
 		return err
 	}
-	switch h, err := p.archive.Next(); {
-	case err == nil:
-		return invalid("it has %q, which its manifest does not name", h.Name)
-	case !errors.Is(err, io.EOF):
-		return p.blame(err)
-	}
-	// The tar reader stops at its end mark; the checksum of the file as a whole comes after.
-	if n, err := io.Copy(io.Discard, p.unpacked); err != nil {
-		return p.blame(err)
-	} else if n > 0 {
-		return invalid("it has %d bytes after its end", n)
+	if err := p.archive.End(); err != nil {
+		return err
 	}
 	return p.rewind()
-}
-
-// blame returns the failure of the medium if there was one. Anything else is the fault of the file.
-func (p *packed) blame(err error) error {
-	switch {
-	case p.source.err != nil:
-		return fmt.Errorf("read snapshot: %w", p.source.err)
-	case errors.Is(err, ErrInvalid):
-		return err
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return invalid("it ends too early")
-	}
-	return invalid("it is damaged: %w", err)
-}
-
-// blamed reads the entry at hand.
-type blamed struct{ p *packed }
-
-func (b blamed) Read(buf []byte) (int, error) {
-	n, err := b.p.archive.Read(buf)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = b.p.blame(err)
-	}
-	return n, err
 }
