@@ -154,7 +154,8 @@ func (a *App) patchInspectCommand() *cobra.Command {
 func (a *App) printArtifact(m patch.Manifest, by signed) error {
 	t := newTable(a.Stdout)
 	t.row("patch", m.ID)
-	t.row("versions", m.From+" → "+m.To)
+	t.row("from", m.From)
+	t.row("to", m.To)
 	t.row("author", m.Author)
 	t.row("note", m.Note)
 	t.row("created", m.Created.Local().Format(time.DateTime))

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -66,9 +65,6 @@ func KeyID(public []byte) string {
 	sum := sha256.Sum256(public)
 	return hex.EncodeToString(sum[:8])
 }
-
-// ValidKeyID tells whether s can be the name of a key.
-func ValidKeyID(s string) bool { return len(s) == 16 && strings.Trim(s, "0123456789abcdef") == "" }
 
 // Keys are those that may sign patches, in the order of the file.
 func (f *File) Keys() []Key { return slices.Clone(f.keys) }
