@@ -12,6 +12,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/join"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
 func (a *App) patchCommand() *cobra.Command {
@@ -62,9 +63,14 @@ func (a *App) patchPublishCommand() *cobra.Command {
 		Args: args(1, 1, "one directory, or one FILE of `patch build`"),
 	}
 	o := buildFlags(cmd)
+	policy := policyFlags(cmd)
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		artifact := given[0]
+		careful, err := policy()
+		if err != nil {
+			return err
+		}
 		info, err := os.Stat(artifact)
 		if err != nil {
 			return usageError{fmt.Errorf("%w; give the directory that holds the files", err)}
@@ -82,19 +88,25 @@ func (a *App) patchPublishCommand() *cobra.Command {
 			}
 			defer func() { _ = os.Remove(artifact) }()
 		}
-		return a.publishPatch(cmd.Context(), artifact, keys, *asJSON)
+		return a.publishPatch(cmd.Context(), artifact, keys, careful, *asJSON)
 	}
 	return cmd
 }
 
-func (a *App) publishPatch(ctx context.Context, artifact string, keys *join.File, asJSON bool) error {
+func (a *App) publishPatch(ctx context.Context, artifact string, keys *join.File, careful *rollout.Policy, asJSON bool) error {
 	return a.withBus(func(c *bus.Client) error {
 		revoked, err := patch.Revoked(ctx, c.JS)
 		if err != nil {
 			return err
 		}
 		trust := patch.Trust(keys.Verify).Except(revoked)
-		published, err := patch.Publish(ctx, c.JS, artifact, patch.DefaultLimit, trust, a.uploadProgress())
+		published, err := patch.Store(ctx, c.JS, artifact, patch.DefaultLimit, trust, a.uploadProgress())
+		if err == nil && careful != nil {
+			err = rollout.Create(ctx, c.JS, published.ID, *careful)
+		}
+		if err == nil {
+			published, err = patch.Announce(ctx, c.JS, published)
+		}
 		if err != nil {
 			return err
 		}
@@ -102,7 +114,7 @@ func (a *App) publishPatch(ctx context.Context, artifact string, keys *join.File
 			return printJSON(a.Stdout, listedPatch{Announcement: published, Seq: published.Seq, Nodes: []nodePatch{}})
 		}
 		fmt.Fprintf(a.Stdout, "published %s: %s, %s\n", published.ID, counted(published.Files, "file"), size(published.Bytes))
-		fmt.Fprintln(a.Stdout, "`omflow-booster patch ls` shows where it is applied.")
+		fmt.Fprintf(a.Stdout, "`omflow-booster patch show %s --follow` shows how it goes from server to server.\n", published.ID)
 		return nil
 	})
 }

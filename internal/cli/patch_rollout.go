@@ -20,6 +20,26 @@ import (
 // followEvery is how often --follow looks.
 const followEvery = 500 * time.Millisecond
 
+// policyFlags are what people say about the care of a rollout. The policy is nil when they say nothing: then it is that of the Booster.
+func policyFlags(cmd *cobra.Command) func() (*rollout.Policy, error) {
+	p := &rollout.Policy{}
+	names := []string{"max-unavailable", "max-failures", "canary", "window", "approval"}
+	cmd.Flags().IntVar(&p.MaxUnavailable, names[0], 1, "servers that may be without service at the same time")
+	cmd.Flags().IntVar(&p.MaxFailures, names[1], 0, "servers on which it may fail before the rollout halts")
+	cmd.Flags().StringVar(&p.Canary, names[2], "", "server that gets it first (default: whichever is ready first)")
+	cmd.Flags().StringVar(&p.Window, names[3], "", "time of day in which servers are patched, by the clock of the Booster, such as 22:00-05:00 (default: always)")
+	cmd.Flags().BoolVar(&p.Approval, names[4], false, "wait until somebody resumes it before the first server")
+	return func() (*rollout.Policy, error) {
+		if !slices.ContainsFunc(names, cmd.Flags().Changed) {
+			return nil, nil //nolint:nilnil // no policy is what is asked for
+		}
+		if err := p.Validate(); err != nil {
+			return nil, usageError{err}
+		}
+		return p, nil
+	}
+}
+
 // shownPatch is a patch as `patch show --json` prints it.
 type shownPatch struct {
 	listedPatch

@@ -25,9 +25,17 @@ const (
 
 // Publish checks an artifact, stores it, and announces it: every agent that trusts its signer applies it, after all patches announced before.
 // The announcement comes last, so an agent that reads it finds the artifact. Publishing the same artifact again does no harm.
-// progress, if not nil, is called with the bytes stored so far, in one goroutine. What agents would refuse is not published
-// and returns an error that matches ErrInvalid.
 func Publish(ctx context.Context, js jetstream.JetStream, artifact string, limit int64, trust Trust, progress func(done, total int64)) (Announcement, error) {
+	a, err := Store(ctx, js, artifact, limit, trust, progress)
+	if err != nil {
+		return a, err
+	}
+	return Announce(ctx, js, a)
+}
+
+// Store checks an artifact and stores it, so that it can be announced. progress, if not nil, is called with the bytes stored so far, in one
+// goroutine. What agents would refuse is not stored and returns an error that matches ErrInvalid.
+func Store(ctx context.Context, js jetstream.JetStream, artifact string, limit int64, trust Trust, progress func(done, total int64)) (Announcement, error) {
 	f, err := os.Open(artifact)
 	if err != nil {
 		return Announcement{}, fmt.Errorf("open artifact: %w", err)
@@ -40,6 +48,11 @@ func Publish(ctx context.Context, js jetstream.JetStream, artifact string, limit
 	if err := store(ctx, js, f, a, progress); err != nil {
 		return a, fmt.Errorf("store patch %s in %s: %w", a.ID, bus.ObjectPatches, err)
 	}
+	return a, nil
+}
+
+// Announce tells every agent of a patch that is stored, and returns it with its place in the order of all patches.
+func Announce(ctx context.Context, js jetstream.JetStream, a Announcement) (Announcement, error) {
 	data, err := json.Marshal(a)
 	if err != nil {
 		return a, fmt.Errorf("announce patch %s: %w", a.ID, err)
