@@ -15,6 +15,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/buildinfo"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
 	"github.com/omflow-booster/omflow-booster/internal/supervise"
 )
 
@@ -33,6 +34,8 @@ type Agent struct {
 	log     zerolog.Logger
 	ready   chan struct{}
 	started time.Time
+
+	beforeDisk patch.Before // for tests: asked before every operation of a patch on the disk
 }
 
 // New checks the configuration and touches nothing. It returns a *config.Error that names the variable.
@@ -46,7 +49,8 @@ func New(cfg Config, deps Deps, log zerolog.Logger) (*Agent, error) {
 	return &Agent{cfg: cfg, deps: deps, log: log, ready: make(chan struct{})}, nil
 }
 
-// Ready is closed when server and worker have been started, healthy or not. It does not wait for a Booster.
+// Ready is closed when server and worker have been started, healthy or not, or cannot be because the home lies between two
+// versions. It does not wait for a Booster.
 func (a *Agent) Ready() <-chan struct{} { return a.ready }
 
 // Run starts everything, follows the patches until ctx ends, and stops everything: the worker first, then the server. It
@@ -78,6 +82,15 @@ func (a *Agent) Run(ctx context.Context) error {
 		return fmt.Errorf("open OMFLOW_HOME: %w", err)
 	}
 	defer func() { _ = home.Close() }()
+	data, err := os.OpenRoot(dir.path)
+	if err != nil {
+		return fmt.Errorf("open AGENT_DATA_DIR: %w", err)
+	}
+	defer func() { _ = data.Close() }()
+	journal, err := patch.Open(home, data, a.beforeDisk)
+	if err != nil {
+		return err
+	}
 	log := a.log.With().Str(logging.Node, who.Name).Logger()
 
 	// Only the holder of the data directory may do this, and only before it starts children of its own.
@@ -91,7 +104,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	h := newHost(&a.cfg, a.deps.WorkerCommand, who.Name, who.ID, a.log)
 	w := newWitness(&a.cfg, a.deps, who.Name, who.ID, dir, a.log)
 	f := &follower{
-		cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, host: h, witness: w, ledger: book, trust: trusted, log: log,
+		cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, host: h, witness: w, journal: journal, ledger: book, trust: trusted, log: log,
 	}
 	return a.serve(ctx, who.Name, h, f, w, log)
 }
@@ -121,11 +134,6 @@ func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, w 
 		defer endProcesses()
 		log.Info().Str("home", a.cfg.Home).Msg("agent starting")
 		f.resume(ctx)
-		if f.ledger.read().Pending == nil {
-			if err := h.start(ctx); err != nil && ctx.Err() == nil {
-				log.Error().Err(err).Msg("server not healthy; going on")
-			}
-		}
 		close(a.ready)
 		f.run(ctx)
 		log.Info().Msg("agent stopping")

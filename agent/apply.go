@@ -18,6 +18,9 @@ import (
 // turnTTL is the lease of the turn to apply a patch. All agents must use the same: see bus.Lock.
 const turnTTL = 10 * time.Second
 
+// errUndone is returned by a try that had stopped the server and was taken back.
+var errUndone = errors.New("taken back")
+
 // apply brings one patch into the home. The artifact is fetched and checked completely before anything else; then the node
 // waits for its turn.
 func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
@@ -29,16 +32,25 @@ func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
 	if err != nil {
 		return err
 	}
-	lock := bus.Lock{JS: f.client.JS, Name: bus.LockPatchTurn, Holder: f.node, TTL: turnTTL}
-	return lock.Run(ctx, func(turn context.Context) error {
+	return f.inTurn(ctx, func(turn context.Context) error {
+		if err := f.recover(ctx); err != nil { // what a turn has left that was lost
+			return err
+		}
 		if f.ledger.read().knows(a.ID) {
-			return nil // done in a turn that was lost afterwards
+			return nil // done in such a turn
 		}
 		if err := f.trust.recheck(ctx, f.client.JS, signer); err != nil {
 			return err
 		}
-		return f.takeTurn(ctx, turn, a, started)
+		return f.bringIn(ctx, turn, a, started)
 	})
+}
+
+// inTurn waits until it is this node's turn and runs work. turn ends when other nodes may have theirs. This is the only place that
+// decides when a node may stop its server for a patch.
+func (f *follower) inTurn(ctx context.Context, work func(turn context.Context) error) error {
+	lock := bus.Lock{JS: f.client.JS, Name: bus.LockPatchTurn, Holder: f.node, TTL: turnTTL}
+	return lock.Run(ctx, work)
 }
 
 // fetch downloads the artifact into the data directory, unless an earlier try has.
@@ -98,82 +110,44 @@ func (f *follower) verify(a patch.Announcement) (signer string, err error) {
 	return signer, err
 }
 
-// takeTurn applies the patch while turn lasts, that is, while no other node may. Up to the first rename everything can be
-// taken back; from there on it goes through, whatever happens to the turn: a rename for each file takes no time. If it fails
-// there, the server stays down: half a patch can do worse to tickets than one server less.
-func (f *follower) takeTurn(ctx, turn context.Context, a patch.Announcement, started time.Time) error {
+// bringIn applies the patch while turn lasts, that is, while no other node may. Until the server has stopped nobody notices a
+// failure. From then on the patch goes through, whatever happens to the turn: either the server is healthy with it, or
+// everything is taken back.
+func (f *follower) bringIn(ctx, turn context.Context, a patch.Announcement, started time.Time) error {
 	log := f.log.With().Str(logging.Patch, a.ID).Logger()
-	staged, err := f.stage(a)
-	if err != nil {
+	if err := f.stage(a, started); err != nil {
 		return err
 	}
-	defer func() { _ = staged.Discard() }() // what Commit has put into place is not there any more
-
 	if err := f.witness.spare(ctx); err != nil {
-		return err
+		return errors.Join(err, f.journal.Restore(""), f.journal.End())
 	}
 	log.Info().Msg("applying patch; stopping worker and server")
 	if err := f.host.stop(); err != nil {
-		return f.backToWork(ctx, err)
+		return errors.Join(err, f.takeBack(ctx, ""))
 	}
 	if err := turn.Err(); err != nil {
 		log.Warn().Msg("the turn ended before the patch was in place; taking everything back")
-		return f.backToWork(ctx, fmt.Errorf("turn ended: %w", err))
+		return errors.Join(fmt.Errorf("turn ended: %w", err), f.takeBack(ctx, ""))
 	}
-	p, fresh := f.pendingFor(a, started)
-	if err := f.ledger.change(func(l *page) { l.Pending = &p }); err != nil {
-		return f.backToWork(ctx, err)
+	if err := f.journal.Switch(); err != nil {
+		log.Error().Err(err).Msg("patch not put into place; taking everything back")
+		if undo := f.takeBack(ctx, ""); undo != nil {
+			return errors.Join(err, undo)
+		}
+		return fmt.Errorf("%w: %w", errUndone, err)
 	}
-	done, err := staged.Commit()
-	if err != nil && fresh && !staged.Touched() {
-		return f.backToWork(ctx, errors.Join(err, f.ledger.change(func(l *page) { l.Pending = nil })))
-	}
-	if err != nil {
-		return fmt.Errorf("the server stays stopped until the patch is complete: %w", err)
-	}
-	r := f.applied(p, done)
-	settled := f.settle(r)
-	unhealthy := f.host.start(ctx)
-	if unhealthy != nil && ctx.Err() == nil && settled == nil {
-		r.State, r.Error, r.Finished = patch.StateFailed, "it is in place, but "+unhealthy.Error(), time.Now()
-		return f.settle(r)
-	}
-	return settled
+	_ = os.Remove(f.dir.artifact(a.ID)) // it is not needed again, and the journal may need the room
+	return f.prove(ctx)
 }
 
-// pendingFor notes what is begun. fresh is false if an earlier try has begun it: then the version and time of that one hold.
-func (f *follower) pendingFor(a patch.Announcement, started time.Time) (p pending, fresh bool) {
-	if known := f.ledger.read(); known.isPending(a.ID) {
-		return *known.Pending, false
-	}
-	return pending{ID: a.ID, Seq: a.Seq, Created: a.Created, From: patch.HomeVersion(f.home.FS()), Started: started}, true
-}
-
-func (f *follower) applied(p pending, done patch.Result) patch.Report {
-	return patch.Report{
-		Patch: p.ID, Node: f.node, Seq: p.Seq, Created: p.Created, State: patch.StateApplied,
-		From: p.From, To: patch.HomeVersion(f.home.FS()),
-		Files: done.Files, Bytes: done.Bytes, Deleted: done.Deleted, Started: p.Started, Finished: time.Now(),
-	}
-}
-
-func (f *follower) stage(a patch.Announcement) (*patch.Staged, error) {
+// stage writes the new files beside the old ones.
+func (f *follower) stage(a patch.Announcement, started time.Time) error {
 	artifact, err := os.Open(f.dir.artifact(a.ID))
 	if err != nil {
-		return nil, fmt.Errorf("open artifact: %w", err)
+		return fmt.Errorf("open artifact: %w", err)
 	}
 	defer func() { _ = artifact.Close() }()
-	return patch.Stage(f.home, artifact, patch.DefaultLimit)
-}
-
-// backToWork starts the host again after a try that has changed nothing, and returns why it failed. A home that an earlier
-// try has left between two versions is not started.
-func (f *follower) backToWork(ctx context.Context, cause error) error {
-	if f.ledger.read().Pending != nil {
-		return cause
-	}
-	if err := f.host.start(ctx); err != nil && ctx.Err() == nil {
-		return errors.Join(cause, err)
-	}
-	return cause
+	return f.journal.Stage(artifact, patch.DefaultLimit, patch.Report{
+		Node: f.node, Seq: a.Seq, Created: a.Created, From: patch.HomeVersion(f.home.FS()), Started: started,
+	})
 }

@@ -20,6 +20,7 @@ import (
 const (
 	retryMax    = time.Minute
 	missingMax  = 5                // tries for an artifact that the store does not have
+	undoneMax   = 3                // tries that stopped the server and had to be taken back: each costs an outage
 	reportLimit = 10 * time.Second // for the last report of a try that failed
 )
 
@@ -32,14 +33,16 @@ type follower struct {
 	home    *os.Root
 	host    *host
 	witness *witness
+	journal *patch.Journal
 	ledger  *ledger
 	trust   *trust
 	log     zerolog.Logger
 
 	missing int // tries in a row that found no artifact
+	undone  int // tries in a row that had to be taken back
 
 	mu    sync.Mutex
-	state string // for the heartbeat: current, applying, or waiting or failed: <reason>; empty until the first look
+	state string // for the heartbeat: current, applying, or waiting, failed or rolled back: <reason>; empty until the first look
 }
 
 // run follows the stream until ctx ends. Trouble is tried again for ever, because a later patch may build on this one.
@@ -85,8 +88,11 @@ func (f *follower) run(ctx context.Context) {
 	}
 }
 
-// round deals with everything that is announced, and sends the reports that are not sent.
+// round brings to its end what is under way, deals with everything that is announced, and sends the reports that are not sent.
 func (f *follower) round(ctx context.Context) error {
+	if err := f.recover(ctx); err != nil {
+		return err
+	}
 	stream, err := f.client.JS.Stream(ctx, bus.StreamPatch)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", bus.StreamPatch, err)
@@ -109,12 +115,10 @@ func (f *follower) round(ctx context.Context) error {
 			err = f.ledger.pass(a.ID, a.Seq)
 		case !none && !bad && a.Created.Before(known.Newest):
 			err = f.skip(a, "older than a patch that this server had when the Booster was rebuilt")
-		case known.Pending != nil && known.Pending.ID != a.ID:
-			err = f.abandonPending(ctx)
 		case none:
 			return f.trust.possible()
 		case bad:
-			err = f.fail(ctx, a, err)
+			err = f.fail(a, err)
 		default:
 			err = f.deal(ctx, a)
 		}
@@ -138,16 +142,14 @@ func (f *follower) align(stream jetstream.Stream) error {
 	return f.ledger.change(func(p *page) { p.Stream, p.Seq, p.Newest = info.Created, 0, p.newest() })
 }
 
-// deal brings one announcement to its end: applied, failed or skipped. An error means that it is to be tried again.
+// deal brings one announcement to its end: applied, rolled back, failed or skipped. An error means that it is to be tried again.
 func (f *follower) deal(ctx context.Context, a patch.Announcement) error {
-	if !f.ledger.read().isPending(a.ID) { // a home between two versions says nothing about its version
-		version := patch.HomeVersion(f.home.FS())
-		switch fits, err := a.FitsHome(version); {
-		case err != nil:
-			return f.fail(ctx, a, err)
-		case !fits:
-			return f.skip(a, fmt.Sprintf("it leads to version %s and this server has %s", a.To, version))
-		}
+	version := patch.HomeVersion(f.home.FS())
+	switch fits, err := a.FitsHome(version); {
+	case err != nil:
+		return f.fail(a, err)
+	case !fits:
+		return f.skip(a, fmt.Sprintf("it leads to version %s and this server has %s", a.To, version))
 	}
 	if err := f.trust.possible(); err != nil {
 		return err
@@ -156,15 +158,20 @@ func (f *follower) deal(ctx context.Context, a patch.Announcement) error {
 	err := f.apply(ctx, a)
 	switch {
 	case err == nil:
-		f.missing = 0
+		f.missing, f.undone = 0, 0
 		return nil
 	case errors.Is(err, patch.ErrMissing):
 		if f.missing++; f.missing >= missingMax {
 			f.missing = 0
-			return f.fail(ctx, a, err)
+			return f.fail(a, err)
 		}
 	case errors.Is(err, patch.ErrInvalid):
-		return f.fail(ctx, a, err)
+		return f.fail(a, err)
+	case errors.Is(err, errUndone):
+		if f.undone++; f.undone >= undoneMax {
+			f.undone = 0
+			return f.giveUp(a, err)
+		}
 	}
 	if ctx.Err() == nil {
 		r := f.report(a, patch.StateRetrying)
@@ -174,16 +181,18 @@ func (f *follower) deal(ctx context.Context, a patch.Announcement) error {
 	return fmt.Errorf("patch %s: %w", a.ID, err)
 }
 
-// fail settles a patch that can never be applied here; the ones after it get their turn. If it had stopped the server between
-// two versions, there is nothing left to wait for.
-func (f *follower) fail(ctx context.Context, a patch.Announcement, cause error) error {
-	begun := f.ledger.read().isPending(a.ID)
+// fail settles a patch that can never be applied here; the ones after it get their turn.
+func (f *follower) fail(a patch.Announcement, cause error) error {
 	r := f.report(a, patch.StateFailed)
 	r.Error = cause.Error()
-	if err := f.settle(r); err != nil || !begun {
-		return err
-	}
-	return f.host.start(ctx)
+	return f.settle(r)
+}
+
+// giveUp settles a patch that was begun and taken back too often: every try takes the server away from its users.
+func (f *follower) giveUp(a patch.Announcement, cause error) error {
+	r := f.report(a, patch.StateRolledBack)
+	r.Error = fmt.Sprintf("%d tries failed, the last one with: %s", undoneMax, cause)
+	return f.settle(r)
 }
 
 // skip settles a patch that has nothing to bring here.
@@ -193,13 +202,6 @@ func (f *follower) skip(a patch.Announcement, reason string) error {
 	return f.settle(r)
 }
 
-// abandonPending gives up a pending patch when the bus goes on without it: it is gone from there.
-func (f *follower) abandonPending(ctx context.Context) error {
-	p := f.ledger.read().Pending
-	return f.fail(ctx, patch.Announcement{ID: p.ID, Created: p.Created},
-		errors.New("it was interrupted and is not on the bus any more; the home may lie between two versions, publish the files again"))
-}
-
 // settle records the end of a patch and cleans up after it.
 func (f *follower) settle(r patch.Report) error {
 	if err := f.ledger.settle(r); err != nil {
@@ -207,7 +209,7 @@ func (f *follower) settle(r patch.Report) error {
 	}
 	_ = os.Remove(f.dir.artifact(r.Patch))
 	event := f.log.Info()
-	if r.State == patch.StateFailed {
+	if r.State == patch.StateFailed || r.State == patch.StateRolledBack {
 		event = f.log.Error()
 	}
 	event.Str(logging.Patch, r.Patch).Str("state", r.State).Str("reason", r.Error).Str("from", r.From).Str("to", r.To).
@@ -258,10 +260,15 @@ func (f *follower) tell(r patch.Report) {
 // standing is the state of a node that has nothing to do.
 func (f *follower) standing() string {
 	entries := f.ledger.read().Entries
-	if n := len(entries); n > 0 && entries[n-1].State == patch.StateFailed {
-		return "failed: " + entries[n-1].Error
+	if len(entries) == 0 {
+		return "current"
 	}
-	return "current"
+	switch last := entries[len(entries)-1]; last.State {
+	case patch.StateFailed, patch.StateRolledBack:
+		return last.State + ": " + last.Error
+	default:
+		return "current"
+	}
 }
 
 // standingOf is how the state of a node that cannot go on begins.

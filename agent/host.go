@@ -74,29 +74,35 @@ func (h *host) run(ctx context.Context) error {
 // start brings up the server and, when it is healthy or its time is over, the worker: steps do not need the server's web side.
 // It returns an error if the server is not healthy in time, or ctx ended.
 func (h *host) start(ctx context.Context) error {
+	unhealthy := h.startServer(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	var unhealthy error
-	if h.server != nil {
-		h.server.Start()
-		wait, cancel := context.WithTimeout(ctx, h.cfg.HealthTimeout)
-		defer cancel()
-		unhealthy = h.server.WaitRunning(wait)
-	}
-	if ctx.Err() != nil {
+	h.startWorker()
+	return unhealthy
+}
+
+// startServer brings up the server alone, and returns an error if it is not healthy in time, or ctx ended.
+func (h *host) startServer(ctx context.Context) error {
+	if ctx.Err() != nil || h.server == nil {
 		return ctx.Err()
 	}
+	h.server.Start()
+	wait, cancel := context.WithTimeout(ctx, h.cfg.HealthTimeout)
+	defer cancel()
+	if err := h.server.WaitRunning(wait); err != nil {
+		return fmt.Errorf("the OMFLOW Server was not healthy within %s: %w", h.cfg.HealthTimeout, err)
+	}
+	return nil
+}
+
+func (h *host) startWorker() {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.up = true
 	if h.worker != nil && !h.ordered {
 		h.worker.Start()
 	}
-	h.mu.Unlock()
-	if unhealthy != nil {
-		return fmt.Errorf("the OMFLOW Server was not healthy within %s: %w", h.cfg.HealthTimeout, unhealthy)
-	}
-	return nil
 }
 
 // stop ends the worker first, which finishes its steps while the server is still there, and then the server. It takes no

@@ -9,19 +9,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/bustest"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
 // An agent that is killed takes server and worker with it, and the next one starts one of each.
 func TestKilledAgentTakesItsChildrenDown(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
-	cmd := exec.Command(os.Args[0], "agent")
-	cmd.Env = append(os.Environ(), "OMFLOW_HOME="+n.cfg.Home, "OMFLOW_COMMAND="+n.cfg.Command, "OMFLOW_HEALTH_URL="+n.cfg.HealthURL,
-		"AGENT_DATA_DIR="+n.cfg.DataDir, "BOOSTER_PORT="+strconv.Itoa(n.cfg.Port), "AGENT_HEALTH_INTERVAL=20ms",
-		"TEST_WORKER="+os.Args[0]+" worker "+n.dir)
-	cmd.Stderr = os.Stderr
-	require.NoError(t, cmd.Start())
+	cmd := n.startProcess()
 	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
 	require.NoError(t, cmd.Process.Kill())
 	_ = cmd.Wait()
@@ -40,4 +37,58 @@ func TestKilledAgentTakesItsChildrenDown(t *testing.T) {
 		require.LessOrEqual(t, running[kind], 1, "two at once: %s", kind)
 	}
 	require.Equal(t, map[string]int{"server": 1, "worker": 1}, running)
+}
+
+// startProcess starts the agent as a process of its own, which can be killed.
+func (n *node) startProcess(env ...string) *exec.Cmd {
+	n.t.Helper()
+	cmd := exec.Command(os.Args[0], "agent")
+	cmd.Env = append(os.Environ(), "OMFLOW_HOME="+n.cfg.Home, "OMFLOW_COMMAND="+n.cfg.Command, "OMFLOW_HEALTH_URL="+n.cfg.HealthURL,
+		"AGENT_DATA_DIR="+n.cfg.DataDir, "BOOSTER_PORT="+strconv.Itoa(n.cfg.Port), "AGENT_HEALTH_INTERVAL=20ms",
+		"AGENT_HEALTH_TIMEOUT="+n.cfg.HealthTimeout.String(), "AGENT_PATCH_INTERVAL="+n.cfg.PatchEvery.String(), "AGENT_NAME="+n.cfg.Name,
+		"TEST_WORKER="+os.Args[0]+" worker "+n.dir)
+	cmd.Env = append(cmd.Env, env...)
+	cmd.Stderr = os.Stderr
+	require.NoError(n.t, cmd.Start())
+	n.t.Cleanup(func() { _ = cmd.Process.Kill() })
+	return cmd
+}
+
+// An agent that is killed while it brings a patch in, or takes one back, leaves a home that its successor brings into one version
+// before a server runs on it; what it then reports is true.
+func TestAgentKilledWhileItPatches(t *testing.T) {
+	t.Parallel()
+	for at, ends := range map[string]string{
+		"stage write:2":                     patch.StateApplied, // by the second life
+		"back up link:2":                    patch.StateApplied,
+		"switch rename:2":                   patch.StateApplied,
+		"switch delete:1":                   patch.StateApplied,
+		"journal switched sync directory:1": patch.StateApplied,
+		"journal proven rename:1":           patch.StateApplied,
+		"forget backup:2":                   patch.StateApplied,
+		"journal end:1":                     patch.StateApplied,
+		"journal restoring rename:1":        patch.StateRolledBack,
+		"restore rename:2":                  patch.StateRolledBack,
+		"restore remove:1":                  patch.StateRolledBack,
+	} {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			n := newPatchedNode(t, bustest.New(t, bustest.Layout()))
+			var broken []string
+			if ends == patch.StateRolledBack {
+				broken = []string{"broken"}
+			}
+			files, o := nextVersion(broken...)
+			a := publish(t, n.client, files, o)
+			first := n.startProcess("TEST_KILL_AT=" + at)
+			require.EqualError(t, first.Wait(), "signal: killed")
+
+			n.start()
+			n.report(a.ID, ends)
+			n.state(func(s bus.AgentState) bool { return s.Server == "running" && s.Worker == "running" })
+			want := map[string]string{patch.StateApplied: "v1", patch.StateRolledBack: "v0"}[ends]
+			n.eventually(func() bool { return n.served()[len(n.served())-1] == want }, "server runs with "+want)
+			require.Equal(t, want, n.isWhole())
+		})
+	}
 }

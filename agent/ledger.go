@@ -20,17 +20,7 @@ type page struct {
 	Stream  time.Time `json:"stream"`  // creation time of the PATCH that Seq belongs to
 	Seq     uint64    `json:"seq"`     // last message of it that was dealt with
 	Newest  time.Time `json:"newest"`  // when the newest patch before that PATCH was built; zero for the first one that the node knew
-	Pending *pending  `json:"pending"` // the home may lie between two versions: this patch must be brought to its end
 	Entries []entry   `json:"patches"` // every patch that was dealt with, in that order
-}
-
-// pending is a patch whose files are being put into their places.
-type pending struct {
-	ID      string    `json:"id"`
-	Seq     uint64    `json:"seq"`
-	Created time.Time `json:"created"` // when the patch was built
-	From    string    `json:"from"`    // version of the home before
-	Started time.Time `json:"started"`
 }
 
 type entry struct {
@@ -68,9 +58,6 @@ func (l *ledger) change(edit func(p *page)) error {
 func (l *ledger) settle(r patch.Report) error {
 	return l.change(func(p *page) {
 		p.Seq = max(p.Seq, r.Seq)
-		if p.isPending(r.Patch) {
-			p.Pending = nil
-		}
 		if i := p.find(r.Patch); i >= 0 {
 			p.Entries[i] = entry{Report: r}
 			return
@@ -93,9 +80,6 @@ func (l *ledger) pass(id string, seq uint64) error {
 // knows tells whether the patch was dealt with.
 func (p page) knows(id string) bool { return p.find(id) >= 0 }
 
-// isPending tells whether the patch may have been put into place in part.
-func (p page) isPending(id string) bool { return p.Pending != nil && p.Pending.ID == id }
-
 // newest returns when the newest of all patches was built that this node has had to do with.
 func (p page) newest() time.Time {
 	newest := p.Newest
@@ -103,9 +87,6 @@ func (p page) newest() time.Time {
 		if t.After(newest) {
 			newest = t
 		}
-	}
-	if p.Pending != nil {
-		later(p.Pending.Created)
 	}
 	for _, e := range p.Entries {
 		later(e.Created)

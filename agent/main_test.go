@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
 // leakOfPut is a goroutine that nats.go 1.55 loses now and then in ObjectStore.Put: cleanupReplySub may set the channel to nil
@@ -26,9 +29,10 @@ const leakOfPut = "github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendin
 
 // TestMain lets the test binary play the OMFLOW Server, the worker and an agent that can be killed:
 //
-//	server DIR ADDRESS   answers at ADDRESS; ends at once if the home has a file "broken"
+//	server DIR ADDRESS   answers at ADDRESS; ends at once if the home has a file "broken"; notices a home between two versions, in
+//	                     which omflow/first.py and omflow/second.py differ
 //	worker DIR           ends on request, but not while the home has a file "long-step"
-//	agent                configured by its environment, as the product
+//	agent                configured by its environment, as the product; kills itself at the n-th operation TEST_KILL_AT=<op>:<n>
 //
 // Server and worker write what happens to them into DIR/events.
 func TestMain(m *testing.M) {
@@ -55,6 +59,10 @@ func TestMain(m *testing.M) {
 func playServer(dir, address string) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	first, _ := os.ReadFile("omflow/first.py")
+	if second, _ := os.ReadFile("omflow/second.py"); !bytes.Equal(first, second) {
+		happened(dir, "half-patched", "")
+	}
 	if _, err := os.Stat("broken"); err == nil {
 		fmt.Println("cannot start")
 		os.Exit(3)
@@ -99,7 +107,33 @@ func playAgent() error {
 	if err != nil {
 		return err
 	}
+	if op, n, ok := strings.Cut(os.Getenv("TEST_KILL_AT"), ":"); ok {
+		a.beforeDisk = atNth(op, n, func() error {
+			self, err := os.FindProcess(os.Getpid())
+			if err != nil {
+				return err
+			}
+			return self.Kill()
+		})
+	}
 	return a.Run(context.Background())
+}
+
+// atNth lets something happen at the n-th time that an operation is done.
+func atNth(op, n string, then func() error) patch.Before {
+	left, err := strconv.Atoi(n)
+	if err != nil {
+		panic(err)
+	}
+	return func(o, _ string) error {
+		if o == op {
+			left--
+			if left == 0 {
+				return then()
+			}
+		}
+		return nil
+	}
 }
 
 // happened adds a line "<nanoseconds> <pid> <what> <detail>".

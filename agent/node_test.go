@@ -41,6 +41,8 @@ type node struct {
 	agent  *Agent
 	cancel context.CancelFunc
 	done   chan error
+
+	beforeDisk patch.Before // asked before every operation of a patch on the disk
 }
 
 // newNode prepares a host and starts nothing. Its home has the application "v0".
@@ -79,6 +81,7 @@ func (n *node) start() {
 		Client: n.client, WorkerCommand: []string{os.Args[0], "worker", n.dir}, WitnessCommand: []string{os.Args[0], "witness"},
 	}, zerolog.New(n.log))
 	require.NoError(n.t, err)
+	n.agent.beforeDisk = n.beforeDisk
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel, n.done = cancel, make(chan error, 1)
 	go func() { n.done <- n.agent.Run(ctx) }()

@@ -3,49 +3,50 @@ package agent
 import (
 	"context"
 	"errors"
-	"io/fs"
-	"os"
-	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
-// resume completes a patch that an earlier life of the agent has left between two versions. It is called before the server is
-// started and needs no Booster: the artifact is still in the data directory. If it cannot be used, the patch stays pending and
-// the follower fetches it again.
+// resume starts the host for the first time. Before that, a patch that an earlier life of the agent has left under way is brought to
+// its end, for which no Booster is needed. If that fails, every round tries it again.
 func (f *follower) resume(ctx context.Context) {
-	pause, pending := f.cfg.PatchRetry, f.ledger.read().Pending
-	if pending == nil {
+	if f.journal.Phase() == patch.Idle {
+		if err := f.host.start(ctx); err != nil && ctx.Err() == nil {
+			f.log.Error().Err(err).Msg("server not healthy; going on")
+		}
 		return
 	}
-	log := f.log.With().Str(logging.Patch, pending.ID).Logger()
-	for ctx.Err() == nil {
-		done, err := f.applyStaged(pending.ID)
-		if err == nil {
-			err = f.settle(f.applied(*pending, done))
-		}
-		if err == nil {
-			return
-		}
+	log := f.log.With().Str(logging.Patch, f.journal.Report().Patch).Logger()
+	log.Warn().Str("phase", string(f.journal.Phase())).Msg("a patch was interrupted")
+	if err := f.recover(ctx); err != nil && ctx.Err() == nil {
 		f.setState("failed: " + err.Error())
-		log.Error().Err(err).Msg("interrupted patch not completed; the server stays stopped")
-		if errors.Is(err, patch.ErrInvalid) || errors.Is(err, fs.ErrNotExist) {
-			return
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, retryMax)
+		log.Error().Err(err).Msg("interrupted patch not brought to its end; trying again")
 	}
 }
 
-func (f *follower) applyStaged(patchID string) (patch.Result, error) {
-	artifact, err := os.Open(f.dir.artifact(patchID))
-	if err != nil {
-		return patch.Result{}, err
+// recover brings a patch that is under way to its end, and the host to work: one that is not completely in place is taken back,
+// one that is has to prove itself. Without a patch under way it does nothing.
+func (f *follower) recover(ctx context.Context) error {
+	switch f.journal.Phase() {
+	case patch.Idle:
+		return nil
+	case patch.Switched:
+		return f.prove(ctx)
+	case patch.Switching, patch.Restoring:
+		return f.takeBack(ctx, "")
+	default: // the home is in one version: the server need not wait for what is left to do
+		_ = f.host.start(ctx) // the log of the child says why it is not healthy
+		err := error(nil)
+		if f.journal.Phase() == patch.Staging {
+			err = f.journal.Restore("")
+		}
+		if err == nil {
+			err = f.finish()
+		}
+		if err != nil {
+			return errors.Join(errors.New("clean up after a patch"), err)
+		}
+		return nil
 	}
-	defer func() { _ = artifact.Close() }()
-	return patch.Apply(f.home, artifact, patch.DefaultLimit)
 }

@@ -29,9 +29,9 @@ func TestApplyReplacesAddsAndDeletes(t *testing.T) {
 	require.Equal(t, "1.1.5.0", m.To, "the version comes from the version file")
 	require.Equal(t, VersionFile, m.Files[len(m.Files)-1].Path, "the version file comes last")
 
-	done, err := Apply(home, bytes.NewReader(artifact.Bytes()), DefaultLimit)
+	done, err := apply(t, home, artifact.Bytes(), DefaultLimit)
 	require.NoError(t, err)
-	require.Equal(t, Result{Files: 4, Bytes: 5 + 1 + 16 + 10, Deleted: 1}, done)
+	require.Equal(t, Report{Files: 4, Bytes: 5 + 1 + 16 + 10, Deleted: 1}, done)
 	after := snapshot(t, home.Name())
 	require.Equal(t, map[string]string{
 		".": after["."], "bin": "drwxr-xr-x ", "omflow": "drwxr-xr-x ", "omflow/deep": "drwxr-xr-x ", "omflow/deep/er": "drwxr-xr-x ",
@@ -41,62 +41,36 @@ func TestApplyReplacesAddsAndDeletes(t *testing.T) {
 	}, after)
 	require.Equal(t, "1.1.5.0", HomeVersion(home.FS()))
 
-	again, err := Apply(home, bytes.NewReader(artifact.Bytes()), DefaultLimit)
+	again, err := apply(t, home, artifact.Bytes(), DefaultLimit)
 	require.NoError(t, err)
 	require.Zero(t, again, "a home that has the patch is not written to")
 }
 
-// A commit that fails half-way says so, leaves no temporary files, and is completed by applying the patch again.
-func TestInterruptedCommitIsCompletedByTheNext(t *testing.T) {
-	t.Parallel()
-	home := homeOf(t, map[string]string{"a": "old", "b": "old"})
-	artifact, _ := build(t, map[string]string{"a": "new", "b": "new", "sub/c": "new"}, Options{})
-	s, err := Stage(home, bytes.NewReader(artifact), DefaultLimit)
-	require.NoError(t, err)
-	require.False(t, s.Touched())
-
-	require.NoError(t, home.Remove("b"))
-	require.NoError(t, home.MkdirAll("b/in/the/way", 0o755))
-	_, err = s.Commit()
-	require.Error(t, err)
-	require.NotErrorIs(t, err, ErrInvalid)
-	require.True(t, s.Touched())
-	require.NoError(t, s.Discard())
-	left, err := filepath.Glob(filepath.Join(home.Name(), "*", ".booster-*"))
-	require.NoError(t, err)
-	require.Empty(t, left)
-
-	require.NoError(t, home.RemoveAll("b"))
-	_, err = Apply(home, bytes.NewReader(artifact), DefaultLimit)
-	require.NoError(t, err)
-	for _, name := range []string{"a", "b", "sub/c"} {
-		data, err := home.ReadFile(name)
-		require.NoError(t, err)
-		require.Equal(t, "new", string(data))
-	}
-}
-
-func TestDiscardLeavesTheHomeAsItWas(t *testing.T) {
+func TestStagedPatchIsTakenBack(t *testing.T) {
 	t.Parallel()
 	home := homeOf(t, map[string]string{"omflow/a.py": "old"})
 	before := snapshot(t, home.Name())
 	artifact, m := build(t, map[string]string{"omflow/a.py": "new", "omflow/x/y/z.py": "new"}, Options{})
-	s, err := Stage(home, bytes.NewReader(artifact), DefaultLimit)
-	require.NoError(t, err)
-	require.Equal(t, m.ID, s.Manifest().ID)
+	j := open(t, home, t.TempDir(), nil)
+	require.NoError(t, j.Stage(bytes.NewReader(artifact), DefaultLimit, Report{}))
+	require.Equal(t, m.ID, j.Report().Patch)
 	require.NotEqual(t, before, snapshot(t, home.Name()), "the new files lie beside the old ones")
-	require.NoError(t, s.Discard())
+	require.ErrorContains(t, j.Stage(bytes.NewReader(artifact), DefaultLimit, Report{}), "is under way")
+	require.NoError(t, j.Restore(""))
+	require.NoError(t, j.End())
 	require.Equal(t, before, snapshot(t, home.Name()))
 }
 
-// What a crash while staging has left behind does not disturb the next try.
-func TestStagingReplacesWhatACrashLeft(t *testing.T) {
+// What a crash has left in the home does not disturb the next try, even if the journal was lost with it.
+func TestStagingReplacesWhatWasLeft(t *testing.T) {
 	t.Parallel()
-	home := homeOf(t, map[string]string{"a": "old"})
-	artifact, _ := build(t, map[string]string{"a": "new"}, Options{})
-	_, err := Stage(home, bytes.NewReader(artifact), DefaultLimit) // and never ended
+	home := homeOf(t, map[string]string{"a": "old", "b": "old"})
+	artifact, _ := build(t, map[string]string{"a": "new"}, Options{Deletions: []string{"b"}})
+	lost := open(t, home, t.TempDir(), nil)
+	require.NoError(t, lost.Stage(bytes.NewReader(artifact), DefaultLimit, Report{}))
+	_, err := lost.backUp(0)
 	require.NoError(t, err)
-	done, err := Apply(home, bytes.NewReader(artifact), DefaultLimit)
+	done, err := apply(t, home, artifact, DefaultLimit)
 	require.NoError(t, err)
 	require.Equal(t, 1, done.Files)
 	require.Len(t, snapshot(t, home.Name()), 2)
@@ -176,9 +150,19 @@ func TestLargePatchIsStreamed(t *testing.T) {
 	require.NoError(t, err)
 	_, err = artifact.Seek(0, io.SeekStart)
 	require.NoError(t, err)
-	done, err := Apply(home, artifact, DefaultLimit)
-	require.NoError(t, err)
+	j := open(t, home, t.TempDir(), nil)
+	require.NoError(t, j.Stage(artifact, DefaultLimit, Report{}))
+	require.NoError(t, j.Switch())
+	require.NoError(t, j.Prove())
+	require.NoError(t, j.End())
 	runtime.ReadMemStats(&after)
-	require.EqualValues(t, size, done.Bytes)
+	require.EqualValues(t, size, fileSize(t, filepath.Join(home.Name(), "big")))
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(64<<20), "bytes allocated to build and apply %d", size)
+}
+
+func fileSize(t *testing.T, name string) int64 {
+	t.Helper()
+	info, err := os.Stat(name)
+	require.NoError(t, err)
+	return info.Size()
 }

@@ -25,7 +25,17 @@ import (
 // before the goroutine that is to read it has looked. It ends with the process, and only publishing starts it.
 const leakOfPut = "github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(leakOfPut)) }
+// TestMain lets the test binary play an agent that is killed while it applies a patch: life HOME DATA ARTIFACT WAY OP N.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "life" {
+		if err := playLife(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(leakOfPut))
+}
 
 // homeOf makes the home of a server from paths and contents.
 func homeOf(t *testing.T, files map[string]string) *os.Root {
@@ -40,6 +50,32 @@ func homeOf(t *testing.T, files map[string]string) *os.Root {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = home.Close() })
 	return home
+}
+
+// open returns the journal of a home in a data directory.
+func open(t *testing.T, home *os.Root, data string, before Before) *Journal {
+	t.Helper()
+	root, err := os.OpenRoot(data)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = root.Close() })
+	j, err := Open(home, root, before)
+	require.NoError(t, err)
+	return j
+}
+
+// apply brings an artifact into a home whose server is healthy with it. It returns what the report counts.
+func apply(t *testing.T, home *os.Root, artifact []byte, limit int64) (Report, error) {
+	t.Helper()
+	j := open(t, home, t.TempDir(), nil)
+	if err := j.Stage(bytes.NewReader(artifact), limit, Report{}); err != nil {
+		require.Equal(t, Idle, j.Phase())
+		return Report{}, err
+	}
+	require.NoError(t, j.Switch())
+	r := j.Report()
+	require.NoError(t, j.Prove())
+	require.NoError(t, j.End())
+	return Report{Files: r.Files, Bytes: r.Bytes, Deleted: r.Deleted}, nil
 }
 
 // snapshot is everything that is to see of a directory: names, modes, contents, links.

@@ -70,7 +70,7 @@ func TestBadArtifactIsRefusedAndHomeUntouched(t *testing.T) {
 			before := snapshot(t, home.Name())
 			c := honest()
 			bad.spoil(c)
-			_, err := Apply(home, bytes.NewReader(c.bytes(t)), 1000)
+			_, err := apply(t, home, c.bytes(t), 1000)
 			require.ErrorIs(t, err, ErrInvalid)
 			require.ErrorContains(t, err, bad.says)
 			require.Equal(t, before, snapshot(t, home.Name()))
@@ -86,9 +86,9 @@ func link(c *craft, kind byte) {
 func TestHonestArtifactIsTaken(t *testing.T) {
 	t.Parallel()
 	home := homeOf(t, nil)
-	done, err := Apply(home, bytes.NewReader(honest().bytes(t)), 1000)
+	done, err := apply(t, home, honest().bytes(t), 1000)
 	require.NoError(t, err)
-	require.Equal(t, Result{Files: 2, Bytes: 10}, done)
+	require.Equal(t, Report{Files: 2, Bytes: 10}, done)
 }
 
 // A damaged artifact is refused for good; a medium that fails is not the artifact's fault.
@@ -154,7 +154,7 @@ func TestHomeInWhichThePatchHasNoPlace(t *testing.T) {
 			require.NoError(t, os.WriteFile(filepath.Join(outside, "b.py"), []byte("foreign"), 0o644))
 			c.prepare(t, home.Name(), outside)
 			before, foreign := snapshot(t, home.Name()), snapshot(t, outside)
-			_, err := Apply(home, bytes.NewReader(honest().bytes(t)), 1000)
+			_, err := apply(t, home, honest().bytes(t), 1000)
 			require.ErrorIs(t, err, ErrInvalid)
 			require.ErrorContains(t, err, c.says)
 			require.Equal(t, before, snapshot(t, home.Name()))

@@ -15,10 +15,10 @@ import (
 
 // What became of a patch on a node.
 const (
-	StateApplied    = "applied"
-	StateFailed     = "failed"      // for good: the node has passed it over, or its server did not come back healthy
+	StateApplied    = "applied"     // in place, and the server was healthy with it
+	StateFailed     = "failed"      // for good: the node has passed it over
+	StateRolledBack = "rolled back" // for good: it was in place, or nearly, and the node is as it was before
 	StateSkipped    = "skipped"     // older than what the node has
-	StateRolledBack = "rolled back" // it did not do well: the node is as it was before
 	StateRetrying   = "retrying"    // failed for now; later patches wait until it is through
 )
 

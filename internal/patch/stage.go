@@ -7,75 +7,157 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
-	"strconv"
 )
 
-// Staged is a patch whose new files lie beside those that they will replace. The home's own files are still untouched.
-// End it with Commit or Discard.
-type Staged struct {
-	home     *os.Root
-	manifest Manifest
-	temps    []string // by index of the file; "" when the home has the same file already
-	made     []string // directories that were made for it, outer ones first
-	touched  bool
-}
-
-// Result counts what a patch changed in a home. A file that was the same already is not counted.
-type Result struct {
-	Files   int   // written
-	Bytes   int64 // in them
-	Deleted int
-}
-
-// Stage checks an artifact against the home and writes its files, synced, into the home under temporary names. If it fails,
-// the home is as it was. An error that matches ErrInvalid is final; any other may pass.
-func Stage(home *os.Root, artifact io.Reader, limit int64) (*Staged, error) {
-	s := &Staged{home: home}
-	m, err := walk(artifact, limit, visitor{
-		begin: func(m Manifest) error {
-			s.manifest = m
-			s.temps = make([]string, len(m.Files))
-			return s.check()
-		},
-		file: s.stage,
-	})
-	if err != nil {
-		return nil, errors.Join(err, s.Discard())
+// Stage checks an artifact against the home and writes its files, synced, into the home under temporary names: everything that
+// needs room or rights. The server may run. begun is what the report of the patch begins with. If Stage fails, the home is as
+// it was and the journal Idle, unless the error says otherwise. An error that matches ErrInvalid is final; any other may pass.
+func (j *Journal) Stage(artifact io.Reader, limit int64, begun Report) error {
+	if j.record.Phase != Idle {
+		return fmt.Errorf("patch %s is under way (%s)", j.record.Report.Patch, j.record.Phase)
 	}
-	s.manifest = m
-	return s, nil
+	s := staging{Journal: j}
+	m, err := walk(artifact, limit, visitor{
+		begin: func(m Manifest) error { return s.begin(m, begun) },
+		file:  s.file,
+	})
+	if err == nil {
+		err = s.probe()
+	}
+	if err == nil || j.record.Phase == Idle {
+		return err
+	}
+	err = fmt.Errorf("stage patch %s: %w", m.ID, err)
+	if undo := j.Restore(""); undo != nil {
+		return errors.Join(err, undo)
+	}
+	return errors.Join(err, j.End())
 }
 
-// Manifest is the manifest of the staged artifact.
-func (s *Staged) Manifest() Manifest { return s.manifest }
+// staging is a journal while an artifact goes by.
+type staging struct {
+	*Journal
+	next int // change whose file comes next
+}
 
-// Touched tells whether Commit has changed the home, even if it failed.
-func (s *Staged) Touched() bool { return s.touched }
-
-// check refuses a home in which the patch has no place.
-func (s *Staged) check() error {
-	for _, f := range s.manifest.Files {
+// begin writes into the journal what is about to change. Files that the home has already are left alone.
+func (s *staging) begin(m Manifest, begun Report) error {
+	r := record{Phase: Staging, Home: s.homeName(), Report: begun}
+	r.Report.Patch = m.ID
+	for i, f := range m.Files {
 		if err := s.checkTarget(f.Path); err != nil {
 			return err
 		}
+		same, err := s.same(f)
+		if err != nil {
+			return fmt.Errorf("compare %s: %w", f.Path, err)
+		}
+		if !same {
+			r.Changes = append(r.Changes, change{Path: f.Path, file: i})
+			r.Report.Files++
+			r.Report.Bytes += f.Size
+		}
 	}
-	for _, name := range s.manifest.Deletions {
+	for _, name := range m.Deletions {
 		if err := s.checkTarget(name); err != nil {
+			return err
+		}
+		if there, err := s.home.exists(name); err != nil || !there {
+			if err != nil {
+				return fmt.Errorf("look at %s: %w", name, err)
+			}
+			continue
+		}
+		r.Changes = append(r.Changes, change{Path: name, Delete: true})
+		r.Report.Deleted++
+	}
+	r.Made = s.missing(r.Changes)
+	if err := s.mark(r); err != nil {
+		return err
+	}
+	return s.makeDirs()
+}
+
+// missing are the directories that have to be made, outer ones first.
+func (s *staging) missing(changes []change) (dirs []string) {
+	seen := map[string]bool{".": true}
+	var look func(dir string)
+	look = func(dir string) {
+		if seen[dir] {
+			return
+		}
+		seen[dir] = true
+		look(path.Dir(dir))
+		if there, _ := s.home.exists(dir); !there {
+			dirs = append(dirs, dir)
+		}
+	}
+	for _, c := range changes {
+		look(path.Dir(c.Path))
+	}
+	return dirs
+}
+
+func (s *staging) makeDirs() error {
+	for _, dir := range s.record.Made {
+		err := s.home.do("stage make directory", dir, func() error { return s.home.root.Mkdir(dir, 0o755) })
+		if err == nil {
+			err = s.home.do("stage own directory", dir, func() error { return keepOwner(s.home.root, dir, dir) })
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Staged) checkTarget(name string) error {
+// file writes one file under its temporary name, unless the home has it already.
+func (s *staging) file(index int, f File, in io.Reader) error {
+	i := s.next
+	if i == len(s.record.Changes) || s.record.Changes[i].Delete || s.record.Changes[i].file != index {
+		return nil
+	}
+	s.next++
+	name := s.newName(i)
+	return s.home.write("stage", name, in, func() error {
+		if err := s.home.do("stage own", name, func() error { return keepOwner(s.home.root, name, f.Path) }); err != nil {
+			return err
+		}
+		// After the owner: changing that may clear bits.
+		return s.home.do("stage mode", name, func() error { return s.home.root.Chmod(name, f.Mode.perm()) })
+	})
+}
+
+// probe shows that a directory can be written in which files are only to be deleted, while nothing has stopped yet.
+func (s *staging) probe() error {
+	for i, c := range s.record.Changes {
+		if !c.Delete {
+			continue
+		}
+		out, name := (io.Closer)(nil), s.newName(i)
+		err := s.home.do("stage probe", name, func() (err error) {
+			out, err = s.home.root.Create(name)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(out.Close(), s.home.remove("stage end probe", name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkTarget refuses a home in which a file has no place.
+func (j *Journal) checkTarget(name string) error {
 	for i, c := range name {
 		if c != '/' {
 			continue
 		}
 		dir := name[:i]
-		info, err := s.home.Lstat(dir)
+		info, err := j.home.root.Lstat(dir)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return nil // so is everything below
@@ -88,7 +170,7 @@ func (s *Staged) checkTarget(name string) error {
 			return invalid("%s is not a directory on this server, so %s has no place", dir, name)
 		}
 	}
-	info, err := s.home.Lstat(name)
+	info, err := j.home.root.Lstat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -100,55 +182,16 @@ func (s *Staged) checkTarget(name string) error {
 	return nil
 }
 
-// stage writes one file under its temporary name, unless the home has it already.
-func (s *Staged) stage(i int, f File, in io.Reader) error {
-	same, err := s.same(f)
-	if err != nil {
-		return fmt.Errorf("compare %s: %w", f.Path, err)
-	}
-	if same {
-		return nil
-	}
-	if err := s.makeDir(path.Dir(f.Path)); err != nil {
-		return err
-	}
-	// The name depends on the patch alone: what a crash leaves behind, the next try replaces.
-	temp := path.Join(path.Dir(f.Path), ".booster-"+s.manifest.ID+"-"+strconv.Itoa(i))
-	if err := s.home.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove what is left of an earlier try: %w", err)
-	}
-	s.temps[i] = temp
-	if err := s.write(temp, f, in); err != nil {
-		return fmt.Errorf("stage %s: %w", f.Path, err)
-	}
-	return nil
-}
-
-func (s *Staged) write(temp string, f File, in io.Reader) error {
-	out, err := s.home.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	err = errors.Join(err, out.Sync(), out.Close())
-	if err != nil {
-		return err
-	}
-	if err := keepOwner(s.home, temp, f.Path); err != nil {
-		return err
-	}
-	return s.home.Chmod(temp, f.Mode.perm()) // after the owner: changing that may clear bits
-}
-
-func (s *Staged) same(f File) (bool, error) {
-	info, err := s.home.Lstat(f.Path)
+// same tells whether the home has the file already.
+func (j *Journal) same(f File) (bool, error) {
+	info, err := j.home.root.Lstat(f.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil || info.Size() != f.Size || !samePerm(info.Mode(), f.Mode) {
 		return false, err
 	}
-	in, err := s.home.Open(f.Path)
+	in, err := j.home.root.Open(f.Path)
 	if err != nil {
 		return false, err
 	}
@@ -158,110 +201,4 @@ func (s *Staged) same(f File) (bool, error) {
 		return false, err
 	}
 	return hex.EncodeToString(sum.Sum(nil)) == f.SHA256, nil
-}
-
-func (s *Staged) makeDir(dir string) error {
-	if dir == "." {
-		return nil
-	}
-	if _, err := s.home.Lstat(dir); err == nil {
-		return nil
-	}
-	if err := s.makeDir(path.Dir(dir)); err != nil {
-		return err
-	}
-	if err := s.home.Mkdir(dir, 0o755); err != nil {
-		return fmt.Errorf("make directory: %w", err)
-	}
-	s.made = append(s.made, dir)
-	if err := keepOwner(s.home, dir, dir); err != nil {
-		return fmt.Errorf("make directory %s: %w", dir, err)
-	}
-	return nil
-}
-
-// Commit puts the staged files into their places, then deletes what is to go, then syncs every directory that changed.
-// It takes no context, because half a patch is worse than a late stop; it is a rename for each file. After an error, Touched
-// tells whether the home lies between two versions; staging and committing the same patch again brings it to the end.
-func (s *Staged) Commit() (Result, error) {
-	var done Result
-	for i, temp := range s.temps {
-		if temp == "" {
-			continue
-		}
-		f := s.manifest.Files[i]
-		if err := s.home.Rename(temp, f.Path); err != nil {
-			return done, fmt.Errorf("put %s into place: %w", f.Path, err)
-		}
-		s.temps[i], s.touched = "", true
-		done.Files++
-		done.Bytes += f.Size
-	}
-	for _, name := range s.manifest.Deletions {
-		err := s.home.Remove(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return done, fmt.Errorf("delete %s: %w", name, err)
-		}
-		s.touched = true
-		done.Deleted++
-	}
-	return done, s.sync()
-}
-
-// sync makes the renames and deletions survive a power cut. It takes every directory of the patch and those above, changed
-// by this try or not: an earlier try may have ended before it came to this.
-func (s *Staged) sync() error {
-	dirs := make(map[string]bool)
-	add := func(name string) {
-		for dir := path.Dir(name); !dirs[dir]; dir = path.Dir(dir) {
-			dirs[dir] = true
-		}
-	}
-	for _, f := range s.manifest.Files {
-		add(f.Path)
-	}
-	for _, name := range s.manifest.Deletions {
-		add(name)
-	}
-	for dir := range dirs {
-		if err := syncDir(s.home, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("sync directory %s: %w", dir, err)
-		}
-	}
-	return nil
-}
-
-// Discard removes the temporary files and the directories that were made for them. It does nothing to what Commit has done.
-func (s *Staged) Discard() error {
-	var errs []error
-	for i, temp := range s.temps {
-		if temp == "" {
-			continue
-		}
-		if err := s.home.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("discard staged file: %w", err))
-		}
-		s.temps[i] = ""
-	}
-	for i := len(s.made) - 1; i >= 0; i-- {
-		_ = s.home.Remove(s.made[i]) // refuses one that is in use
-	}
-	s.made = nil
-	return errors.Join(errs...)
-}
-
-// Apply stages and commits in one go, for a home whose server does not run.
-func Apply(home *os.Root, artifact io.Reader, limit int64) (Result, error) {
-	s, err := Stage(home, artifact, limit)
-	if err != nil {
-		return Result{}, err
-	}
-	done, err := s.Commit()
-	if err != nil {
-		err = errors.Join(err, s.Discard())
-	}
-	return done, err
 }

@@ -1,0 +1,97 @@
+package patch
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// kill runs a life in a process of its own, which kills itself at the operation.
+func kill(t *testing.T, home *os.Root, data string, artifact []byte, w way, o operation) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "artifact")
+	require.NoError(t, os.WriteFile(file, artifact, 0o600))
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "life", home.Name(), data, file, w.name, o.op, strconv.Itoa(o.n))
+	output, err := cmd.CombinedOutput()
+	require.Error(t, err, "%s was not reached: %s", o, output)
+	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	require.True(t, ok && status.Signal() == syscall.SIGKILL, "%s: %v: %s", o, err, output)
+}
+
+// An agent that is killed at any operation leaves a home that its next life brings into one version.
+func TestKilledAtEveryOperation(t *testing.T) {
+	t.Parallel()
+	before, after := versions(t)
+	require.NotEqual(t, before, after)
+	for _, w := range ways {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			operations := recordLife(t, w)
+			t.Logf("%d operations", len(operations))
+			ends := make(map[bool]int)
+			for _, o := range operations {
+				home, data, artifact := scene(t)
+				kill(t, home, data, artifact, w, o)
+				require.NoError(t, life(home, rootOf(t, data), nil, w, nil), o)
+				isNew := settled(t, home, data, before, after)
+				ends[isNew]++
+				if t.Failed() {
+					t.Fatal("killed at ", o)
+				}
+			}
+			require.NotZero(t, ends[false])
+			require.Equal(t, w.endsAsNew, ends[true] > 0)
+		})
+	}
+}
+
+// A file that belongs to the account of the server does so in every version, with links and with copies.
+func TestOwnerStays(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("OWNERS ARE NOT TESTED: only root may give a file away")
+	}
+	for _, w := range ways {
+		home, data, artifact := scene(t)
+		require.NoError(t, home.Chown("omflow/a.py", 1234, 2345))
+		require.NoError(t, home.Chmod("omflow/a.py", 0o600|os.ModeSetgid))
+		err := life(home, rootOf(t, data), artifact, w, nil)
+		require.Equal(t, w.undone, err != nil)
+		info, err := home.Stat("omflow/a.py")
+		require.NoError(t, err)
+		owner := info.Sys().(*syscall.Stat_t)
+		require.EqualValues(t, []uint32{1234, 2345}, []uint32{owner.Uid, owner.Gid}, w.name)
+		if !w.endsAsNew {
+			require.Equal(t, 0o600|os.ModeSetgid, info.Mode(), w.name)
+		}
+	}
+}
+
+// What is not there is left alone, so that a home that is read-only can be refused; see also the agent's test of full disks.
+func TestReadOnlyHomeIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, deletesOnly := range map[string]bool{"files": false, "deletions alone": true} {
+		home, data, artifact := scene(t)
+		if deletesOnly {
+			artifact, _ = build(t, map[string]string{"omflow/same.py": "same"}, Options{Deletions: []string{"omflow/gone.py"}})
+		}
+		before := snapshot(t, home.Name())
+		dir := home.Name()
+		if err := syscall.Mount(dir, dir, "", syscall.MS_BIND, ""); err != nil {
+			t.Skipf("READ-ONLY HOMES ARE NOT TESTED: no right to mount: %v", err)
+		}
+		t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+		require.NoError(t, syscall.Mount("", dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
+		readOnly := rootOf(t, dir)
+		err := life(readOnly, rootOf(t, data), artifact, wayOf("kept"), nil)
+		require.ErrorIs(t, err, syscall.EROFS, name)
+		require.True(t, strings.Contains(err.Error(), "stage"), err)
+		settled(t, home, data, before, nil)
+	}
+}
