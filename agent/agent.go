@@ -105,6 +105,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	w := newWitness(&a.cfg, a.deps, who.Name, who.ID, dir, a.log)
 	f := &follower{
 		cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, host: h, witness: w, journal: journal, ledger: book, trust: trusted, log: log,
+		news: make(chan struct{}, 1),
 	}
 	return a.serve(ctx, who.Name, h, f, w, log)
 }
@@ -123,7 +124,7 @@ func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, w 
 	group.Go(func() error { return h.run(processes) })
 	group.Go(func() error { return w.run(processes) }) // longest: while this host stops, the Boosters may need the vote
 	group.Go(func() error {
-		bus.Heartbeat(processes, a.deps.Client.JS, log, describe)
+		bus.Heartbeat(processes, a.deps.Client.JS, log, f.news, describe)
 		return nil
 	})
 	group.Go(func() error {

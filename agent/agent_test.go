@@ -12,14 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
-	"github.com/omflow-booster/omflow-booster/internal/bustest"
 	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
 func TestServerStartsBeforeTheWorkerAndStopsAfterIt(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	n.start()
 	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
 	s := n.state(func(s bus.AgentState) bool {
@@ -58,7 +57,7 @@ func TestServerStartsBeforeTheWorkerAndStopsAfterIt(t *testing.T) {
 // No Booster is needed to run the server.
 func TestServerRunsWithoutABooster(t *testing.T) {
 	t.Parallel()
-	b := bustest.New(t, bustest.Layout())
+	b := newBus(t)
 	n := newNode(t, b, "srv1")
 	b.Stop()
 	n.start()
@@ -69,7 +68,7 @@ func TestServerRunsWithoutABooster(t *testing.T) {
 
 func TestServerThatEndsIsStartedAgainAndReported(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	n.write("broken", "")
 	n.cfg.HealthTimeout = 300 * time.Millisecond
 	n.start() // ready all the same, with a worker
@@ -82,7 +81,7 @@ func TestServerThatEndsIsStartedAgainAndReported(t *testing.T) {
 
 func TestAgentWithoutServerAndWorker(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "")
+	n := newNode(t, newBus(t), "")
 	n.cfg.Command, n.cfg.HealthURL, n.cfg.Worker = "", "", "off"
 	n.start()
 	name := nameOf(t, n)
@@ -113,7 +112,7 @@ func nameOf(t *testing.T, n *node) string {
 
 func TestSecondAgentIsRefusedAndToldWhoRuns(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	n.start()
 	second, err := New(n.cfg, Deps{Client: n.client}, zerolog.Nop())
 	require.NoError(t, err)
@@ -126,7 +125,7 @@ func TestSecondAgentIsRefusedAndToldWhoRuns(t *testing.T) {
 
 func TestConfiguration(t *testing.T) {
 	t.Parallel()
-	b := bustest.New(t, bustest.Layout())
+	b := newBus(t)
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	for name, c := range map[string]struct {
@@ -158,7 +157,7 @@ func TestConfiguration(t *testing.T) {
 
 func TestCordonedNodeTakesNoSteps(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	n.start()
 	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
 	require.NoError(t, bus.SetCordon(t.Context(), n.client.JS, "srv1", bus.Cordon{By: "ann"}))

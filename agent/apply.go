@@ -10,13 +10,10 @@ import (
 	"os"
 	"time"
 
-	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
-
-// turnTTL is the lease of the turn to apply a patch. All agents must use the same: see bus.Lock.
-const turnTTL = 10 * time.Second
 
 // errUndone is returned by a try that had stopped the server and was taken back.
 var errUndone = errors.New("taken back")
@@ -32,25 +29,16 @@ func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
 	if err != nil {
 		return err
 	}
-	return f.inTurn(ctx, func(turn context.Context) error {
-		if err := f.recover(ctx); err != nil { // what a turn has left that was lost
-			return err
-		}
-		if f.ledger.read().knows(a.ID) {
-			return nil // done in such a turn
-		}
-		if err := f.trust.recheck(ctx, f.client.JS, signer); err != nil {
-			return err
-		}
-		return f.bringIn(ctx, turn, a, started)
-	})
-}
-
-// inTurn waits until it is this node's turn and runs work. turn ends when other nodes may have theirs. This is the only place that
-// decides when a node may stop its server for a patch.
-func (f *follower) inTurn(ctx context.Context, work func(turn context.Context) error) error {
-	lock := bus.Lock{JS: f.client.JS, Name: bus.LockPatchTurn, Holder: f.node, TTL: turnTTL}
-	return lock.Run(ctx, work)
+	turn := rollout.Turn{JS: f.client.JS, Patch: a.ID, Node: f.node, Every: f.cfg.PatchEvery}
+	f.setNext(a.ID)
+	if err := turn.Wait(ctx, func(why string) { f.setState(stateWaiting + why) }); err != nil {
+		return err
+	}
+	f.setState("applying")
+	if err := f.trust.recheck(ctx, f.client.JS, signer); err != nil {
+		return err
+	}
+	return f.bringIn(ctx, turn, a, started)
 }
 
 // fetch downloads the artifact into the data directory, unless an earlier try has.
@@ -110,24 +98,28 @@ func (f *follower) verify(a patch.Announcement) (signer string, err error) {
 	return signer, err
 }
 
-// bringIn applies the patch while turn lasts, that is, while no other node may. Until the server has stopped nobody notices a
-// failure. From then on the patch goes through, whatever happens to the turn: either the server is healthy with it, or
-// everything is taken back.
-func (f *follower) bringIn(ctx, turn context.Context, a patch.Announcement, started time.Time) error {
+// bringIn applies the patch in this node's turn. Until the server has stopped nobody notices a failure. From the first change on the patch goes
+// through, whatever happens to the turn: either the server is healthy with it, or everything is taken back.
+func (f *follower) bringIn(ctx context.Context, turn rollout.Turn, a patch.Announcement, started time.Time) error {
 	log := f.log.With().Str(logging.Patch, a.ID).Logger()
 	if err := f.stage(a, started); err != nil {
 		return err
 	}
-	if err := f.witness.spare(ctx); err != nil {
+	err := f.witness.spare(ctx)
+	if err == nil {
+		err = turn.Check(ctx) // staging takes its time
+	}
+	if err != nil {
 		return errors.Join(err, f.journal.Restore(""), f.journal.End())
 	}
 	log.Info().Msg("applying patch; stopping worker and server")
 	if err := f.host.stop(); err != nil {
 		return errors.Join(err, f.takeBack(ctx, ""))
 	}
-	if err := turn.Err(); err != nil {
-		log.Warn().Msg("the turn ended before the patch was in place; taking everything back")
-		return errors.Join(fmt.Errorf("turn ended: %w", err), f.takeBack(ctx, ""))
+	// So does a stop. A Booster that does not answer just now has not ended the turn.
+	if err := turn.Check(ctx); errors.Is(err, rollout.ErrNoTurn) {
+		log.Warn().Err(err).Msg("the turn ended before the patch was in place; taking everything back")
+		return errors.Join(err, f.takeBack(ctx, ""))
 	}
 	if err := f.journal.Switch(); err != nil {
 		log.Error().Err(err).Msg("patch not put into place; taking everything back")

@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
-	"github.com/omflow-booster/omflow-booster/internal/bustest"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
@@ -41,7 +40,7 @@ func TestHomeThatCannotBeWritten(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+			n := newNode(t, newBus(t), "srv1")
 			if err := syscall.Mount("tmpfs", n.cfg.Home, "tmpfs", 0, "size=256k"); err != nil {
 				t.Skipf("FULL DISKS AND READ-ONLY HOMES ARE NOT TESTED: no right to mount a small file system: %v", err)
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
 const (
@@ -43,7 +44,12 @@ type follower struct {
 
 	mu    sync.Mutex
 	state string // for the heartbeat: current, applying, or waiting, failed or rolled back: <reason>; empty until the first look
+	next  string // for the heartbeat: the patch that waits for its turn, or has it
+
+	news chan struct{} // something for the heartbeat that should not wait
 }
+
+const stateWaiting = "waiting: " // and what for
 
 // run follows the stream until ctx ends. Trouble is tried again for ever, because a later patch may build on this one.
 func (f *follower) run(ctx context.Context) {
@@ -107,6 +113,7 @@ func (f *follower) round(ctx context.Context) error {
 		if err := f.sendReports(ctx); err != nil {
 			return err
 		}
+		f.passNext()
 		a, err := patch.Next(ctx, stream, f.ledger.read().Seq+1)
 		known, none, bad := f.ledger.read(), errors.Is(err, patch.ErrNoMore), errors.Is(err, patch.ErrInvalid)
 		switch {
@@ -167,6 +174,8 @@ func (f *follower) deal(ctx context.Context, a patch.Announcement) error {
 		}
 	case errors.Is(err, patch.ErrInvalid):
 		return f.fail(a, err)
+	case errors.Is(err, rollout.ErrAborted):
+		return f.skip(a, err.Error())
 	case errors.Is(err, errUndone):
 		if f.undone++; f.undone >= undoneMax {
 			f.undone = 0
@@ -273,10 +282,34 @@ func (f *follower) standing() string {
 
 // standingOf is how the state of a node that cannot go on begins.
 func standingOf(err error) string {
-	if errors.Is(err, errNeeded) || errors.Is(err, errNoKey) {
-		return "waiting: "
+	if errors.Is(err, errNeeded) || errors.Is(err, errNoKey) || errors.Is(err, rollout.ErrNoTurn) {
+		return stateWaiting
 	}
 	return "failed: "
+}
+
+// setNext tells everybody, at once, which patch waits for its turn.
+func (f *follower) setNext(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.next == id {
+		return
+	}
+	f.next = id
+	select {
+	case f.news <- struct{}{}:
+	default:
+	}
+}
+
+// passNext ends the turn of a patch whose report is sent.
+func (f *follower) passNext() {
+	f.mu.Lock()
+	next := f.next
+	f.mu.Unlock()
+	if f.ledger.read().knows(next) {
+		f.setNext("")
+	}
 }
 
 func (f *follower) setState(state string) {
@@ -291,5 +324,5 @@ func (f *follower) describe(state *bus.AgentState) {
 	state.PatchSeq = f.ledger.read().Seq
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	state.PatchState = f.state
+	state.PatchState, state.PatchNext = f.state, f.next
 }

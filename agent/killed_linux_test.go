@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"strconv"
@@ -10,14 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
-	"github.com/omflow-booster/omflow-booster/internal/bustest"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
 // An agent that is killed takes server and worker with it, and the next one starts one of each.
 func TestKilledAgentTakesItsChildrenDown(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	cmd := n.startProcess()
 	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
 	require.NoError(t, cmd.Process.Kill())
@@ -42,10 +42,12 @@ func TestKilledAgentTakesItsChildrenDown(t *testing.T) {
 // startProcess starts the agent as a process of its own, which can be killed.
 func (n *node) startProcess(env ...string) *exec.Cmd {
 	n.t.Helper()
-	cmd := exec.Command(os.Args[0], "agent")
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience) // whoever waits for it does not wait for ever
+	n.t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, os.Args[0], "agent")
 	cmd.Env = append(os.Environ(), "OMFLOW_HOME="+n.cfg.Home, "OMFLOW_COMMAND="+n.cfg.Command, "OMFLOW_HEALTH_URL="+n.cfg.HealthURL,
 		"AGENT_DATA_DIR="+n.cfg.DataDir, "BOOSTER_PORT="+strconv.Itoa(n.cfg.Port), "AGENT_HEALTH_INTERVAL=20ms",
-		"AGENT_HEALTH_TIMEOUT="+n.cfg.HealthTimeout.String(), "AGENT_PATCH_INTERVAL="+n.cfg.PatchEvery.String(), "AGENT_NAME="+n.cfg.Name,
+		"AGENT_HEALTH_TIMEOUT="+n.cfg.HealthTimeout.String(), "AGENT_PATCH_INTERVAL="+n.cfg.PatchEvery.String(), "AGENT_NAME="+n.cfg.Name, "BOOSTER_JOIN_FILE="+n.cfg.JoinFile,
 		"TEST_WORKER="+os.Args[0]+" worker "+n.dir)
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stderr = os.Stderr
@@ -73,7 +75,7 @@ func TestAgentKilledWhileItPatches(t *testing.T) {
 	} {
 		t.Run(at, func(t *testing.T) {
 			t.Parallel()
-			n := newPatchedNode(t, bustest.New(t, bustest.Layout()))
+			n := newPatchedNode(t, newBus(t))
 			var broken []string
 			if ends == patch.StateRolledBack {
 				broken = []string{"broken"}

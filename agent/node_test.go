@@ -23,6 +23,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/join"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
 const (
@@ -64,6 +65,20 @@ func newNode(t *testing.T, b *bustest.Bus, name string) *node {
 	n.write("omflow/settings.py", "mine alone")
 	t.Cleanup(n.stop)
 	return n
+}
+
+// newBus starts a bus on which patches are rolled out, as an active Booster does.
+func newBus(t *testing.T) *bustest.Bus {
+	t.Helper()
+	b := bustest.New(t, bustest.Layout())
+	c := &rollout.Coordinator{
+		JS: b.Client().JS, Policy: rollout.Policy{MaxUnavailable: 1, MaxFailures: 100}, Patient: patience, Log: zerolog.Nop(), Alone: func() bool { return true },
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); c.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return b
 }
 
 func freeAddress(t *testing.T) string {

@@ -14,13 +14,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
-	"github.com/omflow-booster/omflow-booster/internal/bustest"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
 func TestPatchIsAppliedWhileWorkerAndServerAreStopped(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	n.write(patch.VersionFile, "version=1.1.4.0\n")
 	n.write("omflow/old.py", "old")
 	n.start()
@@ -49,7 +49,7 @@ func TestPatchIsAppliedWhileWorkerAndServerAreStopped(t *testing.T) {
 
 func TestNodeThatWasAwayCatchesUpInOrder(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	n.start()
 	zero := publish(t, n.client, map[string]string{"omflow/app.py": "v0+", "omflow/zero.py": "0"}, patch.Options{})
 	first := n.report(zero.ID, patch.StateApplied)
@@ -77,7 +77,7 @@ func TestNodeThatWasAwayCatchesUpInOrder(t *testing.T) {
 
 func TestPatchThatIsAnnouncedAgainIsNotAppliedAgain(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	n.start()
 	a := publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{})
 	b := publish(t, n.client, map[string]string{"omflow/app.py": "v2"}, patch.Options{})
@@ -103,7 +103,7 @@ func announce(t *testing.T, c *bus.Client, a patch.Announcement) {
 
 func TestRebuiltStreamIsReadFromItsBeginning(t *testing.T) {
 	t.Parallel()
-	b := bustest.New(t, bustest.Layout())
+	b := newBus(t)
 	n := newNode(t, b, "srv1")
 	n.start()
 	older, _ := artifact(t, map[string]string{"omflow/app.py": "v-older"}, patch.Options{Now: time.Now().Add(-time.Hour)})
@@ -135,7 +135,7 @@ func TestRebuiltStreamIsReadFromItsBeginning(t *testing.T) {
 
 func TestBadPatchIsReportedAndPassedOver(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	n.write(patch.VersionFile, "version=1.1.4.0\n")
 	n.start()
 	store := func(id, content string) patch.Announcement {
@@ -175,7 +175,7 @@ func TestBadPatchIsReportedAndPassedOver(t *testing.T) {
 // Trouble that may pass holds later patches back, because they may build on this one, and leaves the server alone.
 func TestTroubleIsTriedAgainAndKeepsTheOrder(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	n.start()
 	staging := filepath.Join(n.cfg.DataDir, stagingDir)
 	require.NoError(t, os.Remove(staging)) // as good as a broken disk
@@ -189,10 +189,29 @@ func TestTroubleIsTriedAgainAndKeepsTheOrder(t *testing.T) {
 	require.Equal(t, "v2", n.read("omflow/app.py"))
 }
 
-// A node that loses its turn while it is still stopping takes everything back and waits for the next one.
+// A node whose rollout is paused while it is still stopping takes everything back and waits.
 func TestTurnThatIsLostBeforeThePatchIsInPlace(t *testing.T) {
 	t.Parallel()
-	b := bustest.New(t, bustest.Layout())
+	n := newNode(t, newBus(t), "srv1")
+	n.start()
+	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
+	n.write("long-step", "")
+	a := publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{})
+	n.eventually(func() bool { return n.count("worker-drains") == 1 }, "worker is being stopped")
+	require.NoError(t, rollout.Pause(t.Context(), n.client.JS, a.ID, "ann", "not now"))
+	require.NoError(t, os.Remove(filepath.Join(n.cfg.Home, "long-step")))
+	n.eventually(func() bool { return n.count("worker-start") == 2 }, "worker runs again")
+	require.Equal(t, "v0", n.read("omflow/app.py"))
+	n.state(func(s bus.AgentState) bool { return s.PatchState == "waiting: rollout is paused: not now" })
+	require.NoError(t, rollout.Resume(t.Context(), n.client.JS, a.ID, "ann"))
+	n.report(a.ID, patch.StateApplied)
+	require.Equal(t, "v1", n.read("omflow/app.py"))
+}
+
+// A Booster that goes away while the server stops does not end the turn: nobody else can have one meanwhile.
+func TestTurnOutlivesTheBooster(t *testing.T) {
+	t.Parallel()
+	b := newBus(t)
 	n := newNode(t, b, "srv1")
 	n.start()
 	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
@@ -200,19 +219,32 @@ func TestTurnThatIsLostBeforeThePatchIsInPlace(t *testing.T) {
 	a := publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{})
 	n.eventually(func() bool { return n.count("worker-drains") == 1 }, "worker is being stopped")
 	b.Stop()
-	away := time.Now()
-	n.eventually(func() bool { return time.Since(away) > turnTTL }, "turn is lost")
 	require.NoError(t, os.Remove(filepath.Join(n.cfg.Home, "long-step")))
 	n.eventually(func() bool { return n.count("worker-start") == 2 }, "worker runs again")
-	require.Equal(t, "v0", n.read("omflow/app.py"))
+	require.Equal(t, "v1", n.read("omflow/app.py"))
 	b.Start()
 	n.report(a.ID, patch.StateApplied)
-	require.Equal(t, "v1", n.read("omflow/app.py"))
+	require.Equal(t, 2, n.count("server-start"))
+}
+
+func TestPatchThatWasAbortedIsPassedOver(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, newBus(t), "srv1")
+	name, m := artifact(t, map[string]string{"omflow/app.py": "v1"}, patch.Options{})
+	require.NoError(t, rollout.Pause(t.Context(), n.client.JS, m.ID, "ann", ""))
+	republish(t, n.client, name)
+	n.start()
+	n.state(func(s bus.AgentState) bool { return s.PatchNext == m.ID })
+	require.NoError(t, rollout.Abort(t.Context(), n.client.JS, m.ID, "ann", "it is wrong"))
+	require.Contains(t, n.report(m.ID, patch.StateSkipped).Error, "aborted by ann: it is wrong")
+	later := publish(t, n.client, map[string]string{"omflow/app.py": "v2"}, patch.Options{})
+	n.report(later.ID, patch.StateApplied)
+	require.Equal(t, "v2", n.read("omflow/app.py"))
 }
 
 func TestTwoNodesNeverApplyAtTheSameTime(t *testing.T) {
 	t.Parallel()
-	b := bustest.New(t, bustest.Layout())
+	b := newBus(t)
 	nodes := []*node{newNode(t, b, "srv1"), newNode(t, b, "srv2"), newNode(t, b, "srv3")}
 	for _, n := range nodes {
 		n.start()

@@ -71,7 +71,7 @@ func (n *node) served() (list []string) {
 
 func TestServerThatDoesNotSurviveAPatchGetsItsOldVersionBack(t *testing.T) {
 	t.Parallel()
-	n := newPatchedNode(t, bustest.New(t, bustest.Layout()))
+	n := newPatchedNode(t, newBus(t))
 	n.start()
 	files, o := nextVersion("broken")
 	bad := publish(t, n.client, files, o)
@@ -95,7 +95,7 @@ func TestServerThatDoesNotSurviveAPatchGetsItsOldVersionBack(t *testing.T) {
 // A server that is not healthy in any version is told from one that only the patch has hurt.
 func TestServerThatIsNotHealthyWithItsOldVersionEither(t *testing.T) {
 	t.Parallel()
-	n := newPatchedNode(t, bustest.New(t, bustest.Layout()))
+	n := newPatchedNode(t, newBus(t))
 	n.cfg.HealthURL = "http://" + freeAddress(t)
 	n.cfg.HealthTimeout = time.Second
 	n.start()
@@ -133,7 +133,7 @@ func TestPatchThatCannotBePutIntoPlace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := newPatchedNode(t, bustest.New(t, bustest.Layout()))
+			n := newPatchedNode(t, newBus(t))
 			broken := &brokenDisk{op: "switch rename", file: "second.py"}
 			broken.left.Store(c.failures)
 			n.beforeDisk = broken.before
@@ -155,7 +155,7 @@ func TestPatchThatCannotBePutIntoPlace(t *testing.T) {
 // A home between two versions is not served, also not by the next life of the agent; once the disk is well again it is restored.
 func TestOldVersionThatCannotBeRestored(t *testing.T) {
 	t.Parallel()
-	b := bustest.New(t, bustest.Layout())
+	b := newBus(t)
 	n := newPatchedNode(t, b)
 	broken := &brokenDisk{op: "restore rename", file: "second.py"}
 	broken.left.Store(1 << 30)
@@ -188,7 +188,7 @@ func TestProofIsTakenUpByTheNextLife(t *testing.T) {
 	for name, broken := range map[string][]string{"healthy": nil, "not healthy": {"broken"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := bustest.New(t, bustest.Layout())
+			b := newBus(t)
 			n := newPatchedNode(t, b)
 			switched := make(chan struct{})
 			n.beforeDisk = func(op, _ string) error {

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"bytes"
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,15 +12,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
-	"github.com/omflow-booster/omflow-booster/internal/bustest"
 	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
 // Nobody said whom to trust: nothing is applied, nothing is given up, and the first join file catches up.
 func TestNodeWithoutJoinFileWaits(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	file := n.cfg.JoinFile
 	n.cfg.JoinFile = ""
 	const waiting = "waiting: no key to trust: set BOOSTER_JOIN_FILE"
@@ -54,7 +53,7 @@ func TestNodeWithoutJoinFileWaits(t *testing.T) {
 // What a stranger signed is refused before anything happens; a key that is added to the file counts at once.
 func TestPatchOfAStrangerIsRefusedUntilItsKeyIsAdded(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	n.start()
 	stranger := newKey(t)
 	signer := signerOf(t, stranger)
@@ -80,7 +79,7 @@ func TestPatchOfAStrangerIsRefusedUntilItsKeyIsAdded(t *testing.T) {
 // A join file that is spoilt while the agent runs keeps patches waiting; it is neither ignored nor held against them.
 func TestJoinFileThatIsSpoiltLater(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	good, err := os.ReadFile(n.cfg.JoinFile)
 	require.NoError(t, err)
 	n.start()
@@ -94,7 +93,7 @@ func TestJoinFileThatIsSpoiltLater(t *testing.T) {
 
 func TestAgentRefusesAJoinFileThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	n.cfg.JoinFile = filepath.Join(t.TempDir(), "none")
 	_, err := New(n.cfg, Deps{Client: n.client}, zerolog.Nop())
 	var wrong *config.Error
@@ -105,7 +104,7 @@ func TestAgentRefusesAJoinFileThatCannotBeUsed(t *testing.T) {
 // A revocation outlives the Booster: the node that knows it keeps to it, and tells the new Booster for those that were away.
 func TestRevokedKeyStaysRevokedAfterTheBoosterLostItsData(t *testing.T) {
 	t.Parallel()
-	b := bustest.New(t, bustest.Layout())
+	b := newBus(t)
 	n := newNode(t, b, "srv1")
 	key := newKey(t)
 	signer := signerOf(t, key)
@@ -137,30 +136,18 @@ func TestRevokedKeyStaysRevokedAfterTheBoosterLostItsData(t *testing.T) {
 // While a node waits for its turn, the key may be revoked: then its turn changes nothing.
 func TestKeyThatIsRevokedWhileANodeWaitsForItsTurn(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	n.cfg.PatchEvery = time.Hour // only the turn itself looks
 	key := newKey(t)
 	signer := signerOf(t, key)
 	n.cfg.JoinFile = joinFile(t, key)
-	lock := bus.Lock{JS: n.client.JS, Name: bus.LockPatchTurn, Holder: "another node", TTL: turnTTL}
-	held, done, release := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	go func() {
-		release <- lock.Run(context.Background(), func(context.Context) error {
-			close(held)
-			<-done
-			return nil
-		})
-	}()
-	<-held
+	name, m := artifact(t, map[string]string{"omflow/app.py": "v1"}, patch.Options{Signer: signer})
+	require.NoError(t, rollout.Pause(t.Context(), n.client.JS, m.ID, "ann", ""))
+	a := republish(t, n.client, name)
 	n.start()
-	a := publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{Signer: signer})
-	n.eventually(func() bool {
-		left, err := os.ReadDir(filepath.Join(n.cfg.DataDir, stagingDir))
-		return err == nil && len(left) == 1 && !strings.HasSuffix(left[0].Name(), ".part")
-	}, "the artifact is fetched")
+	n.state(func(s bus.AgentState) bool { return s.PatchNext == m.ID })
 	require.NoError(t, patch.Revoke(t.Context(), n.client.JS, patch.Revocation{Key: signer.KeyID(), At: time.Now()}))
-	close(done)
-	require.NoError(t, <-release)
+	require.NoError(t, rollout.Resume(t.Context(), n.client.JS, m.ID, "ann"))
 	require.Contains(t, n.report(a.ID, patch.StateFailed).Error, "was revoked")
 	require.Equal(t, "v0", n.read("omflow/app.py"))
 	require.Equal(t, 1, n.count("server-start"))
@@ -169,7 +156,7 @@ func TestKeyThatIsRevokedWhileANodeWaitsForItsTurn(t *testing.T) {
 // An announcement is not signed: one that lies about a signed patch brings nothing.
 func TestAnnouncementThatLiesIsRefused(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	n.start()
 	n.stop() // publish first, then look
 	a := publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{})

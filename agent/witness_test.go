@@ -7,7 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
-	"github.com/omflow-booster/omflow-booster/internal/bustest"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
@@ -31,7 +30,7 @@ func (n *node) active(takeover string) {
 
 func TestHostOfTheWitnessIsLeftAloneWhileTheBoostersNeedIt(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, bustest.New(t, bustest.Layout()), "srv1")
+	n := newNode(t, newBus(t), "srv1")
 	n.cfg.Witness = "on"
 	n.put(bus.BucketControl, bus.KeyWitness, bus.WitnessGrant{Agent: "srv1", Name: bus.WitnessPrefix + "srv1-a", Address: "127.0.0.1:1", Boosters: []string{"127.0.0.1:2"}}.Encode())
 	n.start()

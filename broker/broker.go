@@ -200,7 +200,7 @@ func (b *Broker) serve(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = service.Stop() }()
-	parts.Go(func() { bus.Heartbeat(inner, b.js, b.log, b.describe) })
+	parts.Go(func() { bus.Heartbeat(inner, b.js, b.log, nil, b.describe) })
 	parts.Go(func() { b.coordinator().Run(inner) })
 
 	b.log.Info().Str("address", b.cfg.address()).Str("mode", b.cfg.mode()).Str("data", b.cfg.DataDir).Stringer("sync", b.cfg.sync()).

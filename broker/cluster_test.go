@@ -68,7 +68,7 @@ func agentBeat(t *testing.T, c *bus.Client, name, address string) (stop func()) 
 	started := time.Now()
 	go func() {
 		defer close(over)
-		bus.Heartbeat(ctx, c.JS, zerolog.Nop(), func() bus.Node {
+		bus.Heartbeat(ctx, c.JS, zerolog.Nop(), nil, func() bus.Node {
 			return bus.Node{Role: bus.ServiceAgent, Name: name, Started: started, Agent: &bus.AgentState{Witness: "on", WitnessAddress: address}}
 		})
 	}()

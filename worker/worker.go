@@ -114,7 +114,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			fatal <- err
 		}
 	})
-	services.Go(func() { bus.Heartbeat(base, w.client.JS, w.log, w.describe) })
+	services.Go(func() { bus.Heartbeat(base, w.client.JS, w.log, nil, w.describe) })
 	services.Go(func() { w.watchDatabase(base) })
 
 	pulling, stopPulling := context.WithCancel(ctx)

@@ -69,7 +69,7 @@ func TestHeartbeatComesAndGoes(t *testing.T) {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		bus.Heartbeat(ctx, c.JS, zerolog.Nop(), func() bus.Node { return bus.Node{Role: "worker", Name: "host.name 1"} })
+		bus.Heartbeat(ctx, c.JS, zerolog.Nop(), nil, func() bus.Node { return bus.Node{Role: "worker", Name: "host.name 1"} })
 	}()
 	names := func() (names []string) {
 		nodes, err := bus.Nodes(t.Context(), c.JS)

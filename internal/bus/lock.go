@@ -22,7 +22,7 @@ import (
 //	   └──────── rewrite refused, or TTL*2/3 without a rewrite (fn's context is cancelled) ◀┘
 type Lock struct {
 	JS     jetstream.JetStream
-	Name   string        // LockReconciler, LockPatchTurn, …
+	Name   string        // LockReconciler, LockActive
 	Holder string        // who we are, unlike all others; shown to people
 	TTL    time.Duration // from the death of a holder to the next one, at least
 	// Candidate, when set, says whether we may take the lock now. Who may not watches the key all the same, and so has waited already when he may.

@@ -87,7 +87,6 @@ const RevokedPrefix = "revoked."
 // Lock names, held in CONTROL.
 const (
 	LockReconciler = "reconciler" // the one worker that publishes rows without a message
-	LockPatchTurn  = "patch-turn" // the one agent that is applying a patch
 	LockActive     = "active"     // the Booster that leads WORK and may do what one alone does
 )
 

@@ -104,9 +104,9 @@ type AgentState struct {
 // Key is the node's key in NODES.
 func (n Node) Key() string { return Token(n.Role) + "." + Token(n.Name) }
 
-// Heartbeat writes what describe returns to NODES every HeartbeatEvery until ctx ends, and then removes the entry.
-// A Booster that is away is waited for; the entry is back with the first heartbeat after its return.
-func Heartbeat(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, describe func() Node) {
+// Heartbeat writes what describe returns to NODES every HeartbeatEvery, and whenever something comes from news, until ctx ends, and then removes the
+// entry. news may be nil. A Booster that is away is waited for; the entry is back with the first heartbeat after its return.
+func Heartbeat(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, news <-chan struct{}, describe func() Node) {
 	tick := time.NewTicker(HeartbeatEvery)
 	defer tick.Stop()
 	missed := false
@@ -126,6 +126,7 @@ func Heartbeat(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, 
 				_ = kv.Purge(last, describe().Key())
 			}
 			return
+		case <-news:
 		case <-tick.C:
 		}
 	}

@@ -61,7 +61,7 @@ func scene(t *testing.T) (home *os.Root, data string, artifact []byte) {
 	files["omflow/a.py"] = &fstest.MapFile{Data: []byte("new"), Mode: 0o640}
 	files["omflow/mode.sh"] = &fstest.MapFile{Data: []byte("same"), Mode: 0o755}
 	var out bytes.Buffer
-	_, err := Build(&out, files, Options{Deletions: []string{"omflow/gone.py", "omflow/sub/gone.txt", "omflow/never.py"}})
+	_, err := Build(&out, files, Options{Signer: ann, Deletions: []string{"omflow/gone.py", "omflow/sub/gone.txt", "omflow/never.py"}})
 	require.NoError(t, err)
 	return home, t.TempDir(), out.Bytes()
 }
