@@ -99,6 +99,7 @@ func TestServerThatIsNotHealthyWithItsOldVersionEither(t *testing.T) {
 	n.cfg.HealthURL = "http://" + freeAddress(t)
 	n.cfg.HealthTimeout = time.Second
 	n.start()
+	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
 	files, o := nextVersion()
 	a := publish(t, n.client, files, o)
 	require.Contains(t, n.report(a.ID, patch.StateRolledBack).Error, "it has its old version back, but the OMFLOW Server was not healthy")
@@ -161,6 +162,7 @@ func TestOldVersionThatCannotBeRestored(t *testing.T) {
 	broken.left.Store(1 << 30)
 	n.beforeDisk = broken.before
 	n.start()
+	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
 	files, o := nextVersion("broken")
 	a := publish(t, n.client, files, o)
 	stays := func(s bus.AgentState) bool {
