@@ -89,14 +89,11 @@ func (a *App) joinShowCommand() *cobra.Command {
 	}
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(_ *cobra.Command, given []string) error {
-		path := os.Getenv(join.Variable)
-		f, err := (*join.File)(nil), error(nil)
+		path, read := os.Getenv(join.Variable), join.Load
 		if len(given) > 0 {
-			path = given[0]
-			f, err = readJoinFile(path)
-		} else {
-			f, err = loadJoinFile()
+			path, read = given[0], readJoinFile
 		}
+		f, err := read(path)
 		if err != nil {
 			return err
 		}

@@ -80,7 +80,7 @@ func TestKeysAreAdded(t *testing.T) {
 // Later versions put more into the file: it is kept, in the file and in each key, and what is private stays private.
 func TestUnknownFieldsAreKept(t *testing.T) {
 	t.Parallel()
-	f, path := made(t, "ann")
+	_, path := made(t, "ann")
 	edit(t, path, func(doc map[string]any) {
 		doc["ca"] = "later"
 		doc["private"].(map[string]any)["ca_key"] = "secret"
