@@ -73,10 +73,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	trusted, err := openTrust(a.cfg.JoinFile, dir, a.log)
-	if err != nil {
-		return err
-	}
 	home, err := os.OpenRoot(a.cfg.Home)
 	if err != nil {
 		return fmt.Errorf("open OMFLOW_HOME: %w", err)
@@ -92,6 +88,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	log := a.log.With().Str(logging.Node, who.Name).Logger()
+	trusted, err := openTrust(a.cfg.JoinFile, dir, log)
+	if err != nil {
+		return err
+	}
 
 	// Only the holder of the data directory may do this, and only before it starts children of its own.
 	err = supervise.EndLeftovers(ctx, who.ID, a.cfg.StopTimeout, log)
