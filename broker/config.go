@@ -74,7 +74,7 @@ func (c *Config) Validate() error {
 	if c.StoreMB != 0 && (c.StoreMB < minStoreMB || c.StoreMB > 1<<30) {
 		return &config.Error{Var: "BOOSTER_STORE_MB", Problem: strconv.FormatInt(c.StoreMB, 10) + " is out of range", Fix: "use 256 to 1073741824, or 0"}
 	}
-	if err := c.Rollout.validate(); err != nil {
+	if err := c.validate(); err != nil {
 		return err
 	}
 	if c.Lease < time.Second {

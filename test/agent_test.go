@@ -94,13 +94,19 @@ func TestPatchReachesEveryServerAlsoTheOneThatWasAway(t *testing.T) {
 			away.agent.restart()
 		}
 		eventually(t, patience, srv.name+" to run "+newVersion, srv.runs(newVersion))
-		if home := homeOf(t, srv); !maps.Equal(home, files) {
-			t.Errorf("%s has %v, want %v", srv.name, home, files)
+		eventually(t, patience, srv.name+" to have its files, and no others", func(context.Context) error {
+			if home := homeOf(t, srv); !maps.Equal(home, files) {
+				return fmt.Errorf("it has %v, want %v", home, files)
+			}
+			return nil
+		})
+	}
+	eventually(t, patience, "patch ls to say so", func(context.Context) error {
+		if got, want := s.patches(), []string{"server-1 applied", "server-2 applied", "server-3 applied"}; !slices.Equal(got, want) {
+			return fmt.Errorf("it says %v, want %v", got, want)
 		}
-	}
-	if got, want := s.patches(), []string{"server-1 applied", "server-2 applied", "server-3 applied"}; !slices.Equal(got, want) {
-		t.Errorf("patch ls says %v, want %v", got, want)
-	}
+		return nil
+	})
 	// then nothing is lost and nothing happened twice, although every server was stopped under load
 	s.afterSteps(20)
 	s.finish()

@@ -37,8 +37,8 @@ type watch struct {
 	beliefs map[string][]span // by name of the Booster
 }
 
-// span is a time during which every look at a Booster showed that it believes to be active: from the first answer to the last question, for an answer
-// was true at some moment after its question. Of a single look nothing is left.
+// span is a time during which the answer to every question was yes, for example whether a Booster believes to be active: from the first answer to the
+// last question, for an answer was true at some moment after its question. Of a single yes nothing is left.
 type span struct {
 	from, until time.Time
 	open        bool // so did the last look
@@ -90,16 +90,21 @@ func (w *watch) look(ctx context.Context, name string, nc *nats.Conn) {
 func (w *watch) note(name string, asked time.Time, believes bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	spans := w.beliefs[name]
+	w.beliefs[name] = extend(w.beliefs[name], asked, believes)
+}
+
+// extend adds the answer to a question to the times during which it was yes.
+func extend(spans []span, asked time.Time, yes bool) []span {
 	last := len(spans) - 1
 	switch {
-	case believes && last >= 0 && spans[last].open:
+	case yes && last >= 0 && spans[last].open:
 		spans[last].until = asked
-	case believes:
-		w.beliefs[name] = append(spans, span{time.Now(), asked, true})
+	case yes:
+		spans = append(spans, span{time.Now(), asked, true})
 	case last >= 0:
 		spans[last].open = false
 	}
+	return spans
 }
 
 // believes is nil while a Booster believes to be active.

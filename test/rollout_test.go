@@ -4,6 +4,7 @@ package test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -43,43 +44,30 @@ func versionFiles(version string) map[string]string {
 	return map[string]string{omflowtest.VersionFile: "version=" + version + "\n", "omflow/app.py": "# " + version + "\n"}
 }
 
-// outage watches how many servers are without service at the same time.
-type outage struct {
+// outages watches which servers are without service when.
+type outages struct {
 	end  context.CancelFunc
 	over sync.WaitGroup
-	most int
-	down map[string]int // times that each went away
+	away map[string][]span // by server
 }
 
-// watchOutage asks every server every few milliseconds.
-func (s *site) watchOutage() *outage {
+// watchOutages asks every server every few milliseconds.
+func (s *site) watchOutages() *outages {
 	ctx, cancel := context.WithCancel(context.Background())
-	o := &outage{end: cancel, down: map[string]int{}}
-	s.t.Cleanup(o.stop)
+	o := &outages{end: cancel, away: map[string][]span{}}
+	s.t.Cleanup(func() { o.end(); o.over.Wait() })
 	var mu sync.Mutex
-	away := map[string]bool{}
 	for _, srv := range s.servers {
 		o.over.Go(func() {
 			for ctx.Err() == nil {
-				asked, cancelAsk := context.WithTimeout(ctx, 5*time.Second)
-				err := srv.healthy(asked)
-				cancelAsk()
+				asked := time.Now()
+				err := srv.healthy(context.WithoutCancel(ctx))
 				mu.Lock()
-				if err != nil && ctx.Err() == nil && !away[srv.name] {
-					o.down[srv.name]++
-				}
-				away[srv.name] = err != nil && ctx.Err() == nil
-				n := 0
-				for _, is := range away {
-					if is {
-						n++
-					}
-				}
-				o.most = max(o.most, n)
+				o.away[srv.name] = extend(o.away[srv.name], asked, err != nil)
 				mu.Unlock()
 				select {
 				case <-ctx.Done():
-				case <-time.After(20 * time.Millisecond):
+				case <-time.After(10 * time.Millisecond):
 				}
 			}
 		})
@@ -87,45 +75,60 @@ func (s *site) watchOutage() *outage {
 	return o
 }
 
-func (o *outage) stop() {
+// check ends the watch. No server was away more than once, and never two at the same time.
+func (o *outages) check(t testing.TB) {
+	t.Helper()
 	o.end()
 	o.over.Wait()
+	for name, spans := range o.away {
+		if len(spans) > 1 {
+			t.Errorf("%s was away %d times", name, len(spans))
+		}
+		for other, others := range o.away {
+			if both := overlap(spans, others, time.Time{}); name < other && both > 0 {
+				t.Errorf("%s and %s were away at the same time, for %s", name, other, both)
+			}
+		}
+	}
 }
 
 // rolledOut waits until a patch is applied on every server.
 func (s *site) rolledOut(id string) {
 	s.t.Helper()
 	eventually(s.t, rolloutPatient, "patch "+id+" on every server", func(context.Context) error {
-		if states := s.outcomes(id); !slices.Equal(slices.Compact(slices.Sorted(maps.Values(states))), []string{"applied"}) {
+		states, _, err := s.show(id)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(slices.Compact(slices.Sorted(maps.Values(states))), []string{"applied"}) {
 			return fmt.Errorf("it is %v", states)
 		}
 		return nil
 	})
 }
 
-// outcomes is what became of a patch, by server.
-func (s *site) outcomes(id string) map[string]string {
+// rolloutState is how a rollout stands, and why.
+type rolloutState struct{ State, Reason string }
+
+// show is what became of a patch, by server, and how its rollout stands. A Booster that is taking over does not answer.
+func (s *site) show(id string) (states map[string]string, r rolloutState, err error) {
 	s.t.Helper()
-	shown := query[struct {
-		Nodes []struct{ Node, State string } `json:"nodes"`
-	}](s.t, s.booster, "patch", "show", id)
-	states := map[string]string{}
+	a := ask(s.t, s.booster.env(), "", "patch", "show", id, "--json")
+	if a.code != 0 {
+		return nil, r, fmt.Errorf("patch show: code %d: %s", a.code, a.stderr)
+	}
+	shown := struct {
+		Nodes   []struct{ Node, State string } `json:"nodes"`
+		Rollout *rolloutState                  `json:"rollout"`
+	}{Rollout: &r}
+	if err := json.Unmarshal([]byte(a.stdout), &shown); err != nil {
+		return nil, r, err
+	}
+	states = map[string]string{}
 	for _, n := range shown.Nodes {
 		states[n.Node] = n.State
 	}
-	return states
-}
-
-// rolloutOf is the state of a rollout and its reason.
-func (s *site) rolloutOf(id string) (state, reason string) {
-	s.t.Helper()
-	shown := query[struct {
-		Rollout *struct{ State, Reason string } `json:"rollout"`
-	}](s.t, s.booster, "patch", "show", id)
-	if shown.Rollout == nil {
-		return "", ""
-	}
-	return shown.Rollout.State, shown.Rollout.Reason
+	return states, r, nil
 }
 
 func TestPatchGoesFromServerToServer(t *testing.T) {
@@ -133,20 +136,14 @@ func TestPatchGoesFromServerToServer(t *testing.T) {
 	// given five servers under agents, at which people file tickets
 	s := prepareSite(t, env{"BOOSTER_LEASE": "5s"})
 	s.startFleet(nil)
-	watch := s.watchOutage()
+	watch := s.watchOutages()
 	// when a patch is published
 	id := s.publish(versionFiles(newVersion), "--from", oldVersion)
 	s.rolledOut(id)
-	watch.stop()
 	// then every server runs it, each was away once, and never two at the same time
+	watch.check(t)
 	for _, srv := range s.servers {
 		eventually(t, patience, srv.name+" to run "+newVersion, srv.runs(newVersion))
-		if watch.down[srv.name] > 1 {
-			t.Errorf("%s was away %d times", srv.name, watch.down[srv.name])
-		}
-	}
-	if watch.most > 1 {
-		t.Errorf("%d servers were away at the same time", watch.most)
 	}
 	// then no step is lost, failed or done twice
 	s.afterSteps(20)
@@ -163,18 +160,19 @@ func TestPatchThatFailsHalts(t *testing.T) {
 	files[omflowtest.UnhealthyFile] = "server-1 server-2 server-3 server-5\n"
 	id := s.publish(files, "--canary", "server-4")
 	eventually(t, rolloutPatient, "the rollout to halt", func(context.Context) error {
-		if state, _ := s.rolloutOf(id); state != "halted" {
-			return fmt.Errorf("it is %q: %v", state, s.outcomes(id))
+		states, r, err := s.show(id)
+		if err == nil && r.State != "halted" {
+			err = fmt.Errorf("it is %q: %v", r.State, states)
 		}
-		return nil
+		return err
 	})
 	// then the second server is back on the old version, and the others were not touched
-	if _, reason := s.rolloutOf(id); !strings.HasPrefix(reason, "rolled back on server-") || strings.Contains(reason, "server-4") {
-		t.Errorf("it halted because %s", reason)
+	states, r, err := s.show(id)
+	if err != nil || !strings.HasPrefix(r.Reason, "rolled back on server-") || strings.Contains(r.Reason, "server-4") {
+		t.Errorf("it halted because %s (%v)", r.Reason, err)
 	}
-	states := slices.Sorted(maps.Values(s.outcomes(id)))
-	if want := []string{"applied", "rolled back", "waiting", "waiting", "waiting"}; !slices.Equal(states, want) {
-		t.Errorf("servers are %v, want %v", states, want)
+	if got, want := slices.Sorted(maps.Values(states)), []string{"applied", "rolled back", "waiting", "waiting", "waiting"}; !slices.Equal(got, want) {
+		t.Errorf("servers are %v, want %v", got, want)
 	}
 	for _, srv := range s.servers {
 		want := oldVersion
@@ -208,13 +206,17 @@ func TestRolloutGoesOnAfterATakeover(t *testing.T) {
 	p.healed(time.Now())
 	s.fileTickets()
 	s.afterSteps(10)
-	watch := s.watchOutage()
+	watch := s.watchOutages()
 	id := s.publish(versionFiles(newVersion))
 	applied := func(want int) {
 		t.Helper()
 		eventually(t, rolloutPatient, fmt.Sprintf("%d servers to have it", want), func(context.Context) error {
+			states, _, err := s.show(id)
+			if err != nil {
+				return err
+			}
 			n := 0
-			for _, state := range s.outcomes(id) {
+			for _, state := range states {
 				if state == "applied" {
 					n++
 				}
@@ -232,15 +234,9 @@ func TestRolloutGoesOnAfterATakeover(t *testing.T) {
 	active.kill()
 	// then the rollout goes on: nobody is left out, and nobody is patched twice
 	s.rolledOut(id)
-	watch.stop()
+	watch.check(t)
 	for _, srv := range s.servers {
 		eventually(t, patience, srv.name+" to run "+newVersion, srv.runs(newVersion))
-		if watch.down[srv.name] > 1 {
-			t.Errorf("%s was away %d times", srv.name, watch.down[srv.name])
-		}
-	}
-	if watch.most > 1 {
-		t.Errorf("%d servers were away at the same time", watch.most)
 	}
 	active.restart()
 	s.afterSteps(10)

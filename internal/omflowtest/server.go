@@ -144,7 +144,7 @@ func answer(w http.ResponseWriter, status int, body any) {
 
 var versionLine = regexp.MustCompile(`(?m)^version=(.*)$`)
 
-// UnhealthyFile, in a home, names the servers that are not healthy with it, one a line.
+// UnhealthyFile names, in a home, the servers that are not healthy with it, one a line.
 const UnhealthyFile = "omflow/unhealthy"
 
 func unhealthy(home, server string) bool {

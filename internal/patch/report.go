@@ -85,7 +85,7 @@ func Reports(ctx context.Context, js jetstream.JetStream) (map[string][]Report, 
 				return reports, nil
 			}
 			var r Report
-			if json.Unmarshal(entry.Value(), &r) == nil {
+			if json.Unmarshal(entry.Value(), &r) == nil && entry.Key() == r.Key() { // ROLLOUT holds the plans of rollouts, too
 				reports[r.Patch] = append(reports[r.Patch], r)
 			}
 		}

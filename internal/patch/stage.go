@@ -135,7 +135,7 @@ func (s *staging) probe() error {
 		if !c.Delete {
 			continue
 		}
-		out, name := (io.Closer)(nil), s.newName(i)
+		out, name := io.Closer(nil), s.newName(i)
 		err := s.home.do("stage probe", name, func() (err error) {
 			out, err = s.home.root.Create(name)
 			return err

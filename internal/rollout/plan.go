@@ -35,8 +35,9 @@ const (
 	StateAborted  = "aborted"  // by an operator, for good
 )
 
-// Outcomes of a grant, beside those of a report (patch.StateApplied, …). An empty one is a node that is at it.
-const OutcomeGivenUp = "given up" // it did not answer in time; it may have its turn again
+// OutcomeGivenUp is the outcome of a grant whose node did not answer in time; it may have its turn again. The other outcomes are those of a
+// report (patch.StateApplied, …). An empty one is a node that is at it.
+const OutcomeGivenUp = "given up"
 
 const planPrefix = "plan."
 
