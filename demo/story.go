@@ -195,7 +195,7 @@ func (s *story) follow(ctx context.Context) error {
 	for _, list := range reports {
 		for _, r := range list {
 			switch {
-			case r.State == patch.StateFailed:
+			case r.State == patch.StateFailed || r.State == patch.StateRolledBack:
 				return fmt.Errorf("patch failed on %s: %s", r.Node, r.Error)
 			case r.State == patch.StateApplied && !slices.Contains(s.applied, r.Node):
 				s.applied = append(s.applied, r.Node)

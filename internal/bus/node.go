@@ -84,7 +84,7 @@ type WorkerState struct {
 type AgentState struct {
 	HomeVersion string `json:"home_version"` // of the OMFLOW Server, from its version file
 	PatchSeq    uint64 `json:"patch_seq"`    // last message of PATCH that was dealt with
-	PatchState  string `json:"patch_state"`  // current, applying, or waiting or failed: <reason>
+	PatchState  string `json:"patch_state"`  // current, applying, or waiting, failed or rolled back: <reason>
 	PatchNext   string `json:"patch_next"`   // id of the patch that is checked and waits for its turn
 	Server      string `json:"server_state"` // running, stopped, starting, failing, none
 	Worker      string `json:"worker_state"` // the same for the worker

@@ -58,6 +58,7 @@ func TestPatchIsPublishedAndListed(t *testing.T) {
 	for _, report := range []patch.Report{
 		{Patch: first.ID, Node: "srv1", State: patch.StateApplied, Finished: finished},
 		{Patch: first.ID, Node: "srv2", State: patch.StateFailed, Error: "no\nplace", Finished: finished},
+		{Patch: first.ID, Node: "srv4", State: patch.StateRolledBack, Error: "not healthy", Finished: finished},
 	} {
 		if err := patch.PutReport(s.ctx, s.c.JS, report); err != nil {
 			t.Fatal(err)
@@ -66,7 +67,7 @@ func TestPatchIsPublishedAndListed(t *testing.T) {
 	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv3", At: time.Now()})
 	s.putNode(bus.Node{Role: bus.ServiceWorker, Name: "srv3", At: time.Now()})
 	r = run(t, "", "patch", "ls")
-	for _, part := range []string{"applied srv1; waiting srv3; failed srv2", "leave form", "eve", first.ID + " failed on srv2: no place"} {
+	for _, part := range []string{"applied srv1; waiting srv3; rolled back srv4; failed srv2", first.ID + " rolled back on srv4: not healthy", "leave form", "eve", first.ID + " failed on srv2: no place"} {
 		if !strings.Contains(r.stdout, part) {
 			t.Errorf("%q is missing in\n%s", part, r.stdout)
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
 // problem is something that an operator should look at. Code is stable, for scripts.
@@ -129,7 +130,7 @@ func agentProblems(r statusReport) (found []problem) {
 			continue
 		}
 		versions[n.Agent.HomeVersion] = append(versions[n.Agent.HomeVersion], n.Name)
-		if strings.HasPrefix(n.Agent.PatchState, "failed") {
+		if strings.HasPrefix(n.Agent.PatchState, patch.StateFailed) || strings.HasPrefix(n.Agent.PatchState, patch.StateRolledBack) {
 			found = append(found, problem{
 				"patch_failed", fmt.Sprintf("agent %s: patch %s", n.Name, n.Agent.PatchState),
 				"Look with `omflow-booster patch` and at the log of the agent.",

@@ -169,6 +169,10 @@ func TestStatusProblems(t *testing.T) {
 			[]string{"patch_failed agent om1: patch failed: no space"},
 		},
 		{
+			"patch rolled back", func(r *statusReport) { r.Agents[0].Agent.PatchState = "rolled back: not healthy" },
+			[]string{"patch_failed agent om1: patch rolled back: not healthy"},
+		},
+		{
 			"server does not stay up",
 			func(r *statusReport) {
 				r.Agents[0].Agent.Server, r.Agents[0].Agent.LastError = "failing", "exit status 1"
