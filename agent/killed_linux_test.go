@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -79,11 +80,20 @@ func TestAgentKilledWhileItPatches(t *testing.T) {
 			var broken []string
 			if ends == patch.StateRolledBack {
 				broken = []string{"broken"}
+			} else {
+				n.cfg.HealthTimeout = patience
 			}
 			files, o := nextVersion(broken...)
 			a := publish(t, n.client, files, o)
 			first := n.startProcess("TEST_KILL_AT=" + at)
-			require.EqualError(t, first.Wait(), "signal: killed")
+			died := make(chan error, 1)
+			go func() { died <- first.Wait() }()
+			select {
+			case err := <-died:
+				require.EqualError(t, err, "signal: killed")
+			case <-time.After(2 * patience):
+				t.Fatal("the agent did not come to it")
+			}
 
 			n.start()
 			n.report(a.ID, ends)

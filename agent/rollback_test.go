@@ -20,7 +20,7 @@ import (
 func newPatchedNode(t *testing.T, b *bustest.Bus) *node {
 	t.Helper()
 	n := newNode(t, b, "srv1")
-	n.cfg.HealthTimeout = 2 * time.Second
+	n.cfg.HealthTimeout = 5 * time.Second
 	for _, name := range []string{"first", "second", "gone"} {
 		n.write("omflow/"+name+".py", "0")
 	}
@@ -76,7 +76,7 @@ func TestServerThatDoesNotSurviveAPatchGetsItsOldVersionBack(t *testing.T) {
 	files, o := nextVersion("broken")
 	bad := publish(t, n.client, files, o)
 	r := n.report(bad.ID, patch.StateRolledBack)
-	require.Contains(t, r.Error, "the OMFLOW Server was not healthy within 2s")
+	require.Contains(t, r.Error, "the OMFLOW Server was not healthy within 5s")
 	require.Contains(t, r.Error, "exit status 3")
 	n.state(func(s bus.AgentState) bool {
 		return s.Server == "running" && s.Worker == "running" && s.PatchState == "rolled back: "+r.Error
@@ -135,6 +135,7 @@ func TestPatchThatCannotBePutIntoPlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := newPatchedNode(t, newBus(t))
+			n.cfg.HealthTimeout = patience
 			broken := &brokenDisk{op: "switch rename", file: "second.py"}
 			broken.left.Store(c.failures)
 			n.beforeDisk = broken.before
@@ -192,6 +193,9 @@ func TestProofIsTakenUpByTheNextLife(t *testing.T) {
 			t.Parallel()
 			b := newBus(t)
 			n := newPatchedNode(t, b)
+			if broken == nil {
+				n.cfg.HealthTimeout = patience
+			}
 			switched := make(chan struct{})
 			n.beforeDisk = func(op, _ string) error {
 				switch op {

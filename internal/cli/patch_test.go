@@ -83,7 +83,7 @@ func TestPatchIsPublishedAndListed(t *testing.T) {
 	for _, n := range listed.Patches[0].Nodes {
 		states += n.Node + " " + n.State + ", "
 	}
-	if states != "srv1 applied, srv2 failed, srv3 waiting, " {
+	if states != "srv1 applied, srv2 failed, srv4 rolled back, srv3 waiting, " {
 		t.Error(states)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -51,7 +52,7 @@ func TestKilledAtEveryOperation(t *testing.T) {
 	}
 }
 
-// A file that belongs to the account of the server does so in every version, with links and with copies.
+// A file that belongs to the account of the server does so in every version, with links and with copies; what is restored is as old as before.
 func TestOwnerStays(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -61,6 +62,8 @@ func TestOwnerStays(t *testing.T) {
 		home, data, artifact := scene(t)
 		require.NoError(t, home.Chown("omflow/a.py", 1234, 2345))
 		require.NoError(t, home.Chmod("omflow/a.py", 0o600|os.ModeSetgid))
+		edited := time.Now().Add(-time.Hour).Truncate(time.Second)
+		require.NoError(t, home.Chtimes("omflow/a.py", edited, edited))
 		err := life(home, rootOf(t, data), artifact, w, nil)
 		require.Equal(t, w.undone, err != nil)
 		info, err := home.Stat("omflow/a.py")
@@ -69,6 +72,7 @@ func TestOwnerStays(t *testing.T) {
 		require.EqualValues(t, []uint32{1234, 2345}, []uint32{owner.Uid, owner.Gid}, w.name)
 		if !w.endsAsNew {
 			require.Equal(t, 0o600|os.ModeSetgid, info.Mode(), w.name)
+			require.True(t, edited.Equal(info.ModTime()), "%s: %s", w.name, info.ModTime())
 		}
 	}
 }
