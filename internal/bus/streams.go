@@ -158,7 +158,7 @@ func (l Layout) buckets() []jetstream.KeyValueConfig {
 		},
 		{
 			Bucket:      BucketRollout,
-			Description: "what became of a patch on a node: <patch>.<node>",
+			Description: "what became of a patch on a node: <patch>.<node>; how it is rolled out: plan.<patch>",
 			Storage:     jetstream.FileStorage,
 			MaxBytes:    l.share(shareKV),
 			History:     historyOfKey,
