@@ -64,14 +64,14 @@ func TestAgentKilledWhileItPatches(t *testing.T) {
 	for at, ends := range map[string]string{
 		"stage write:2":                     patch.StateApplied, // by the second life
 		"back up link:2":                    patch.StateApplied,
-		"switch rename:2":                   patch.StateApplied,
+		"switch rename:3":                   patch.StateApplied,
 		"switch delete:1":                   patch.StateApplied,
 		"journal switched sync directory:1": patch.StateApplied,
 		"journal proven rename:1":           patch.StateApplied,
 		"forget backup:2":                   patch.StateApplied,
 		"journal end:1":                     patch.StateApplied,
 		"journal restoring rename:1":        patch.StateRolledBack,
-		"restore rename:2":                  patch.StateRolledBack,
+		"restore rename:3":                  patch.StateRolledBack,
 		"restore remove:1":                  patch.StateRolledBack,
 	} {
 		t.Run(at, func(t *testing.T) {

@@ -135,7 +135,8 @@ func (s *staging) probe() error {
 		if !c.Delete {
 			continue
 		}
-		out, name := io.Closer(nil), s.newName(i)
+		var out io.Closer
+		name := s.newName(i)
 		err := s.home.do("stage probe", name, func() (err error) {
 			out, err = s.home.root.Create(name)
 			return err
