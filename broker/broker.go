@@ -29,13 +29,17 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/rs/zerolog"
 
+	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 	"github.com/omflow-booster/omflow-booster/internal/buildinfo"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
-const watchEvery = 2 * time.Second
+const (
+	watchEvery   = 2 * time.Second
+	passwordFile = "system-password" // for who may read the data directory: nats --user system
+)
 
 // Broker is one Booster. Make it with New, run it once with Run.
 type Broker struct {
@@ -158,8 +162,13 @@ func (b *Broker) start(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
 	defer cancel()
 	b.joined = time.Now()
-	b.node, err = startNode(ctx, opts, b.log)
-	return err
+	if b.node, err = startNode(ctx, opts, b.log); err != nil {
+		return err
+	}
+	if err := atomicfile.Write(filepath.Join(b.cfg.DataDir, passwordFile), []byte(b.secret), 0o600); err != nil {
+		b.log.Warn().Err(err).Msg("password of the system account not written: `nats server` cannot be used")
+	}
+	return nil
 }
 
 // serve makes the streams, keeps the cluster in shape and waits for the end.

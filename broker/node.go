@@ -33,7 +33,7 @@ type node struct {
 	nc     *nats.Conn // as any client
 	sys    *nats.Conn // system account: peers and leaders of the meta group
 	js     jetstream.JetStream
-	secret string // of the system account; never leaves the process
+	secret string // password of the user "system" in the system account: new with each start
 }
 
 // nodeOptions are the options that Boosters and witnesses share.
@@ -84,10 +84,11 @@ func hostPort(host string, port int) string { return net.JoinHostPort(host, strc
 func startNode(ctx context.Context, opts *server.Options, log zerolog.Logger) (*node, error) {
 	n := &node{opts: opts, secret: nuid.Next()}
 	system := server.NewAccount("$SYS")
+	connections := map[string]struct{}{jwt.ConnectionTypeInProcess: {}, jwt.ConnectionTypeStandard: {}}
 	opts.Accounts, opts.SystemAccount = []*server.Account{system}, system.GetName()
 	opts.Users = []*server.User{
 		{Username: "anyone"},
-		{Username: "system", Password: n.secret, Account: system, AllowedConnectionTypes: map[string]struct{}{jwt.ConnectionTypeInProcess: {}}},
+		{Username: "system", Password: n.secret, Account: system, AllowedConnectionTypes: connections},
 	}
 	opts.NoAuthUser = "anyone"
 	srv, err := server.NewServer(opts.Clone())

@@ -52,11 +52,15 @@ func TestTwoBoostersBecomeOneAndTwoAgain(t *testing.T) {
 		t.Errorf("the Booster that has left ended with code %d", code)
 	}
 	p.eventually("the witness to be dismissed", func(ctx context.Context) error {
-		state, err := s.servers[0].agent.state(ctx)
-		if err == nil && state.WitnessState != "none" {
-			err = fmt.Errorf("its witness is %s", state.WitnessState)
+		var errs []error // any of them may have been appointed
+		for _, srv := range s.servers {
+			state, err := srv.agent.state(ctx)
+			if err == nil && state.WitnessState != "none" {
+				err = fmt.Errorf("the witness of %s is %s", srv.name, state.WitnessState)
+			}
+			errs = append(errs, err)
 		}
-		return err
+		return errors.Join(errs...)
 	})
 
 	// when there is a second one again

@@ -7,13 +7,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
@@ -299,8 +301,8 @@ func (p *pair) checkLeaders() {
 			errs = append(errs, fmt.Errorf("%d streams", len(infos)))
 		}
 		for _, b := range p.boosters {
-			if meta := b.metaLeader(); meta != leads {
-				errs = append(errs, fmt.Errorf("%s takes %q for the leader of the members, %q leads %s", b.name, meta, leads, bus.StreamWork))
+			if meta, err := b.metaLeader(ctx); meta != leads {
+				errs = append(errs, err, fmt.Errorf("%s takes %q for the leader of the members, %q leads %s", b.name, meta, leads, bus.StreamWork))
 			}
 		}
 		said = ""
@@ -316,20 +318,27 @@ func (p *pair) checkLeaders() {
 	})
 }
 
-// metaLeader is who leads the members of the cluster, as this Booster's server has logged it last: only connections within the Booster
-// may ask it.
-func (b *booster) metaLeader() (leader string) {
-	const self, other = "Self is new JetStream cluster metadata leader", "JetStream cluster new metadata leader: "
-	for line := range strings.Lines(b.output()) {
-		var said struct{ Message, Node string }
-		if !strings.Contains(line, "metadata leader") || json.Unmarshal([]byte(line), &said) != nil {
-			continue
-		}
-		if said.Message == self {
-			leader = said.Node
-		} else if name, ok := strings.CutPrefix(said.Message, other); ok {
-			leader, _, _ = strings.Cut(name, "/")
-		}
+// metaLeader is who leads the members of the cluster, as this Booster's server says in the system account, where `nats server` asks, too.
+func (b *booster) metaLeader(ctx context.Context) (leader string, err error) {
+	password, err := os.ReadFile(filepath.Join(b.vars["BOOSTER_DATA_DIR"], "system-password"))
+	if err != nil {
+		return "", err
 	}
-	return leader
+	c := b.alone()
+	nc, err := nats.Connect(fmt.Sprintf("nats://%s:%d", c.IP, c.Port), nats.UserInfo("system", string(password)))
+	if err != nil {
+		return "", err
+	}
+	defer nc.Close()
+	msg, err := nc.RequestWithContext(ctx, "$SYS.REQ.SERVER.PING.JSZ", fmt.Appendf(nil, `{"server_name":%q}`, b.name))
+	if err != nil {
+		return "", err
+	}
+	var answer struct {
+		Data struct {
+			Meta struct{ Leader string } `json:"meta_cluster"`
+		} `json:"data"`
+	}
+	err = json.Unmarshal(msg.Data, &answer)
+	return answer.Data.Meta.Leader, err
 }

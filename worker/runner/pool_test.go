@@ -52,7 +52,10 @@ func TestRunnersThatNeverBecomeReady(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			cfg := testConfig(mode)
-			cfg.StartTimeout = 300 * time.Millisecond
+			cfg.StartTimeout = 5 * time.Second // to start a process and read what it says
+			if mode == "never-ready" {
+				cfg.StartTimeout = 300 * time.Millisecond
+			}
 			p, log, _ := startPool(t, cfg)
 			require.Eventually(t, func() bool { return p.startError() != nil }, patience, time.Millisecond)
 			err := p.Execute(t.Context(), newStep("ok", nil))
