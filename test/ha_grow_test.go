@@ -143,14 +143,14 @@ func TestOneBoosterGrowsUnderLoad(t *testing.T) {
 	})
 	home := dir(t)
 	agent := startAgent(t, "agent-1", g.first, home, merge(witnessEnv(t), env{"AGENT_WORKER": "off", "AGENT_RESTART_MIN": "100ms"}))
-	eventually(t, patience, "the patch to be applied", func(ctx context.Context) error {
+	eventually(t, growPatience, "the patch to be applied", func(ctx context.Context) error {
 		state, err := agent.state(ctx)
 		if err == nil && state.HomeVersion != newVersion {
 			err = fmt.Errorf("the home has version %q", state.HomeVersion)
 		}
 		return err
 	})
-	g.healed(time.Now())
+	g.healed(time.Now()) // after the patch: its host is not disturbed before all copies are there
 	s.afterSteps(20)
 
 	// and every step was either run once or waits, those from before in their old places

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
@@ -84,13 +85,23 @@ func (s *site) finish() {
 	s.verdict()
 }
 
+// drainPatience is for a busy machine, as long as it gets on.
+const drainPatience = 10 * time.Minute
+
 // drain waits until every step that was accepted is done and the queue is empty.
 func (s *site) drain() {
 	s.t.Helper()
 	var o outcome
-	eventually(s.t, patience, "every step to be done", func(ctx context.Context) (err error) {
+	done, moved := 0, time.Now()
+	eventually(s.t, drainPatience, "every step to be done", func(ctx context.Context) (err error) {
 		if o, err = s.outcome(ctx); err != nil {
 			return err
+		}
+		if o.Effects > done {
+			done, moved = o.Effects, time.Now()
+		}
+		if time.Since(moved) > patience {
+			s.t.Fatalf("no step was done for %s; it looks like this:%s", patience, o)
 		}
 		if o.Waiting+o.Outbox+int(o.work) > 0 || o.Effects < o.Tickets*omflowtest.Steps {
 			return fmt.Errorf("it looks like this:%s", o)

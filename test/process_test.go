@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -95,14 +96,28 @@ func (p *process) again() {
 	p.cmd.Env = environ(p.vars)
 	// Pdeathsig: when the tests themselves die, on a timeout, cleanups do not run.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
-	if err := p.cmd.Start(); err != nil {
+	p.ended = make(chan struct{})
+	if err := startAndWait(p.cmd, p.ended); err != nil {
 		p.t.Fatalf("start %s: %s", p.name, err)
 	}
-	p.ended = make(chan struct{})
-	go func(cmd *exec.Cmd, ended chan struct{}) {
+}
+
+// startAndWait starts a command; ended is closed when it has ended. The kernel sends the death signal when the thread ends that has forked, and threads
+// end while a test goes on: those that other tests have taken into a network namespace. So this one is kept as long as the process lives.
+func startAndWait(cmd *exec.Cmd, ended chan<- struct{}) error {
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
 		defer close(ended)
 		_ = cmd.Wait() // exitCode tells
-	}(p.cmd, p.ended)
+	}()
+	return <-started
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
