@@ -99,6 +99,7 @@ func GoAlone(ctx context.Context, cfg Config, log zerolog.Logger, o AloneOptions
 	if err := os.RemoveAll(s.path(growthDir)); err != nil { // of an attempt that ended in the middle
 		return report, err
 	}
+	b.awaitAnswer(ctx)
 	m, err := snapshot.Take(ctx, b.js, s.path(growthDir), snapshot.TakeOptions{Progress: o.Progress})
 	if err != nil {
 		return report, fmt.Errorf("take everything along: %w; run the same command again", err)
@@ -109,6 +110,17 @@ func GoAlone(ctx context.Context, cfg Config, log zerolog.Logger, o AloneOptions
 	report.Streams = len(m.Streams)
 	report.Messages, report.Bytes = m.Totals()
 	return report, s.change(func(m *marker) { m.Alone, m.Witness = aloneTaken, "" })
+}
+
+// awaitAnswer waits, for an election and a bit, until somebody answers for the members: whoever did may just have left.
+func (b *Broker) awaitAnswer(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for ok := true; ok; ok = bus.Sleep(ctx, 200*time.Millisecond) {
+		if _, err := b.js.AccountInfo(ctx); err == nil {
+			return
+		}
+	}
 }
 
 // startMember starts the server for the other members alone: no client gets in. Nobody at all does when the others are lost.

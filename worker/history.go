@@ -65,7 +65,8 @@ func (h *history) run(ctx context.Context) {
 			}
 			return
 		case <-tick.C:
-			for len(h.tries) > 0 && h.flush(ctx) {
+			// A write that has begun is not ended by the stop: its batch would be gone.
+			for len(h.tries) > 0 && h.flush(context.WithoutCancel(ctx)) {
 			}
 			if n := h.dropped.Swap(0); n > 0 {
 				h.log.Warn().Int64("lines", n).Msg("step history dropped: the database is too slow or away")
