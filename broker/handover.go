@@ -12,6 +12,9 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
+// heirPatience is how long a Booster that is there may take to get the last messages.
+const heirPatience = 3 * time.Second
+
 // handOver gives every leadership of this Booster to the other one, and returns who that is when it is active: before a planned stop, or
 // because an operator wants it, so that nobody waits for an election. Nothing is moved when the other one could not lead.
 func (b *Broker) handOver(ctx context.Context) (heir string, err error) {
@@ -19,20 +22,9 @@ func (b *Broker) handOver(ctx context.Context) (heir string, err error) {
 	defer b.steering.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	v, err := b.look(ctx)
+	v, heir, err := b.findHeir(ctx)
 	if err != nil {
 		return "", err
-	}
-	if !b.leads() {
-		return "", errors.New("this Booster is not active")
-	}
-	for _, m := range v.streams[bus.StreamWork].members {
-		if !isWitness(m.Name) && m.Current && !m.Offline {
-			heir = m.Name
-		}
-	}
-	if heir == "" {
-		return "", fmt.Errorf("no other Booster is there and holds all of %s", bus.StreamWork)
 	}
 	moves := []string{"$JS.API.CONSUMER.LEADER.STEPDOWN." + bus.StreamWork + "." + bus.ConsumerWorkers}
 	for name, s := range v.streams {
@@ -54,6 +46,32 @@ func (b *Broker) handOver(ctx context.Context) (heir string, err error) {
 		errs = append(errs, fmt.Errorf("%s has not taken over", heir))
 	}
 	return heir, errors.Join(errs...)
+}
+
+// findHeir looks for the Booster that can lead. One that is there, and has not got the last messages at this moment, is waited for.
+func (b *Broker) findHeir(ctx context.Context) (v *view, heir string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, heirPatience)
+	defer cancel()
+	for {
+		if v, err = b.look(ctx); err != nil {
+			return v, "", err
+		}
+		if !b.leads() {
+			return v, "", errors.New("this Booster is not active")
+		}
+		there := false
+		for _, m := range v.streams[bus.StreamWork].members {
+			if isWitness(m.Name) || m.Offline {
+				continue
+			}
+			if there = true; m.Current {
+				return v, m.Name, nil
+			}
+		}
+		if !there || !bus.Sleep(ctx, 50*time.Millisecond) {
+			return v, "", fmt.Errorf("no other Booster is there and holds all of %s", bus.StreamWork)
+		}
+	}
 }
 
 // stepDown answers `omflow-booster cluster step-down`.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -232,6 +233,9 @@ func (g *growing) contents(b *booster) map[string]copyOfStream {
 	for name := range all {
 		all[name] = b.readLed(name)
 	}
+	maps.DeleteFunc(all["KV_"+bus.BucketControl], func(_ uint64, m message) bool { // who is active writes it anew every two seconds
+		return strings.HasPrefix(m.subject, "$KV."+bus.BucketControl+".lock.")
+	})
 	return all
 }
 
