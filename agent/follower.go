@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
@@ -53,17 +52,8 @@ const stateWaiting = "waiting: " // and what for
 
 // run follows the stream until ctx ends. Trouble is tried again for ever, because a later patch may build on this one.
 func (f *follower) run(ctx context.Context) {
-	nudge := make(chan struct{}, 1)
-	// The same message that JetStream stores: it says when to look. What to do is read from the stream alone.
-	sub, err := f.client.NC.Subscribe(patch.Announcements, func(*nats.Msg) {
-		select {
-		case nudge <- struct{}{}:
-		default:
-		}
-	})
-	if err == nil {
-		defer func() { _ = sub.Unsubscribe() }()
-	}
+	nudge, stop := bus.Nudge(f.client.NC, patch.Announcements) // what to do is read from the stream alone
+	defer stop()
 	pause, said := f.cfg.PatchRetry, ""
 	for {
 		wait := f.cfg.PatchEvery
@@ -81,14 +71,7 @@ func (f *follower) run(ctx context.Context) {
 			}
 			wait, pause = pause, min(2*pause, retryMax)
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-nudge:
-		case <-timer.C:
-		}
-		timer.Stop()
-		if ctx.Err() != nil {
+		if !bus.SleepUntil(ctx, nudge, wait) {
 			return
 		}
 	}

@@ -108,11 +108,7 @@ func (c *Coordinator) step(ctx context.Context, id string, members []Member) err
 	if err != nil {
 		return err
 	}
-	if !ok {
-		revision := p.revision
-		p = Next(id, c.Policy, time.Now())
-		p.revision = revision
-	}
+	p = p.orNext(ok, id, c.Policy)
 	if p.MaxUnavailable == 0 {
 		p.Policy = c.Policy
 	}

@@ -72,6 +72,18 @@ func (s *site) node(ctx context.Context, name string, end func(patch string) str
 	return done
 }
 
+// all waits until every node is through.
+func (s *site) all(nodes []<-chan struct{}) {
+	s.t.Helper()
+	for _, over := range nodes {
+		select {
+		case <-over:
+		case <-time.After(patience):
+			s.t.Fatal("a node waits for ever")
+		}
+	}
+}
+
 func applied(string) string { return patch.StateApplied }
 
 // Two coordinators that both believe to be the only one still decide as one.
@@ -87,13 +99,7 @@ func TestTwoCoordinatorsDecideAsOne(t *testing.T) {
 	for i := range 4 {
 		nodes = append(nodes, s.node(ctx, fmt.Sprint("n", i), applied, "p1"))
 	}
-	for _, over := range nodes {
-		select {
-		case <-over:
-		case <-time.After(patience):
-			t.Fatal("a node waits for ever")
-		}
-	}
+	s.all(nodes)
 	cancel()
 	require.EqualValues(t, 1, s.most.Load(), "nodes at it at the same time")
 	require.Len(t, s.turns, 4)
@@ -116,13 +122,7 @@ func TestAnotherCoordinatorGoesOn(t *testing.T) {
 	require.Eventually(t, func() bool { return s.at.Load() == 1 }, patience, time.Millisecond)
 	stop()
 	second.Store(true)
-	for _, over := range nodes {
-		select {
-		case <-over:
-		case <-time.After(patience):
-			t.Fatal("a node waits for ever")
-		}
-	}
+	s.all(nodes)
 	cancel()
 	require.EqualValues(t, 1, s.most.Load(), "nodes at it at the same time")
 	require.Len(t, s.turns, 6)

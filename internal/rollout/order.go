@@ -32,13 +32,10 @@ func order(ctx context.Context, js jetstream.JetStream, patch, by, state, reason
 		switch {
 		case err != nil:
 			return err
-		case !ok: // nobody has asked for it yet
-			revision := p.revision
-			p = Next(patch, Policy{}, time.Now())
-			p.revision = revision
 		case p.State == StateAborted && state != StateAborted:
 			return fmt.Errorf("the rollout of %s was aborted by %s; publish the files again", patch, p.By)
 		}
+		p = p.orNext(ok, patch, Policy{}) // nobody may have asked for it yet
 		p.State, p.Reason, p.By, p.Changed = state, reason, by, time.Now()
 		if edit != nil {
 			edit(&p)

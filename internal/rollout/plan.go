@@ -39,7 +39,12 @@ const (
 // report (patch.StateApplied, …). An empty one is a node that is at it.
 const OutcomeGivenUp = "given up"
 
-const planPrefix = "plan."
+const (
+	planPrefix   = "plan."
+	planSubjects = "$KV." + bus.BucketRollout + "." + planPrefix
+)
+
+func planSubject(patch string) string { return planSubjects + bus.Token(patch) }
 
 // Plan is how a patch is rolled out, in ROLLOUT under plan.<patch>.
 type Plan struct {
@@ -88,6 +93,16 @@ func Next(patch string, policy Policy, now time.Time) Plan {
 	return p
 }
 
+// orNext is p, or a new plan in the place of one that is not there.
+func (p Plan) orNext(there bool, patch string, policy Policy) Plan {
+	if there {
+		return p
+	}
+	next := Next(patch, policy, time.Now())
+	next.revision = p.revision
+	return next
+}
+
 // Validate refuses a policy that cannot be followed.
 func (p Policy) Validate() error {
 	if p.MaxUnavailable < 1 {
@@ -127,8 +142,7 @@ func Write(ctx context.Context, js jetstream.JetStream, p Plan) error {
 	if err != nil {
 		return fmt.Errorf("plan of patch %s: %w", p.Patch, err)
 	}
-	subject := "$KV." + bus.BucketRollout + "." + planPrefix + bus.Token(p.Patch)
-	_, err = js.Publish(ctx, subject, data, jetstream.WithExpectLastSequencePerSubject(p.revision))
+	_, err = js.Publish(ctx, planSubject(p.Patch), data, jetstream.WithExpectLastSequencePerSubject(p.revision))
 	if bus.IsRefused(err) {
 		return ErrChanged
 	}
@@ -153,14 +167,13 @@ func patches(ctx context.Context, js jetstream.JetStream) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", bus.BucketRollout, err)
 	}
-	prefix := "$KV." + bus.BucketRollout + "." + planPrefix
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(prefix+"*"))
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(planSubjects+"*"))
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", bus.BucketRollout, err)
 	}
 	var list []string
 	for _, subject := range slices.Sorted(maps.Keys(info.State.Subjects)) {
-		list = append(list, subject[len(prefix):])
+		list = append(list, subject[len(planSubjects):])
 	}
 	return list, nil
 }

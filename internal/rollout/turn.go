@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -29,17 +28,8 @@ type Turn struct {
 // Wait returns when the node may apply the patch. say is told, whenever it changes, why it has to wait. It fails with ErrAborted, or when ctx ends. A
 // Booster that does not answer is waited for.
 func (t Turn) Wait(ctx context.Context, say func(why string)) error {
-	nudge := make(chan struct{}, 1)
-	// The same message that JetStream stores: it says when to look.
-	sub, err := t.JS.Conn().Subscribe("$KV."+bus.BucketRollout+"."+planPrefix+bus.Token(t.Patch), func(*nats.Msg) {
-		select {
-		case nudge <- struct{}{}:
-		default:
-		}
-	})
-	if err == nil {
-		defer func() { _ = sub.Unsubscribe() }()
-	}
+	nudge, stop := bus.Nudge(t.JS.Conn(), planSubject(t.Patch))
+	defer stop()
 	for {
 		p, _, err := Read(ctx, t.JS, t.Patch)
 		switch {
@@ -54,13 +44,7 @@ func (t Turn) Wait(ctx context.Context, say func(why string)) error {
 		default:
 			say(p.why())
 		}
-		timer := time.NewTimer(t.Every)
-		select {
-		case <-ctx.Done():
-		case <-nudge:
-		case <-timer.C:
-		}
-		timer.Stop()
+		bus.SleepUntil(ctx, nudge, t.Every)
 	}
 }
 
