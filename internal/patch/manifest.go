@@ -53,7 +53,27 @@ type Manifest struct {
 	Created   time.Time `json:"created"`
 	Files     []File    `json:"files"`
 	Deletions []string  `json:"deletions"` // files that go away; one that is not there is no error
+	Hooks     Hooks     `json:"hooks"`
+	Whole     bool      `json:"whole"`  // it holds all files of a home: for a server that has none yet
+	Undoes    string    `json:"undoes"` // id of the patch that it takes back
 }
+
+// Hooks is what there is to do on a server besides putting files into place.
+type Hooks struct {
+	Migrate bool   `json:"migrate"` // bring the database up to date, once in the whole system
+	Pip     string `json:"pip"`     // file of Python requirements to install, relative to the home; empty: none
+	Restart string `json:"restart"` // one of Restarts; empty: RestartServer
+}
+
+// What is restarted for a patch.
+const (
+	RestartNone    = "none"    // nothing: files that the server reads each time
+	RestartRunners = "runners" // the worker with its runners
+	RestartServer  = "server"  // the worker and the server
+)
+
+// Restarts are the values of Hooks.Restart.
+var Restarts = []string{RestartNone, RestartRunners, RestartServer}
 
 // File is one file of a patch. Paths are relative to the server's home, with forward slashes.
 type File struct {
@@ -61,7 +81,11 @@ type File struct {
 	Mode   Mode   `json:"mode"`
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"` // lower-case hexadecimal
+	Base   string `json:"base"`   // sha256 of the file that it replaces where the patch comes from, BaseNone if there was none; empty: not known
 }
+
+// BaseNone is the Base of a file that was new.
+const BaseNone = "none"
 
 // Mode is the permission bits of a file, in JSON an octal string such as "0644".
 type Mode uint32
@@ -130,6 +154,9 @@ func (m Manifest) Validate(limit int64) error {
 		left -= f.Size
 		if !isSHA256(f.SHA256) {
 			return invalid("%s has no valid sha256", f.Path)
+		}
+		if f.Base != "" && f.Base != BaseNone && !isSHA256(f.Base) {
+			return invalid("%s has no valid base", f.Path)
 		}
 	}
 	for _, path := range m.Deletions {
