@@ -93,6 +93,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 
+	changes, err := openDrift(&a.cfg, dir, home, log)
+	if err != nil {
+		return err
+	}
+
 	// Only the holder of the data directory may do this, and only before it starts children of its own.
 	err = supervise.EndLeftovers(ctx, who.ID, a.cfg.StopTimeout, log)
 	if ctx.Err() != nil {
@@ -104,7 +109,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	h := newHost(&a.cfg, a.deps.WorkerCommand, who.Name, who.ID, a.log)
 	w := newWitness(&a.cfg, a.deps, who.Name, who.ID, dir, a.log)
 	f := &follower{
-		cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, host: h, witness: w, journal: journal, ledger: book, trust: trusted, log: log,
+		cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, host: h, witness: w, journal: journal, ledger: book, trust: trusted, drift: changes, log: log,
 		news: make(chan struct{}, 1),
 	}
 	return a.serve(ctx, who.Name, h, f, w, log)
@@ -113,7 +118,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // serve runs the parts until ctx ends or one of them fails.
 func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, w *witness, log zerolog.Logger) error {
 	describe := func() bus.Node { return a.describe(name, h, f, w) }
-	stopService, err := addService(a.deps.Client.NC, name, describe)
+	stopService, err := addService(a.deps.Client.NC, name, describe, func() bus.Drift { return f.drift.tell(name) })
 	if err != nil {
 		return err
 	}
@@ -125,6 +130,10 @@ func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, w 
 	group.Go(func() error { return w.run(processes) }) // longest: while this host stops, the Boosters may need the vote
 	group.Go(func() error {
 		bus.Heartbeat(processes, a.deps.Client.JS, log, f.news, describe)
+		return nil
+	})
+	group.Go(func() error {
+		f.drift.watch(ctx)
 		return nil
 	})
 	group.Go(func() error {
@@ -148,6 +157,7 @@ func (a *Agent) describe(name string, h *host, f *follower, w *witness) bus.Node
 	var state bus.AgentState
 	h.describe(&state)
 	f.describe(&state)
+	f.drift.describe(&state)
 	w.describe(&state)
 	return bus.Node{
 		Role: bus.ServiceAgent, Name: name, Host: hostname, PID: os.Getpid(), Version: buildinfo.Version(),

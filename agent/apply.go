@@ -25,11 +25,14 @@ func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
 	if err := f.fetch(ctx, a); err != nil {
 		return err
 	}
-	signer, err := f.verify(a)
+	m, signer, err := f.verify(a)
 	if err != nil {
 		return err
 	}
 	turn := rollout.Turn{JS: f.client.JS, Patch: a.ID, Node: f.node, Every: f.cfg.PatchEvery}
+	if _, err := f.resolve(ctx, turn, a, m); err != nil {
+		return err
+	}
 	f.setNext(a.ID)
 	if err := turn.Wait(ctx, func(why string) { f.setState(stateWaiting + why) }); err != nil {
 		return err
@@ -38,7 +41,11 @@ func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
 	if err := f.trust.recheck(ctx, f.client.JS, signer); err != nil {
 		return err
 	}
-	return f.bringIn(ctx, turn, a, started)
+	keep, err := f.resolve(ctx, turn, a, m) // a turn may come hours later
+	if err != nil {
+		return err
+	}
+	return f.bringIn(ctx, turn, a, started, keep)
 }
 
 // fetch downloads the artifact into the data directory, unless an earlier try has.
@@ -71,18 +78,18 @@ func (f *follower) fetch(ctx context.Context, a patch.Announcement) error {
 
 // verify checks the fetched artifact to its last byte, its signature, and that it is what was announced; signer names the key. A bad one is
 // removed, so that it is fetched anew if it should come to that.
-func (f *follower) verify(a patch.Announcement) (signer string, err error) {
+func (f *follower) verify(a patch.Announcement) (m patch.Manifest, signer string, err error) {
 	rules, err := f.trust.rules()
 	if err != nil {
-		return "", err
+		return m, "", err
 	}
 	artifact, err := os.Open(f.dir.artifact(a.ID))
 	if err != nil {
-		return "", fmt.Errorf("open artifact: %w", err)
+		return m, "", fmt.Errorf("open artifact: %w", err)
 	}
 	defer func() { _ = artifact.Close() }()
 	sum := sha256.New()
-	m, err := patch.Verify(io.TeeReader(artifact, sum), patch.DefaultLimit, func(keyID string, manifest, signature []byte) error {
+	m, err = patch.Verify(io.TeeReader(artifact, sum), patch.DefaultLimit, func(keyID string, manifest, signature []byte) error {
 		signer = keyID
 		return rules(keyID, manifest, signature)
 	})
@@ -95,14 +102,14 @@ func (f *follower) verify(a patch.Announcement) (signer string, err error) {
 	if err != nil {
 		_ = os.Remove(artifact.Name())
 	}
-	return signer, err
+	return m, signer, err
 }
 
 // bringIn applies the patch in this node's turn. Until the server has stopped nobody notices a failure. From the first change on the patch goes
 // through, whatever happens to the turn: either the server is healthy with it, or everything is taken back.
-func (f *follower) bringIn(ctx context.Context, turn rollout.Turn, a patch.Announcement, started time.Time) error {
+func (f *follower) bringIn(ctx context.Context, turn rollout.Turn, a patch.Announcement, started time.Time, keep []string) error {
 	log := f.log.With().Str(logging.Patch, a.ID).Logger()
-	if err := f.stage(a, started); err != nil {
+	if err := f.stage(a, started, keep); err != nil {
 		return err
 	}
 	err := f.witness.spare(ctx)
@@ -133,7 +140,7 @@ func (f *follower) bringIn(ctx context.Context, turn rollout.Turn, a patch.Annou
 }
 
 // stage writes the new files beside the old ones.
-func (f *follower) stage(a patch.Announcement, started time.Time) error {
+func (f *follower) stage(a patch.Announcement, started time.Time, keep []string) error {
 	artifact, err := os.Open(f.dir.artifact(a.ID))
 	if err != nil {
 		return fmt.Errorf("open artifact: %w", err)
@@ -141,5 +148,5 @@ func (f *follower) stage(a patch.Announcement, started time.Time) error {
 	defer func() { _ = artifact.Close() }()
 	return f.journal.Stage(artifact, patch.DefaultLimit, patch.Report{
 		Node: f.node, Seq: a.Seq, Created: a.Created, From: patch.HomeVersion(f.home.FS()), Started: started,
-	})
+	}, keep...)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/join"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/supervise"
+	"github.com/omflow-booster/omflow-booster/internal/tree"
 )
 
 // Config is the agent's environment.
@@ -35,10 +36,16 @@ type Config struct {
 	HealthEvery   time.Duration `envconfig:"AGENT_HEALTH_INTERVAL" default:"1s" desc:"how often OMFLOW_HEALTH_URL is asked while the server starts"`
 	RestartMin    time.Duration `envconfig:"AGENT_RESTART_MIN" default:"1s" desc:"pause before the first restart of a server or worker that ended; doubles each time"`
 	RestartMax    time.Duration `envconfig:"AGENT_RESTART_MAX" default:"1m" desc:"longest pause; who ran for so long starts over with the first"`
-	PatchEvery    time.Duration `envconfig:"AGENT_PATCH_INTERVAL" default:"10s" desc:"how often the agent looks for patches that it was not told of"`
-	PatchRetry    time.Duration `envconfig:"AGENT_PATCH_RETRY" default:"2s" desc:"pause before a patch is tried again; doubles each time, 1m at most"`
+	Watch         string        `envconfig:"AGENT_WATCH" default:"publish" desc:"files that are changed in the home: publish (to all servers, if the join file may sign), report, off"`
+	WatchQuiet    time.Duration `envconfig:"AGENT_WATCH_QUIET" default:"5s" desc:"how long changed files have to rest before they are published"`
+	WatchEvery    time.Duration `envconfig:"AGENT_WATCH_INTERVAL" default:"1m" desc:"how often the home is read for changes that nobody was told of"`
+	Ignore        []string      `envconfig:"AGENT_IGNORE" desc:"files of the home that belong to this server alone, as patterns: *.cache,static/generated/"`
 
-	command []string // Command in words
+	PatchEvery time.Duration `envconfig:"AGENT_PATCH_INTERVAL" default:"10s" desc:"how often the agent looks for patches that it was not told of"`
+	PatchRetry time.Duration `envconfig:"AGENT_PATCH_RETRY" default:"2s" desc:"pause before a patch is tried again; doubles each time, 1m at most"`
+
+	command []string    // Command in words
+	ignore  tree.Ignore // Ignore and the built-in rules
 }
 
 // Validate checks what needs no more than a look at the machine.
@@ -66,6 +73,13 @@ func (c *Config) Validate() error {
 	if err := config.OneOf("AGENT_WITNESS", c.Witness, "auto", "on", "off"); err != nil {
 		return err
 	}
+	if err := config.OneOf("AGENT_WATCH", c.Watch, watchPublish, watchReport, watchOff); err != nil {
+		return err
+	}
+	var err error
+	if c.ignore, err = tree.NewIgnore(c.Ignore); err != nil {
+		return &config.Error{Var: "AGENT_IGNORE", Problem: err.Error(), Fix: "separate patterns by commas"}
+	}
 	if err := config.Port("AGENT_WITNESS_PORT", c.WitnessPort); err != nil {
 		return err
 	}
@@ -78,6 +92,8 @@ func (c *Config) Validate() error {
 		{"AGENT_HEALTH_INTERVAL", c.HealthEvery},
 		{"AGENT_RESTART_MIN", c.RestartMin},
 		{"AGENT_RESTART_MAX", c.RestartMax},
+		{"AGENT_WATCH_QUIET", c.WatchQuiet},
+		{"AGENT_WATCH_INTERVAL", c.WatchEvery},
 		{"AGENT_PATCH_INTERVAL", c.PatchEvery},
 		{"AGENT_PATCH_RETRY", c.PatchRetry},
 	} {

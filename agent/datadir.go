@@ -24,7 +24,10 @@ const (
 	identityFile = "identity.json" // name and id, chosen once
 	ledgerFile   = "patches.json"  // what became of every patch
 	revokedFile  = "revoked.json"  // keys that may not sign patches any more
+	treeFile     = "tree.json"     // how the files of the home should be
 	stagingDir   = "patches"       // artifacts under way
+
+	outgoing = "outgoing" // in stagingDir, instead of a patch's id: what is to be published from here
 )
 
 // dataDir is the directory that belongs to one running agent.

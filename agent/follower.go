@@ -36,10 +36,12 @@ type follower struct {
 	journal *patch.Journal
 	ledger  *ledger
 	trust   *trust
+	drift   *drift
 	log     zerolog.Logger
 
-	missing int // tries in a row that found no artifact
-	undone  int // tries in a row that had to be taken back
+	missing int           // tries in a row that found no artifact
+	undone  int           // tries in a row that had to be taken back
+	again   time.Duration // until the home is to be read again; 0: not before something happens
 
 	mu    sync.Mutex
 	state string // for the heartbeat: current, applying, or waiting, failed or rolled back: <reason>; empty until the first look
@@ -48,7 +50,10 @@ type follower struct {
 	news chan struct{} // something for the heartbeat that should not wait
 }
 
-const stateWaiting = "waiting: " // and what for
+const (
+	stateWaiting  = "waiting: "  // and what for
+	stateConflict = "conflict: " // and of what
+)
 
 // run follows the stream until ctx ends. Trouble is tried again for ever, because a later patch may build on this one.
 func (f *follower) run(ctx context.Context) {
@@ -56,6 +61,7 @@ func (f *follower) run(ctx context.Context) {
 	defer stop()
 	pause, said := f.cfg.PatchRetry, ""
 	for {
+		f.again = 0
 		wait := f.cfg.PatchEvery
 		switch err := f.round(ctx); {
 		case ctx.Err() != nil:
@@ -71,9 +77,34 @@ func (f *follower) run(ctx context.Context) {
 			}
 			wait, pause = pause, min(2*pause, retryMax)
 		}
-		if !bus.SleepUntil(ctx, nudge, wait) {
+		if !f.sleep(ctx, nudge, wait) {
 			return
 		}
+	}
+}
+
+// sleep waits for a nudge, for d at most, and not so long if the home is to be read. It tells whether ctx let it.
+func (f *follower) sleep(ctx context.Context, nudge <-chan struct{}, d time.Duration) bool {
+	if f.again > 0 {
+		d = min(d, f.again)
+	}
+	end := time.Now().Add(d)
+	for {
+		t := time.NewTimer(time.Until(end))
+		select {
+		case <-f.drift.moved:
+			f.drift.dirty = true
+			if rest := time.Now().Add(f.cfg.WatchQuiet); rest.Before(end) {
+				end = rest
+			}
+			t.Stop()
+			continue
+		case <-ctx.Done():
+		case <-nudge:
+		case <-t.C:
+		}
+		t.Stop()
+		return ctx.Err() == nil
 	}
 }
 
@@ -106,7 +137,7 @@ func (f *follower) round(ctx context.Context) error {
 		case !none && !bad && a.Created.Before(known.Newest):
 			err = f.skip(a, "older than a patch that this server had when the Booster was rebuilt")
 		case none:
-			return f.trust.possible()
+			return f.idle(ctx)
 		case bad:
 			err = f.fail(a, err)
 		default:
@@ -116,6 +147,19 @@ func (f *follower) round(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// idle is what there is to do when every patch is dealt with.
+func (f *follower) idle(ctx context.Context) error {
+	changes, again, err := f.drift.look(ctx)
+	if err == nil && len(changes) > 0 {
+		err = f.publishDrift(ctx, changes)
+	}
+	f.again = again
+	if err != nil {
+		return err
+	}
+	return f.trust.possible()
 }
 
 // align notices that PATCH is not the stream that the ledger's sequence belongs to: a Booster was rebuilt. Then everything is

@@ -56,8 +56,14 @@ func (f *follower) takeBack(ctx context.Context, reason string) error {
 
 // finish ends a patch: what became of it goes into the ledger, then its backups and its journal go away.
 func (f *follower) finish() error {
-	if r := f.journal.Report(); r.State != "" {
+	r := f.journal.Report()
+	if r.State != "" {
 		if err := f.settle(r); err != nil {
+			return err
+		}
+	}
+	if r.State == patch.StateApplied {
+		if err := f.drift.accept(f.journal.Content()); err != nil {
 			return err
 		}
 	}

@@ -15,6 +15,9 @@ func (f *follower) resume(ctx context.Context) {
 		if err := f.host.start(ctx); err != nil && ctx.Err() == nil {
 			f.log.Error().Err(err).Msg("server not healthy; going on")
 		}
+		if err := f.drift.begin(ctx); err != nil && ctx.Err() == nil {
+			f.log.Error().Err(err).Msg("home not read; trying again")
+		}
 		return
 	}
 	log := f.log.With().Str(logging.Patch, f.journal.Report().Patch).Logger()

@@ -10,9 +10,9 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// addService offers the agent as a NATS micro service (`nats micro ls`). agent.info returns its bus.Node as JSON; every agent
-// answers, so one request asks them all.
-func addService(nc *nats.Conn, name string, describe func() bus.Node) (stop func(), err error) {
+// addService offers the agent as a NATS micro service (`nats micro ls`). agent.info returns its bus.Node as JSON, agent.drift its bus.Drift; every
+// agent answers, so one request asks them all.
+func addService(nc *nats.Conn, name string, describe func() bus.Node, drift func() bus.Drift) (stop func(), err error) {
 	service, err := micro.AddService(nc, micro.Config{
 		Name:        bus.ServiceAgent,
 		Version:     bus.ServiceVersion,
@@ -22,12 +22,17 @@ func addService(nc *nats.Conn, name string, describe func() bus.Node) (stop func
 	if err != nil {
 		return nil, fmt.Errorf("offer service %s: %w", bus.ServiceAgent, err)
 	}
-	err = service.AddGroup(bus.ServiceAgent).AddEndpoint("info",
-		micro.HandlerFunc(func(r micro.Request) { _ = r.RespondJSON(describe()) }),
-		micro.WithEndpointQueueGroupDisabled())
-	if err != nil {
-		_ = service.Stop()
-		return nil, fmt.Errorf("offer %s.info: %w", bus.ServiceAgent, err)
+	for endpoint, answer := range map[string]func() any{
+		"info":            func() any { return describe() },
+		bus.EndpointDrift: func() any { return drift() },
+	} {
+		err = service.AddGroup(bus.ServiceAgent).AddEndpoint(endpoint,
+			micro.HandlerFunc(func(r micro.Request) { _ = r.RespondJSON(answer()) }),
+			micro.WithEndpointQueueGroupDisabled())
+		if err != nil {
+			_ = service.Stop()
+			return nil, fmt.Errorf("offer %s.%s: %w", bus.ServiceAgent, endpoint, err)
+		}
 	}
 	return func() { _ = service.Stop() }, nil
 }

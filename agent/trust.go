@@ -78,6 +78,18 @@ func (t *trust) rules() (patch.Trust, error) {
 	return patch.Trust(keys.Verify).Except(t.revoked), nil
 }
 
+// signer signs what is published from here. It fails with errNoKey or join.ErrVerifiesOnly where that is not possible.
+func (t *trust) signer() (patch.Signer, error) {
+	if err := t.possible(); err != nil {
+		return nil, err
+	}
+	keys, err := join.Load(t.joinFile)
+	if err != nil {
+		return nil, err
+	}
+	return keys.Signer()
+}
+
 // recheck looks once more whether a key that has been verified was revoked since.
 func (t *trust) recheck(ctx context.Context, js jetstream.JetStream, keyID string) error {
 	if err := t.learn(ctx, js); err != nil {

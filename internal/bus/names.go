@@ -45,6 +45,9 @@ const ServiceVersion = "1.0.0"
 // Endpoints of the micro services.
 const (
 	SubjectSubmit = "worker.submit" // request: items as JSON lines; any one worker answers
+
+	EndpointDrift = "drift"
+	DriftSubject  = ServiceAgent + "." + EndpointDrift // request: nothing; every agent answers with its Drift
 )
 
 // StepDownSubject is where a Booster is asked to hand over to the other one; the answer is SteppedDown.

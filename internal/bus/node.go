@@ -85,6 +85,7 @@ type AgentState struct {
 	HomeVersion string `json:"home_version"` // of the OMFLOW Server, from its version file
 	PatchSeq    uint64 `json:"patch_seq"`    // last message of PATCH that was dealt with
 	PatchState  string `json:"patch_state"`  // current, applying, or waiting, failed or rolled back: <reason>
+	Drift       int    `json:"drift"`        // files of the home that were changed here, and are not what the last patch has left
 	PatchNext   string `json:"patch_next"`   // id of the patch that is checked and waits for its turn
 	Server      string `json:"server_state"` // running, stopped, starting, failing, none
 	Worker      string `json:"worker_state"` // the same for the worker

@@ -130,7 +130,7 @@ func (a *App) printPatches(list []listedPatch, now time.Time) error {
 // byState writes nodes grouped by state: "applied a, b; failed c".
 func byState(nodes []nodePatch) string {
 	var groups []string
-	for _, state := range []string{patch.StateApplied, patch.StateSkipped, stateWaiting, patch.StateRetrying, patch.StateRolledBack, patch.StateFailed} {
+	for _, state := range []string{patch.StateApplied, patch.StateSkipped, stateWaiting, patch.StateRetrying, patch.StateConflict, patch.StateRolledBack, patch.StateFailed} {
 		var names []string
 		for _, n := range nodes {
 			if n.State == state {

@@ -111,7 +111,7 @@ func (a *App) printPatch(p shownPatch, asJSON bool) error {
 // state says in words how the rollout stands.
 func (p shownPatch) state() string {
 	switch {
-	case p.Rollout == nil:
+	case p.Rollout == nil || p.Rollout.State == "":
 		return "no server has asked for it yet"
 	case p.Rollout.State == rollout.StateRunning && p.over():
 		return "complete"
@@ -130,7 +130,9 @@ func (p shownPatch) state() string {
 
 // over tells whether every living server is through with the patch.
 func (p shownPatch) over() bool {
-	return !slices.ContainsFunc(p.Nodes, func(n nodePatch) bool { return n.State == stateWaiting || n.State == patch.StateRetrying })
+	return !slices.ContainsFunc(p.Nodes, func(n nodePatch) bool {
+		return n.State == stateWaiting || n.State == patch.StateRetrying || n.State == patch.StateConflict
+	})
 }
 
 // followPatch prints what changes, until nothing can without somebody.

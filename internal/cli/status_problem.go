@@ -136,6 +136,17 @@ func agentProblems(r statusReport) (found []problem) {
 				"Look with `omflow-booster patch` and at the log of the agent.",
 			})
 		}
+		if strings.HasPrefix(n.Agent.PatchState, patch.StateConflict) {
+			found = append(found, problem{
+				"patch_conflict", fmt.Sprintf("agent %s: %s", n.Name, n.Agent.PatchState), "Later patches wait there until somebody has said what holds.",
+			})
+		}
+		if n.Agent.Drift > 0 {
+			found = append(found, problem{
+				"drift", fmt.Sprintf("agent %s: %s changed in its home, and not by a patch", n.Name, counted(n.Agent.Drift, "file")),
+				"Look with `omflow-booster nodes drift " + n.Name + "`; publish the files, or undo the change.",
+			})
+		}
 		for _, child := range []struct{ name, state string }{{"OMFLOW Server", n.Agent.Server}, {"worker", n.Agent.Worker}} {
 			if child.state == "failing" {
 				found = append(found, problem{

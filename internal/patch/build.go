@@ -31,6 +31,12 @@ type Options struct {
 	Now       time.Time // default: now
 	Limit     int64     // default: DefaultLimit
 	Signer    Signer    // required
+	Hooks     Hooks
+	Whole     bool
+	Undoes    string
+
+	Files []string          // paths to take instead of everything below the directory
+	Bases map[string]string // File.Base of those that have one
 }
 
 // Build writes a signed artifact with every file below dir to w. What Python generates (__pycache__, *.pyc) is left out; anything
@@ -49,10 +55,11 @@ func Build(w io.Writer, dir fs.FS, o Options) (Manifest, error) {
 	m := Manifest{
 		Format: Format, ID: NewID(o.Now), From: o.From, To: o.To, Author: o.Author, Note: o.Note,
 		Created: o.Now.UTC().Truncate(time.Millisecond), Deletions: o.Deletions,
+		Hooks: o.Hooks, Whole: o.Whole, Undoes: o.Undoes,
 	}
 	var err error
-	if m.Files, err = collect(dir); err != nil {
-		return m, err
+	if m.Files, err = files(dir, o); err != nil {
+		return m, fmt.Errorf("read files of the patch: %w", err)
 	}
 	if m.To == "" && hasFile(m.Files, VersionFile) {
 		m.To = HomeVersion(dir)
@@ -63,9 +70,34 @@ func Build(w io.Writer, dir fs.FS, o Options) (Manifest, error) {
 	return m, writeArchive(w, dir, m, o.Signer)
 }
 
-func collect(dir fs.FS) ([]File, error) {
-	var files []File
-	err := fs.WalkDir(dir, ".", func(name string, entry fs.DirEntry, err error) error {
+// files describes what the patch brings.
+func files(dir fs.FS, o Options) (files []File, err error) {
+	if o.Files == nil {
+		files, err = collect(dir)
+	}
+	for _, name := range o.Files {
+		f, err := describe(dir, name)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	for i := range files {
+		files[i].Base = o.Bases[files[i].Path]
+	}
+	// The version file comes last, so a home says that it is new only when everything else is in place.
+	sort.SliceStable(files, func(i, j int) bool {
+		if last := files[j].Path == VersionFile; last || files[i].Path == VersionFile {
+			return last && files[i].Path != VersionFile
+		}
+		return files[i].Path < files[j].Path
+	})
+	return files, err
+}
+
+// collect describes all files below a directory.
+func collect(dir fs.FS) (files []File, err error) {
+	err = fs.WalkDir(dir, ".", func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
@@ -80,17 +112,7 @@ func collect(dir fs.FS) ([]File, error) {
 		files = append(files, f)
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("read files of the patch: %w", err)
-	}
-	// The version file comes last, so a home says that it is new only when everything else is in place.
-	sort.SliceStable(files, func(i, j int) bool {
-		if last := files[j].Path == VersionFile; last || files[i].Path == VersionFile {
-			return last && files[i].Path != VersionFile
-		}
-		return files[i].Path < files[j].Path
-	})
-	return files, nil
+	return files, err
 }
 
 func describe(dir fs.FS, name string) (File, error) {

@@ -59,7 +59,8 @@ type record struct {
 	Home    string   `json:"home"` // where the files are: the journal of one home would spoil another one
 	Report  Report   `json:"report"`
 	Changes []change `json:"changes"` // by which names of temporary files are counted
-	Made    []string `json:"made"`    // directories that are not there without the patch, outer ones first
+	Content Content  `json:"content"`
+	Made    []string `json:"made"` // directories that are not there without the patch, outer ones first
 }
 
 // change is what happens to one file.
@@ -68,6 +69,12 @@ type change struct {
 	Delete bool   `json:"delete"`
 	Old    bool   `json:"old"` // there was a file, and it has a backup; known from Switching on
 	file   int    // index in the manifest; while staging only
+}
+
+// Content is what the home has once a patch is in place, and what of that belongs to the patch: files that were the same already are in it.
+type Content struct {
+	Files     []File   `json:"files"`
+	Deletions []string `json:"deletions"`
 }
 
 // Open returns the journal of a home, which is kept in data. If an earlier life has left a patch under way, the journal is in
@@ -99,6 +106,9 @@ func (j *Journal) Phase() Phase { return j.record.Phase }
 // Report returns what is known of the patch. Its state is StateApplied from Proven on, StateRolledBack once Restore was given
 // a reason, and empty before and if the patch is to be tried again.
 func (j *Journal) Report() Report { return j.record.Report }
+
+// Content returns what the patch that is under way brings and removes.
+func (j *Journal) Content() Content { return j.record.Content }
 
 // Prove is called when the server has shown that it is healthy in the new version: there is no way back from then on.
 func (j *Journal) Prove() error {

@@ -53,12 +53,18 @@ func Store(ctx context.Context, js jetstream.JetStream, artifact string, limit i
 
 // Announce tells every agent of a patch that is stored, and returns it with its place in the order of all patches.
 func Announce(ctx context.Context, js jetstream.JetStream, a Announcement) (Announcement, error) {
+	return AnnounceOnce(ctx, js, a, a.ID)
+}
+
+// AnnounceOnce is Announce for a patch that several hosts may have built of the same files, each under its own id: the first one that names a reason
+// is announced, and the others are not. The stream remembers a reason for some minutes.
+func AnnounceOnce(ctx context.Context, js jetstream.JetStream, a Announcement, reason string) (Announcement, error) {
 	data, err := json.Marshal(a)
 	if err != nil {
 		return a, fmt.Errorf("announce patch %s: %w", a.ID, err)
 	}
 	ack, err := js.Publish(ctx, bus.AnnounceSubject(a.ID), data,
-		jetstream.WithMsgID(a.ID), jetstream.WithExpectStream(bus.StreamPatch), jetstream.WithRetryAttempts(5))
+		jetstream.WithMsgID(reason), jetstream.WithExpectStream(bus.StreamPatch), jetstream.WithRetryAttempts(5))
 	if err != nil {
 		return a, fmt.Errorf("announce patch %s: %w; it is stored, publish it again", a.ID, err)
 	}

@@ -20,6 +20,7 @@ const (
 	StateRolledBack = "rolled back" // for good: it was in place, or nearly, and the node is as it was before
 	StateSkipped    = "skipped"     // older than what the node has
 	StateRetrying   = "retrying"    // failed for now; later patches wait until it is through
+	StateConflict   = "conflict"    // its files were changed here, too; somebody has to say what holds, and later patches wait
 )
 
 // Report is the entry <patch id>.<node> of ROLLOUT.

@@ -8,16 +8,19 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 )
 
 // Stage checks an artifact against the home and writes its files, synced, into the home under temporary names: everything that
 // needs room or rights. The server may run. begun is what the report of the patch begins with. If Stage fails, the home is as
 // it was and the journal Idle, unless the error says otherwise. An error that matches ErrInvalid is final; any other may pass.
-func (j *Journal) Stage(artifact io.Reader, limit int64, begun Report) error {
+//
+// Files named in keep stay as they are on this server, whatever the patch says.
+func (j *Journal) Stage(artifact io.Reader, limit int64, begun Report, keep ...string) error {
 	if j.record.Phase != Idle {
 		return fmt.Errorf("patch %s is under way (%s)", j.record.Report.Patch, j.record.Phase)
 	}
-	s := staging{Journal: j}
+	s := staging{Journal: j, keep: keep}
 	m, err := walk(artifact, limit, visitor{
 		begin: func(m Manifest) error { return s.begin(m, begun) },
 		file:  s.file,
@@ -38,14 +41,18 @@ func (j *Journal) Stage(artifact io.Reader, limit int64, begun Report) error {
 // staging is a journal while an artifact goes by.
 type staging struct {
 	*Journal
-	next int // change whose file comes next
+	keep []string // paths
+	next int      // change whose file comes next
 }
 
 // begin writes into the journal what is about to change. Files that the home has already are left alone.
 func (s *staging) begin(m Manifest, begun Report) error {
-	r := record{Phase: Staging, Home: s.homeName(), Report: begun}
+	r := record{Phase: Staging, Home: s.homeName(), Report: begun, Content: Content{m.Files, m.Deletions}}
 	r.Report.Patch = m.ID
 	for i, f := range m.Files {
+		if slices.Contains(s.keep, f.Path) {
+			continue
+		}
 		if err := s.checkTarget(f.Path); err != nil {
 			return err
 		}
@@ -60,6 +67,9 @@ func (s *staging) begin(m Manifest, begun Report) error {
 		}
 	}
 	for _, name := range m.Deletions {
+		if slices.Contains(s.keep, name) {
+			continue
+		}
 		if err := s.checkTarget(name); err != nil {
 			return err
 		}

@@ -108,9 +108,10 @@ func (c *Coordinator) step(ctx context.Context, id string, members []Member) err
 	if err != nil {
 		return err
 	}
+	stored := p
 	p = p.orNext(ok, id, c.Policy)
 	if p.MaxUnavailable == 0 {
-		p.Policy = c.Policy
+		p = p.under(c.Policy)
 	}
 	reports, err := c.reports(ctx, p, members)
 	if err != nil {
@@ -123,7 +124,7 @@ func (c *Coordinator) step(ctx context.Context, id string, members []Member) err
 		}
 	}
 	next := decide(p, situation{now: time.Now(), members: members, reports: reports, others: others, patient: c.Patient})
-	if ok && reflect.DeepEqual(next, p) {
+	if ok && reflect.DeepEqual(next, stored) {
 		c.keep(p)
 		return nil
 	}

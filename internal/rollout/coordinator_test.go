@@ -168,3 +168,17 @@ func TestOperatorDecides(t *testing.T) {
 	cancel()
 	require.Equal(t, []string{"n0 p1", "n1 p1", "n3 p9"}, s.turns)
 }
+
+// A server that publishes its own changes only says that it comes first; the rest is the Booster's policy.
+func TestSuggestionIsUnderTheBoostersPolicy(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	p := Plan{Patch: "x", Policy: Policy{Canary: "b"}, Changed: now, Grants: map[string]Grant{}}
+	require.False(t, p.may("b"))
+	running := p.under(Policy{MaxUnavailable: 2, Canary: "a"})
+	require.Equal(t, Policy{MaxUnavailable: 2, Canary: "b"}, running.Policy)
+	require.Equal(t, StateRunning, running.State)
+	require.Equal(t, StateApproval, p.under(Policy{MaxUnavailable: 1, Approval: true}).State)
+	p.State = StatePaused
+	require.Equal(t, StatePaused, p.under(Policy{MaxUnavailable: 1, Approval: true}).State)
+}

@@ -27,18 +27,28 @@ func Abort(ctx context.Context, js jetstream.JetStream, patch, by, reason string
 }
 
 func order(ctx context.Context, js jetstream.JetStream, patch, by, state, reason string, edit func(*Plan)) error {
-	for {
-		p, ok, err := Read(ctx, js, patch)
-		switch {
-		case err != nil:
-			return err
-		case p.State == StateAborted && state != StateAborted:
+	return change(ctx, js, patch, func(p *Plan) error {
+		if p.State == StateAborted && state != StateAborted {
 			return fmt.Errorf("the rollout of %s was aborted by %s; publish the files again", patch, p.By)
 		}
-		p = p.orNext(ok, patch, Policy{}) // nobody may have asked for it yet
 		p.State, p.Reason, p.By, p.Changed = state, reason, by, time.Now()
 		if edit != nil {
-			edit(&p)
+			edit(p)
+		}
+		return nil
+	})
+}
+
+// change edits the plan of a patch, which nobody may have asked for yet.
+func change(ctx context.Context, js jetstream.JetStream, patch string, edit func(*Plan) error) error {
+	for {
+		p, ok, err := Read(ctx, js, patch)
+		if err != nil {
+			return err
+		}
+		p = p.orNext(ok, patch, Policy{})
+		if err := edit(&p); err != nil {
+			return err
 		}
 		if err := Write(ctx, js, p); !errors.Is(err, ErrChanged) {
 			return err

@@ -57,6 +57,8 @@ type Plan struct {
 	Grants    map[string]Grant `json:"grants"`    // by node
 	Tolerated int              `json:"tolerated"` // failures that there were when an operator had it go on
 
+	Resolutions map[string]string `json:"resolutions,omitempty"` // what holds in a conflict, by node or for Everywhere
+
 	revision uint64 // of the key; 0 when there is none
 }
 
@@ -159,6 +161,28 @@ func Create(ctx context.Context, js jetstream.JetStream, patch string, policy Po
 		return nil
 	}
 	return err
+}
+
+// Suggest names the server that gets a patch first, which is about to be announced. All else is as the Booster does it.
+func Suggest(ctx context.Context, js jetstream.JetStream, patch, canary string) error {
+	err := Write(ctx, js, Plan{Patch: patch, Policy: Policy{Canary: canary}, Changed: time.Now(), Grants: map[string]Grant{}})
+	if errors.Is(err, ErrChanged) {
+		return nil
+	}
+	return err
+}
+
+// under is a plan whose policy was left to the Booster.
+func (p Plan) under(policy Policy) Plan {
+	if p.Canary != "" {
+		policy.Canary = p.Canary
+	}
+	if p.State == "" {
+		next := Next(p.Patch, policy, p.Changed)
+		p.State, p.Reason = next.State, next.Reason
+	}
+	p.Policy = policy
+	return p
 }
 
 // patches lists the patches that have a plan.

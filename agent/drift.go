@@ -1,0 +1,210 @@
+package agent
+
+import (
+	"context"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/tree"
+)
+
+// Values of AGENT_WATCH.
+const (
+	watchPublish = "publish"
+	watchReport  = "report"
+	watchOff     = "off"
+)
+
+const driftShown = 1000 // changes that an agent tells of
+
+// drift compares the home with its baseline: the files as the last patch, or the beginning, has left them. What differs was changed here, by hand
+// or by the server itself. Its methods belong to the follower's goroutine, but for describe and list.
+type drift struct {
+	cfg     *Config
+	dir     *dataDir
+	home    *os.Root
+	ignore  tree.Ignore
+	scanner *tree.Scanner
+	log     zerolog.Logger
+
+	moved chan struct{} // something in the home may have changed
+	dirty bool          // it has
+	book  treeBook
+	read  time.Time // of the last scan
+
+	mu        sync.Mutex // for what is told to others
+	baseline  string     // digest of book.Files
+	published publishedTree
+	changes   []tree.Change
+	digest    string    // of changes
+	since     time.Time // when they were first seen as they are
+}
+
+// treeBook is the file of the baseline.
+type treeBook struct {
+	Home      string        `json:"home"`
+	Files     tree.Tree     `json:"files"`
+	Published publishedTree `json:"published"`
+}
+
+// publishedTree is the last change that was found here and published.
+type publishedTree struct {
+	Digest string `json:"digest"` // of the changes
+	Patch  string `json:"patch"`
+	Sent   bool   `json:"sent"` // it is announced
+}
+
+func openDrift(cfg *Config, dir *dataDir, home *os.Root, log zerolog.Logger) (*drift, error) {
+	d := &drift{
+		cfg: cfg, dir: dir, home: home, ignore: cfg.ignore, scanner: tree.NewScanner(home, cfg.ignore), log: log,
+		moved: make(chan struct{}, 1),
+	}
+	if err := dir.load(treeFile, &d.book); err != nil {
+		return nil, err
+	}
+	if d.book.Home != home.Name() { // another home has a beginning of its own
+		d.book = treeBook{Home: home.Name()}
+	}
+	d.show()
+	return d, nil
+}
+
+// watch hears of changes until ctx ends.
+func (d *drift) watch(ctx context.Context) {
+	if d.cfg.Watch == watchOff {
+		return
+	}
+	if err := tree.Watch(ctx, d.home.Name(), d.ignore, d.moved); err != nil {
+		d.log.Warn().Err(err).Stringer("every", d.cfg.WatchEvery).Msg("changes in the home cannot be watched; it is read from time to time")
+	}
+}
+
+// begin takes the home as it is for its baseline, if it has none.
+func (d *drift) begin(ctx context.Context) error {
+	if d.cfg.Watch == watchOff || d.book.Files != nil {
+		return nil
+	}
+	files, err := d.scanner.Scan(ctx)
+	if err != nil {
+		return err
+	}
+	d.log.Info().Int("files", len(files)).Str("digest", files.Digest()).Msg("the files of the home, as they are, are the baseline")
+	return d.save(func(b *treeBook) { b.Files = files })
+}
+
+// accept makes what a patch has left the baseline of its files.
+func (d *drift) accept(c patch.Content) error {
+	if d.book.Files == nil {
+		return nil
+	}
+	return d.save(func(b *treeBook) {
+		for _, f := range c.Files {
+			if !d.ignore.MatchPath(f.Path) {
+				b.Files[f.Path] = tree.File{SHA256: f.SHA256, Size: f.Size, Mode: f.Mode}
+			}
+		}
+		for _, name := range c.Deletions {
+			delete(b.Files, name)
+		}
+	})
+}
+
+func (d *drift) save(edit func(b *treeBook)) error {
+	edit(&d.book)
+	d.show()
+	return d.dir.save(treeFile, d.book)
+}
+
+// show lets others see what the book says.
+func (d *drift) show() {
+	digest := d.book.Files.Digest()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.baseline, d.published = digest, d.book.Published
+}
+
+// look compares the home with its baseline, if there is reason to. changes are those that nobody has told the others of, once they have rested
+// for AGENT_WATCH_QUIET; if they have not yet, again says when to look next.
+func (d *drift) look(ctx context.Context) (changes []tree.Change, again time.Duration, err error) {
+	if d.cfg.Watch == watchOff || !d.dirty && !d.unsettled() && time.Since(d.read) < d.cfg.WatchEvery {
+		return nil, 0, nil
+	}
+	if err := d.begin(ctx); err != nil {
+		return nil, 0, err
+	}
+	d.dirty = false
+	now, err := d.scanner.Scan(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	d.read = time.Now()
+	changes = tree.Diff(d.book.Files, now)
+	rested := d.note(changes)
+	switch {
+	case !d.unsettled():
+		return nil, 0, nil
+	case rested < d.cfg.WatchQuiet:
+		return nil, d.cfg.WatchQuiet - rested, nil
+	}
+	return changes, 0, nil
+}
+
+// note keeps what differs, for others to ask, and returns for how long it has been the same.
+func (d *drift) note(changes []tree.Change) time.Duration {
+	digest := tree.DigestOf(changes)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.changes = changes
+	if digest != d.digest {
+		d.digest, d.since = digest, d.read
+		if digest != "" {
+			d.log.Warn().Int("files", len(changes)).Str("first", changes[0].Path).Msg("files in the home were changed here")
+		}
+	}
+	return d.read.Sub(d.since)
+}
+
+// unsettled tells whether there are changes that have to be published.
+func (d *drift) unsettled() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.book.Published
+	return d.cfg.Watch == watchPublish && d.digest != "" && (p.Digest != d.digest || !p.Sent)
+}
+
+// known tells whether a file is as its baseline says. Where nothing is watched, nobody can tell.
+func (d *drift) known(name, digest string) bool {
+	return d.book.Files == nil || d.ignore.MatchPath(name) || d.book.Files[name].SHA256 == digest
+}
+
+// describe fills in what the heartbeat says of the home's files.
+func (d *drift) describe(state *bus.AgentState) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	state.Drift = len(d.changes)
+}
+
+// tell is what others are told of changes.
+func (d *drift) tell(node string) bus.Drift {
+	told := bus.Drift{Node: node, Watch: d.cfg.Watch, Version: patch.HomeVersion(d.home.FS()), Files: []bus.DriftFile{}}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	told.Baseline, told.Total = d.baseline, len(d.changes)
+	if told.Total == 0 {
+		return told
+	}
+	since := d.since
+	told.Since = &since
+	if d.published.Sent && d.published.Digest == d.digest {
+		told.Published = d.published.Patch
+	}
+	for _, c := range d.changes[:min(told.Total, driftShown)] {
+		told.Files = append(told.Files, bus.DriftFile{Path: c.Path, Kind: c.Kind})
+	}
+	return told
+}

@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/omflow-booster/omflow-booster/internal/join"
+	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
+	"github.com/omflow-booster/omflow-booster/internal/tree"
+)
+
+// publishDrift makes changes that were found here a patch for all servers, this one included: it is the first to have its files, and has to prove
+// them like the others.
+func (f *follower) publishDrift(ctx context.Context, changes []tree.Change) error {
+	digest := tree.DigestOf(changes)
+	keys, err := f.trust.signer()
+	if errors.Is(err, join.ErrVerifiesOnly) || errors.Is(err, errNoKey) {
+		return nil // they stay drift, that the agent reports
+	}
+	if err != nil {
+		return err
+	}
+	artifact := f.dir.artifact(outgoing)
+	m := f.drift.book.Published
+	if _, err := os.Stat(artifact); err != nil || m.Digest != digest { // not begun by an earlier try
+		built, err := f.buildDrift(artifact, changes, keys)
+		if err != nil {
+			return err
+		}
+		m = publishedTree{Digest: digest, Patch: built.ID}
+		if err := f.drift.save(func(b *treeBook) { b.Published = m }); err != nil {
+			return err
+		}
+	}
+	rules, err := f.trust.rules()
+	if err != nil {
+		return err
+	}
+	a, err := patch.Store(ctx, f.client.JS, artifact, patch.DefaultLimit, rules, nil)
+	if err == nil {
+		err = rollout.Suggest(ctx, f.client.JS, a.ID, f.node) // if it does no good, then here
+	}
+	if err == nil {
+		// Servers that find the same difference at the same place in the order publish it once.
+		a, err = patch.AnnounceOnce(ctx, f.client.JS, a, fmt.Sprintf("tree-%d-%s", f.ledger.read().Seq, digest))
+	}
+	if err != nil {
+		return err
+	}
+	f.log.Info().Str(logging.Patch, a.ID).Int("files", len(changes)).Msg("changed files published for all servers")
+	_ = os.Remove(artifact)
+	return f.drift.save(func(b *treeBook) { b.Published.Sent = true })
+}
+
+// buildDrift writes the artifact.
+func (f *follower) buildDrift(artifact string, changes []tree.Change, signer patch.Signer) (m patch.Manifest, err error) {
+	o := patch.Options{Author: f.node, Note: "changed on " + f.node, Signer: signer, Files: []string{}, Bases: map[string]string{}}
+	for _, c := range changes {
+		switch c.Kind {
+		case tree.Missing:
+			o.Deletions = append(o.Deletions, c.Path)
+			continue
+		case tree.Added:
+			o.Bases[c.Path] = patch.BaseNone
+		default:
+			o.Bases[c.Path] = c.Was.SHA256
+		}
+		o.Files = append(o.Files, c.Path)
+	}
+	out, err := os.OpenFile(artifact, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return m, fmt.Errorf("write artifact: %w", err)
+	}
+	m, err = patch.Build(out, f.home.FS(), o)
+	if err == nil {
+		err = out.Sync()
+	}
+	if err = errors.Join(err, out.Close()); err != nil {
+		_ = os.Remove(artifact)
+		return m, fmt.Errorf("publish changed files: %w", err)
+	}
+	return m, nil
+}

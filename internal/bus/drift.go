@@ -1,0 +1,21 @@
+package bus
+
+import "time"
+
+// Drift is the answer of an agent to agent.drift, as JSON: what was changed in its home, by hand or by its server, and not by a patch.
+type Drift struct {
+	Node      string      `json:"node"`
+	Watch     string      `json:"watch"` // publish, report or off
+	Version   string      `json:"version"`
+	Baseline  string      `json:"baseline"`  // digest of the files as they should be; the same on servers that are the same
+	Since     *time.Time  `json:"since"`     // when the files were first seen as they are; null without any
+	Published string      `json:"published"` // patch that carries them, if it is announced
+	Files     []DriftFile `json:"files"`     // the first 1,000
+	Total     int         `json:"total"`
+}
+
+// DriftFile is a file that differs.
+type DriftFile struct {
+	Path string `json:"path"`
+	Kind string `json:"kind"` // added, changed or missing
+}

@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+const driftPatience = 3 * time.Second // for the answers of agents
+
+func (a *App) driftCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "drift [NODE]",
+		Short: "Show files that were changed on a server, and not by a patch",
+		Long: "Show files in the homes of the OMFLOW Servers that are not as the last patch, or the beginning, has left them. With\n" +
+			"AGENT_WATCH=publish an agent makes them a patch for all servers when they have rested for a while; with report they stay until somebody\n" +
+			"publishes them or undoes them. Exit code 1 if there are any. BASELINE is the same on servers that should be the same.",
+		Example: "  omflow-booster nodes drift\n  omflow-booster nodes drift server-3 --json",
+		Args:    args(0, 1, "at most the name of one agent, as `nodes` shows it"),
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, given []string) error {
+		return a.withBus(func(c *bus.Client) error {
+			nodes, err := livingNodes(cmd.Context(), c)
+			if err != nil {
+				return err
+			}
+			var names []string
+			for _, n := range nodes {
+				if n.Agent != nil && (len(given) == 0 || n.Name == given[0]) {
+					names = append(names, n.Name)
+				}
+			}
+			if len(given) > 0 && len(names) == 0 {
+				return fmt.Errorf("no agent %s is alive; see `omflow-booster nodes`", oneLine(given[0]))
+			}
+			list, err := askDrift(cmd.Context(), c, names)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				err = printJSON(a.Stdout, map[string]any{"nodes": list})
+			} else {
+				err = a.printDrift(list)
+			}
+			if err == nil && slices.ContainsFunc(list, func(d bus.Drift) bool { return d.Total > 0 }) {
+				err = errDrift
+			}
+			return err
+		})
+	}
+	return cmd
+}
+
+// errDrift is said by the exit code.
+var errDrift = fmt.Errorf("files were changed by hand")
+
+// askDrift asks all agents, and waits until those that are named have answered.
+func askDrift(ctx context.Context, c *bus.Client, names []string) ([]bus.Drift, error) {
+	list := []bus.Drift{}
+	if len(names) == 0 {
+		return list, nil
+	}
+	inbox := c.NC.NewRespInbox()
+	sub, err := c.NC.SubscribeSync(inbox)
+	if err != nil {
+		return nil, fmt.Errorf("ask the agents: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := c.NC.PublishMsg(&nats.Msg{Subject: bus.DriftSubject, Reply: inbox}); err != nil {
+		return nil, fmt.Errorf("ask the agents: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, driftPatience)
+	defer cancel()
+	for len(names) > 0 {
+		msg, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("no answer from %s: %w", oneLine(strings.Join(names, ", ")), err)
+		}
+		var d bus.Drift
+		if json.Unmarshal(msg.Data, &d) != nil || !slices.Contains(names, d.Node) {
+			continue
+		}
+		names = slices.DeleteFunc(names, func(n string) bool { return n == d.Node })
+		list = append(list, d)
+	}
+	slices.SortFunc(list, func(x, y bus.Drift) int { return strings.Compare(x.Node, y.Node) })
+	return list, nil
+}
+
+func (a *App) printDrift(list []bus.Drift) error {
+	t := newTable(a.Stdout, "SERVER", "WATCH", "VERSION", "BASELINE", "CHANGED", "FOR", "PUBLISHED AS")
+	for _, d := range list {
+		since := ""
+		if d.Since != nil {
+			since = age(time.Since(*d.Since))
+		}
+		t.row(d.Node, d.Watch, d.Version, d.Baseline, d.Total, since, d.Published)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, d := range list {
+		for _, f := range d.Files {
+			fmt.Fprintf(a.Stdout, "%s  %s %s\n", oneLine(d.Node), f.Kind, oneLine(f.Path))
+		}
+		if more := d.Total - len(d.Files); more > 0 {
+			fmt.Fprintf(a.Stdout, "%s  and %d more\n", oneLine(d.Node), more)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+package tree
+
+import (
+	"context"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// Watch sends to moved, without waiting, when something in the home may have changed, until ctx ends. It is a hint: a kernel that watches no more
+// directories, or a network disk, leaves changes to the next Scan. It fails if nothing can be watched, and returns nil when ctx ends.
+func Watch(ctx context.Context, home string, ignore Ignore, moved chan<- struct{}) error {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.Close() }()
+	if err := watchBelow(w, home, home, ignore); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err, open := <-w.Errors:
+			if !open {
+				return err
+			}
+		case e, open := <-w.Events:
+			if !open {
+				return nil
+			}
+			name, err := filepath.Rel(home, e.Name)
+			if err != nil || ignore.MatchPath(filepath.ToSlash(name)) || ignore.Match(filepath.ToSlash(name), true) {
+				continue
+			}
+			if e.Has(fsnotify.Create) {
+				_ = watchBelow(w, home, e.Name, ignore) // if it is a directory
+			}
+		}
+		select {
+		case moved <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// watchBelow watches a directory and all directories below it. Of a new one, files that are in it before it is watched are found by a Scan.
+func watchBelow(w *fsnotify.Watcher, home, dir string, ignore Ignore) error {
+	return filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.IsDir() {
+			return err
+		}
+		if rel, err := filepath.Rel(home, name); err == nil && rel != "." && ignore.Match(filepath.ToSlash(rel), true) {
+			return fs.SkipDir
+		}
+		return w.Add(name)
+	})
+}
