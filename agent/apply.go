@@ -25,7 +25,7 @@ func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
 	if err := f.fetch(ctx, a); err != nil {
 		return err
 	}
-	m, signer, err := f.verify(a)
+	m, signer, err := f.verify(a, false)
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (f *follower) fetch(ctx context.Context, a patch.Announcement) error {
 
 // verify checks the fetched artifact to its last byte, its signature, and that it is what was announced; signer names the key. A bad one is
 // removed, so that it is fetched anew if it should come to that.
-func (f *follower) verify(a patch.Announcement) (m patch.Manifest, signer string, err error) {
+func (f *follower) verify(a patch.Announcement, whole bool) (m patch.Manifest, signer string, err error) {
 	rules, err := f.trust.rules()
 	if err != nil {
 		return m, "", err
@@ -98,6 +98,9 @@ func (f *follower) verify(a patch.Announcement) (m patch.Manifest, signer string
 	}
 	if err == nil {
 		err = a.CheckManifest(m)
+	}
+	if err == nil && m.Whole != whole {
+		err = fmt.Errorf("%w: it holds all files of a server; those are for new servers, and not announced", patch.ErrInvalid)
 	}
 	if err != nil {
 		_ = os.Remove(artifact.Name())

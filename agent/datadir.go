@@ -27,7 +27,9 @@ const (
 	treeFile     = "tree.json"     // how the files of the home should be
 	stagingDir   = "patches"       // artifacts under way
 
-	outgoing = "outgoing" // in stagingDir, instead of a patch's id: what is to be published from here
+	// In stagingDir, instead of a patch's id: what is stored from here.
+	outgoing     = "outgoing"
+	outgoingHome = "outgoing-home"
 )
 
 // dataDir is the directory that belongs to one running agent.

@@ -20,7 +20,13 @@ const (
 	watchOff     = "off"
 )
 
-const driftShown = 1000 // changes that an agent tells of
+const (
+	driftShown = 1000 // changes that an agent tells of
+
+	// A difference that removes more than so many files and more than this share of them is not published.
+	lostFew   = 20
+	lostShare = 10
+)
 
 // drift compares the home with its baseline: the files as the last patch, or the beginning, has left them. What differs was changed here, by hand
 // or by the server itself. Its methods belong to the follower's goroutine, but for describe and list.
@@ -82,6 +88,13 @@ func (d *drift) watch(ctx context.Context) {
 	if err := tree.Watch(ctx, d.home.Name(), d.ignore, d.moved); err != nil {
 		d.log.Warn().Err(err).Stringer("every", d.cfg.WatchEvery).Msg("changes in the home cannot be watched; it is read from time to time")
 	}
+}
+
+// clean tells whether the home was read, and is as it should be.
+func (d *drift) clean() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.read.IsZero() && d.digest == ""
 }
 
 // begin takes the home as it is for its baseline, if it has none.
@@ -146,12 +159,26 @@ func (d *drift) look(ctx context.Context) (changes []tree.Change, again time.Dur
 	changes = tree.Diff(d.book.Files, now)
 	rested := d.note(changes)
 	switch {
-	case !d.unsettled():
+	case !d.unsettled() || lost(changes, d.book.Files):
 		return nil, 0, nil
 	case rested < d.cfg.WatchQuiet:
 		return nil, d.cfg.WatchQuiet - rested, nil
 	}
 	return changes, 0, nil
+}
+
+// lost tells whether so many files are missing that a disk is rather gone than a version new. That is told, and never spread.
+func lost(changes []tree.Change, baseline tree.Tree) bool {
+	missing := 0
+	for _, c := range changes {
+		if c.Kind == tree.Missing {
+			missing++
+		}
+		if c.Kind == tree.Missing && c.Path == patch.VersionFile {
+			return true
+		}
+	}
+	return missing > max(lostFew, len(baseline)/lostShare)
 }
 
 // note keeps what differs, for others to ask, and returns for how long it has been the same.

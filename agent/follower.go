@@ -37,6 +37,7 @@ type follower struct {
 	ledger  *ledger
 	trust   *trust
 	drift   *drift
+	giver   *giver
 	log     zerolog.Logger
 
 	missing int           // tries in a row that found no artifact
@@ -44,6 +45,7 @@ type follower struct {
 	again   time.Duration // until the home is to be read again; 0: not before something happens
 
 	mu    sync.Mutex
+	bare  bool   // there is no OMFLOW Server here yet
 	state string // for the heartbeat: current, applying, or waiting, failed or rolled back: <reason>; empty until the first look
 	next  string // for the heartbeat: the patch that waits for its turn, or has it
 
@@ -101,6 +103,7 @@ func (f *follower) sleep(ctx context.Context, nudge <-chan struct{}, d time.Dura
 			continue
 		case <-ctx.Done():
 		case <-nudge:
+		case <-f.giver.asked:
 		case <-t.C:
 		}
 		t.Stop()
@@ -122,6 +125,11 @@ func (f *follower) round(ctx context.Context) error {
 	}
 	if err := f.align(stream); err != nil {
 		return err
+	}
+	if f.isBare() {
+		if err := f.provision(ctx); err != nil {
+			return err
+		}
 	}
 	for {
 		if err := f.sendReports(ctx); err != nil {
@@ -159,6 +167,7 @@ func (f *follower) idle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	f.give(ctx)
 	return f.trust.possible()
 }
 
@@ -309,7 +318,7 @@ func (f *follower) standing() string {
 
 // standingOf is how the state of a node that cannot go on begins.
 func standingOf(err error) string {
-	if errors.Is(err, errNeeded) || errors.Is(err, errNoKey) || errors.Is(err, rollout.ErrNoTurn) {
+	if errors.Is(err, errNeeded) || errors.Is(err, errNoHome) || errors.Is(err, errNoKey) || errors.Is(err, rollout.ErrNoTurn) {
 		return stateWaiting
 	}
 	return "failed: "
@@ -352,4 +361,7 @@ func (f *follower) describe(state *bus.AgentState) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	state.PatchState, state.PatchNext = f.state, f.next
+	if f.bare {
+		state.Server, state.Worker = stateNone, stateNone
+	}
 }

@@ -57,6 +57,34 @@ func (n *node) startProcess(env ...string) *exec.Cmd {
 	return cmd
 }
 
+// A new host whose agent is killed while its home is filled gets it whole from the next one, and no server runs before.
+func TestAgentKilledWhileItFillsTheHome(t *testing.T) {
+	t.Parallel()
+	b := newBus(t)
+	one := newWatchingNode(t, b, "srv1")
+	for _, name := range []string{"first", "second", "deep/third"} {
+		one.write("omflow/"+name+".py", "1")
+	}
+	one.start()
+	one.drift(undrifted)
+	for i, at := range []string{
+		"stage write:2", "journal switching rename:1", "switch rename:3", "journal switched sync directory:1", "journal proven rename:1", "journal end:1",
+	} {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			n := newBareNode(t, b, "new"+strconv.Itoa(i))
+			first := n.startProcess("TEST_KILL_AT=" + at)
+			require.EqualError(t, first.Wait(), "signal: killed")
+			require.Zero(t, n.count("server-start"))
+			n.start()
+			n.eventually(func() bool { return n.count("worker-start") == 1 }, "new server works")
+			require.Equal(t, []string{"server-start", "server-healthy", "worker-start"}, n.sequence())
+			require.Equal(t, one.drift(undrifted).Baseline, n.drift(undrifted).Baseline)
+			require.Equal(t, "mine alone", n.read("omflow/settings.py"))
+		})
+	}
+}
+
 // An agent that is killed while it brings a patch in, or takes one back, leaves a home that its successor brings into one version
 // before a server runs on it; what it then reports is true.
 func TestAgentKilledWhileItPatches(t *testing.T) {

@@ -10,6 +10,16 @@ import (
 // prove starts the server on a home that was switched. If it becomes healthy the patch stays and the worker starts, too; else the
 // old version comes back, and no step has run with the new one. If ctx ends before either, the next start of the agent proves it.
 func (f *follower) prove(ctx context.Context) error {
+	if f.journal.Content().Whole { // there is nothing to go back to
+		err := f.journal.Prove()
+		if err == nil {
+			err = f.finish()
+		}
+		if err == nil {
+			_ = f.host.start(ctx) // the log of the child says why it is not healthy
+		}
+		return err
+	}
 	unhealthy := f.host.startServer(ctx)
 	switch {
 	case ctx.Err() != nil:

@@ -11,6 +11,9 @@ import (
 // resume starts the host for the first time. Before that, a patch that an earlier life of the agent has left under way is brought to
 // its end, for which no Booster is needed. If that fails, every round tries it again.
 func (f *follower) resume(ctx context.Context) {
+	if f.setBare(f.isNew(ctx)); f.isBare() {
+		return // there is no server to start
+	}
 	if f.journal.Phase() == patch.Idle {
 		if err := f.host.start(ctx); err != nil && ctx.Err() == nil {
 			f.log.Error().Err(err).Msg("server not healthy; going on")
@@ -31,12 +34,14 @@ func (f *follower) resume(ctx context.Context) {
 // recover brings a patch that is under way to its end, and the host to work: one that is not completely in place is taken back,
 // one that is has to prove itself. Without a patch under way it does nothing.
 func (f *follower) recover(ctx context.Context) error {
-	switch f.journal.Phase() {
-	case patch.Idle:
+	switch phase := f.journal.Phase(); {
+	case phase == patch.Idle:
 		return nil
-	case patch.Switched:
+	case phase == patch.Switched:
 		return f.prove(ctx)
-	case patch.Switching, patch.Restoring:
+	case phase != patch.Proven && f.journal.Content().Whole:
+		return f.unprovision()
+	case phase == patch.Switching, phase == patch.Restoring:
 		return f.takeBack(ctx, "")
 	default: // the home is in one version: the server need not wait for what is left to do
 		_ = f.host.start(ctx) // the log of the child says why it is not healthy

@@ -12,7 +12,7 @@ import (
 
 // addService offers the agent as a NATS micro service (`nats micro ls`). agent.info returns its bus.Node as JSON, agent.drift its bus.Drift; every
 // agent answers, so one request asks them all.
-func addService(nc *nats.Conn, name string, describe func() bus.Node, drift func() bus.Drift) (stop func(), err error) {
+func addService(nc *nats.Conn, name string, describe func() bus.Node, drift func() bus.Drift, give *giver) (stop func(), err error) {
 	service, err := micro.AddService(nc, micro.Config{
 		Name:        bus.ServiceAgent,
 		Version:     bus.ServiceVersion,
@@ -22,11 +22,16 @@ func addService(nc *nats.Conn, name string, describe func() bus.Node, drift func
 	if err != nil {
 		return nil, fmt.Errorf("offer service %s: %w", bus.ServiceAgent, err)
 	}
+	group := service.AddGroup(bus.ServiceAgent)
+	if err := give.addTo(group, name); err != nil {
+		_ = service.Stop()
+		return nil, fmt.Errorf("offer the files of this server: %w", err)
+	}
 	for endpoint, answer := range map[string]func() any{
 		"info":            func() any { return describe() },
 		bus.EndpointDrift: func() any { return drift() },
 	} {
-		err = service.AddGroup(bus.ServiceAgent).AddEndpoint(endpoint,
+		err = group.AddEndpoint(endpoint,
 			micro.HandlerFunc(func(r micro.Request) { _ = r.RespondJSON(answer()) }),
 			micro.WithEndpointQueueGroupDisabled())
 		if err != nil {

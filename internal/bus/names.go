@@ -46,6 +46,8 @@ const ServiceVersion = "1.0.0"
 const (
 	SubjectSubmit = "worker.submit" // request: items as JSON lines; any one worker answers
 
+	EndpointHome  = "home"
+	EndpointGive  = "give"
 	EndpointDrift = "drift"
 	DriftSubject  = ServiceAgent + "." + EndpointDrift // request: nothing; every agent answers with its Drift
 )

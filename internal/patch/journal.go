@@ -75,6 +75,7 @@ type change struct {
 type Content struct {
 	Files     []File   `json:"files"`
 	Deletions []string `json:"deletions"`
+	Whole     bool     `json:"whole"` // these are all files of a home
 }
 
 // Open returns the journal of a home, which is kept in data. If an earlier life has left a patch under way, the journal is in

@@ -142,7 +142,7 @@ func (m Manifest) Validate(limit int64) error {
 	paths := newPathSet()
 	left := limit
 	for _, f := range m.Files {
-		if err := paths.add(f.Path); err != nil {
+		if err := paths.add(f.Path, m.Whole); err != nil {
 			return err
 		}
 		if f.Mode&^Mode(fs.ModePerm) != 0 {
@@ -160,7 +160,7 @@ func (m Manifest) Validate(limit int64) error {
 		}
 	}
 	for _, path := range m.Deletions {
-		if err := paths.add(path); err != nil {
+		if err := paths.add(path, false); err != nil {
 			return err
 		}
 	}

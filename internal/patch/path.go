@@ -8,10 +8,13 @@ import (
 	"unicode"
 )
 
+// SettingsFile belongs to each server alone. A new server gets that of another one, because it works on the same database.
+const SettingsFile = "omflow/settings.py"
+
 // A home has files that belong to one server: its settings, logs, uploads and database. A patch never carries them.
 // The names are compared without regard to case, because the file system of a Windows server does not regard it either.
 var (
-	localFiles = []string{"omflow/settings.py", "db.omflow"}
+	localFiles = []string{SettingsFile, "db.omflow"}
 	localTrees = []string{"logs", "uploads"}
 )
 
@@ -82,8 +85,8 @@ type pathSet struct{ byFold map[string]string }
 
 func newPathSet() pathSet { return pathSet{make(map[string]string)} }
 
-func (s pathSet) add(name string) error {
-	if err := checkPath(name); err != nil {
+func (s pathSet) add(name string, whole bool) error {
+	if err := checkPath(name); err != nil && !(whole && name == SettingsFile) {
 		return err
 	}
 	fold := strings.ToLower(name)

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -72,6 +73,30 @@ func AnnounceOnce(ctx context.Context, js jetstream.JetStream, a Announcement, r
 	return a, nil
 }
 
+// homePrefix begins the names of objects that are for new servers.
+const homePrefix = "home-"
+
+// ForgetHomes removes what was stored for new servers. One that is reading it asks again.
+func ForgetHomes(ctx context.Context, js jetstream.JetStream) error {
+	objects, err := js.ObjectStore(ctx, bus.ObjectPatches)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", bus.ObjectPatches, err)
+	}
+	list, err := objects.List(ctx)
+	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
+		return fmt.Errorf("list %s: %w", bus.ObjectPatches, err)
+	}
+	for _, o := range list {
+		if !strings.HasPrefix(o.Name, homePrefix) {
+			continue
+		}
+		if err := objects.Delete(ctx, o.Name); err != nil {
+			return fmt.Errorf("remove %s from %s: %w", o.Name, bus.ObjectPatches, err)
+		}
+	}
+	return nil
+}
+
 // examine checks an artifact and returns what is to be announced of it.
 func examine(f *os.File, limit int64, trust Trust) (Announcement, error) {
 	sum := sha256.New()
@@ -84,7 +109,11 @@ func examine(f *os.File, limit int64, trust Trust) (Announcement, error) {
 		return Announcement{}, fmt.Errorf("read artifact: %w", err)
 	}
 	a := announcementOf(m)
-	a.Object, a.Size, a.SHA256 = m.ID, size, hex.EncodeToString(sum.Sum(nil))
+	a.Object = m.ID
+	if m.Whole {
+		a.Object = homePrefix + m.ID
+	}
+	a.Size, a.SHA256 = size, hex.EncodeToString(sum.Sum(nil))
 	return a, nil
 }
 

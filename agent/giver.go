@@ -1,0 +1,160 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/tree"
+)
+
+// giver hands the files of this server to new ones. What is asked for by others is made in the follower's goroutine, in which no patch is under way.
+type giver struct {
+	asked chan struct{}
+
+	mu    sync.Mutex
+	offer *bus.HomeOffer // nil while this server is none that others should be like
+	gift  *bus.HomeGift  // the last one; of use as long as its Seq is that of the offer
+	wants bool
+}
+
+func newGiver() *giver { return &giver{asked: make(chan struct{}, 1)} }
+
+// addTo answers to those who ask.
+func (g *giver) addTo(group micro.Group, node string) error {
+	err := group.AddEndpoint(bus.EndpointHome, micro.HandlerFunc(func(r micro.Request) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.offer != nil {
+			_ = r.RespondJSON(g.offer)
+		}
+	}), micro.WithEndpointQueueGroupDisabled())
+	if err != nil {
+		return err
+	}
+	return group.AddEndpoint(bus.EndpointGive, micro.HandlerFunc(func(r micro.Request) { _ = r.RespondJSON(g.answer()) }),
+		micro.WithEndpointSubject(bus.EndpointGive+"."+bus.Token(node)), micro.WithEndpointQueueGroupDisabled())
+}
+
+// answer says how far the artifact is, and has it made.
+func (g *giver) answer() bus.HomeGift {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.offer == nil:
+		return bus.HomeGift{Error: "this server has no files to give now"}
+	case g.gift != nil && g.gift.Seq == g.offer.Seq && g.gift.Error == "":
+		return *g.gift
+	case g.gift != nil && g.gift.Error != "":
+		failed := *g.gift
+		g.gift = nil // the next one who asks has it tried again
+		return failed
+	}
+	g.wants = true
+	select {
+	case g.asked <- struct{}{}:
+	default:
+	}
+	return bus.HomeGift{Seq: g.offer.Seq}
+}
+
+// set says what this server has to give; nil for nothing.
+func (g *giver) set(offer *bus.HomeOffer) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.offer = offer
+}
+
+// wanted tells whether somebody waits.
+func (g *giver) wanted() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.wants && g.offer != nil
+}
+
+func (g *giver) done(gift bus.HomeGift) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.gift, g.wants = &gift, false
+}
+
+// offerHome says what this server can give: all of its files, if they are as its patches have left them.
+func (f *follower) offerHome() *bus.HomeOffer {
+	book := f.drift.book
+	_, unsigned := f.trust.signer()
+	if f.cfg.Provision != "on" || unsigned != nil || len(book.Files) == 0 || !f.drift.clean() || f.standing() != "current" {
+		return nil
+	}
+	o := bus.HomeOffer{
+		Node: f.node, Seq: f.ledger.read().Seq, Baseline: book.Files.Digest(), Version: patch.HomeVersion(f.home.FS()), Files: len(book.Files),
+	}
+	for _, file := range book.Files {
+		o.Bytes += file.Size
+	}
+	return &o
+}
+
+// give makes the artifact that somebody waits for.
+func (f *follower) give(ctx context.Context) {
+	offer := f.offerHome()
+	f.giver.set(offer)
+	if !f.giver.wanted() {
+		return
+	}
+	gift := bus.HomeGift{Seq: offer.Seq}
+	a, err := f.storeHome(ctx, *offer)
+	if err == nil {
+		gift.Artifact, err = json.Marshal(a)
+	}
+	if err != nil {
+		gift.Error = err.Error()
+		f.log.Warn().Err(err).Msg("files of this server not given to a new one")
+	}
+	f.giver.done(gift)
+}
+
+// storeHome builds an artifact of the whole home, with the settings that no patch carries, and stores it in place of an older one.
+func (f *follower) storeHome(ctx context.Context, offer bus.HomeOffer) (a patch.Announcement, err error) {
+	signer, err := f.trust.signer()
+	if err != nil {
+		return a, err
+	}
+	files := slices.Collect(maps.Keys(f.drift.book.Files))
+	if there, err := tree.Read(f.home, patch.SettingsFile); err == nil && there != "" {
+		files = append(files, patch.SettingsFile)
+	}
+	artifact := f.dir.artifact(outgoingHome)
+	out, err := os.OpenFile(artifact, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return a, fmt.Errorf("write artifact: %w", err)
+	}
+	defer func() { _ = os.Remove(artifact) }()
+	m, err := patch.Build(out, f.home.FS(), patch.Options{
+		Author: f.node, Note: fmt.Sprintf("all files of %s, up to patch %d", f.node, offer.Seq), Signer: signer, Files: files, Whole: true,
+	})
+	if err = errors.Join(err, out.Close()); err != nil {
+		return a, err
+	}
+	rules, err := f.trust.rules()
+	if err != nil {
+		return a, err
+	}
+	if err := patch.ForgetHomes(ctx, f.client.JS); err != nil {
+		return a, err
+	}
+	a, err = patch.Store(ctx, f.client.JS, artifact, patch.DefaultLimit, rules, nil)
+	if err == nil {
+		f.log.Info().Str(logging.Patch, m.ID).Int("files", len(files)).Int64("bytes", a.Size).Msg("files of this server stored for new ones")
+	}
+	return a, err
+}

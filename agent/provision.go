@@ -1,0 +1,152 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/tree"
+)
+
+const (
+	offerWait = 2 * time.Second  // for the offers of other servers
+	giftWait  = 10 * time.Minute // for one of them to make its artifact
+	giftEvery = time.Second
+)
+
+// errNoHome keeps a new server waiting.
+var errNoHome = errors.New("OMFLOW_HOME is empty, and no other server offers its files: one has to run whose join file signs, with AGENT_PROVISION=on and no drift")
+
+// isNew tells whether this host has no OMFLOW Server yet: its home is empty, and never was anything else.
+func (f *follower) isNew(ctx context.Context) bool {
+	if f.cfg.Provision != "on" || f.journal.Phase() != patch.Idle || len(f.ledger.read().Entries) > 0 || f.drift.book.Files != nil {
+		return false
+	}
+	files, err := tree.NewScanner(f.home, f.cfg.ignore).Scan(ctx)
+	return err == nil && len(files) == 0
+}
+
+func (f *follower) isBare() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.bare
+}
+
+func (f *follower) setBare(bare bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.bare = bare
+}
+
+// provision fills an empty home with the files of another server, and starts it. Patches that they do not have follow one by one.
+func (f *follower) provision(ctx context.Context) error {
+	if err := f.trust.possible(); err != nil {
+		return err
+	}
+	f.setState(stateWaiting + "the files of another server")
+	offer, err := f.bestOffer(ctx)
+	if err != nil {
+		return err
+	}
+	f.log.Info().Str("from", offer.Node).Str("version", offer.Version).Int("files", offer.Files).Msg("the home is empty; asking for the files of another server")
+	a, err := f.gift(ctx, offer)
+	if err != nil {
+		return fmt.Errorf("files of %s: %w", offer.Node, err)
+	}
+	f.setState("applying")
+	if err := f.fetch(ctx, a); err != nil {
+		return err
+	}
+	if _, _, err := f.verify(a, true); err != nil {
+		return err
+	}
+	a.Seq = offer.Seq
+	if err := f.stage(a, time.Now(), nil); err != nil {
+		return err
+	}
+	if err := f.journal.Switch(); err != nil {
+		return errors.Join(err, f.unprovision())
+	}
+	_ = os.Remove(f.dir.artifact(a.ID))
+	f.log.Info().Str(logging.Patch, a.ID).Str("from", offer.Node).Str("version", offer.Version).Msg("this server has the files of another one")
+	f.setBare(false)
+	return f.prove(ctx)
+}
+
+// unprovision empties a home again that was not completely filled.
+func (f *follower) unprovision() error {
+	if err := f.journal.Restore(""); err != nil {
+		return err
+	}
+	if err := f.journal.End(); err != nil {
+		return err
+	}
+	f.setBare(true)
+	return nil
+}
+
+// bestOffer asks all agents, and takes the one that has the newest patches.
+func (f *follower) bestOffer(ctx context.Context) (best bus.HomeOffer, err error) {
+	nc := f.client.NC
+	inbox := nc.NewRespInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return best, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := nc.PublishMsg(&nats.Msg{Subject: bus.HomeSubject, Reply: inbox}); err != nil {
+		return best, err
+	}
+	wait, cancel := context.WithTimeout(ctx, offerWait)
+	defer cancel()
+	for {
+		msg, err := sub.NextMsgWithContext(wait)
+		switch {
+		case ctx.Err() != nil:
+			return best, ctx.Err()
+		case err != nil && best.Node == "":
+			return best, errNoHome
+		case err != nil:
+			return best, nil
+		}
+		var o bus.HomeOffer
+		if json.Unmarshal(msg.Data, &o) == nil && o.Node != "" && (best.Node == "" || o.Seq > best.Seq) {
+			best = o
+		}
+	}
+}
+
+// gift asks one agent for its files until they are stored.
+func (f *follower) gift(ctx context.Context, offer bus.HomeOffer) (a patch.Announcement, err error) {
+	ctx, cancel := context.WithTimeout(ctx, giftWait)
+	defer cancel()
+	for {
+		reply, err := f.client.NC.RequestWithContext(ctx, bus.GiveSubject(offer.Node), nil)
+		if err != nil {
+			return a, err
+		}
+		var g bus.HomeGift
+		if err := json.Unmarshal(reply.Data, &g); err != nil {
+			return a, err
+		}
+		switch {
+		case g.Error != "":
+			return a, errors.New(g.Error)
+		case g.Seq != offer.Seq:
+			return a, errors.New("it has been patched meanwhile")
+		case len(g.Artifact) > 0:
+			return a, json.Unmarshal(g.Artifact, &a)
+		}
+		if !bus.Sleep(ctx, giftEvery) {
+			return a, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,24 @@
+package bus
+
+// HomeSubject is where agents are asked who can give a new server its files: every agent that can answers with a HomeOffer.
+const HomeSubject = ServiceAgent + "." + EndpointHome
+
+// GiveSubject is where one agent is asked for them; the answer is a HomeGift.
+func GiveSubject(node string) string { return ServiceAgent + "." + EndpointGive + "." + Token(node) }
+
+// HomeOffer is what an agent can give to a new server, as JSON.
+type HomeOffer struct {
+	Node     string `json:"node"`
+	Seq      uint64 `json:"seq"`      // last message of PATCH that is in it
+	Baseline string `json:"baseline"` // digest of the files
+	Version  string `json:"version"`
+	Files    int    `json:"files"`
+	Bytes    int64  `json:"bytes"`
+}
+
+// HomeGift is how far it is, as JSON. Whoever wants it asks again until Artifact or Error is there.
+type HomeGift struct {
+	Seq      uint64 `json:"seq"`      // as in the offer
+	Artifact []byte `json:"artifact"` // announcement of the artifact, as JSON; empty while it is being made
+	Error    string `json:"error"`
+}
