@@ -118,7 +118,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // serve runs the parts until ctx ends or one of them fails.
 func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, w *witness, log zerolog.Logger) error {
 	describe := func() bus.Node { return a.describe(name, h, f, w) }
-	stopService, err := addService(a.deps.Client.NC, name, describe, func() bus.Drift { return f.drift.tell(name) }, f.giver)
+	stopService, err := addService(a.deps.Client.NC, name, describe, func() bus.Drift { return f.drift.tell(name) }, f.giver, undoing{f})
 	if err != nil {
 		return err
 	}

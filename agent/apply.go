@@ -115,6 +115,7 @@ func (f *follower) bringIn(ctx context.Context, turn rollout.Turn, a patch.Annou
 	if err := f.stage(a, started, keep); err != nil {
 		return err
 	}
+	f.keepUndo(a)
 	err := f.witness.spare(ctx)
 	if err == nil {
 		err = turn.Check(ctx) // staging takes its time

@@ -26,6 +26,8 @@ const (
 	revokedFile  = "revoked.json"  // keys that may not sign patches any more
 	treeFile     = "tree.json"     // how the files of the home should be
 	stagingDir   = "patches"       // artifacts under way
+	undoDir      = "undo"          // ways back from the last patches
+	inboxDir     = "inbox"         // artifacts that somebody puts there to have them published
 
 	// In stagingDir, instead of a patch's id: what is stored from here.
 	outgoing     = "outgoing"
@@ -82,6 +84,9 @@ func (d *dataDir) pidPath() string { return filepath.Join(d.path, pidFile) }
 func (d *dataDir) artifact(patchID string) string {
 	return filepath.Join(d.path, stagingDir, patchID+".tar.zst")
 }
+
+// inbox is where people put artifacts.
+func (d *dataDir) inbox() string { return filepath.Join(d.path, inboxDir) }
 
 // identity tells this agent from all others, for as long as the data directory lives.
 type identity struct {

@@ -159,16 +159,30 @@ func (f *follower) round(ctx context.Context) error {
 
 // idle is what there is to do when every patch is dealt with.
 func (f *follower) idle(ctx context.Context) error {
-	changes, again, err := f.drift.look(ctx)
-	if err == nil && len(changes) > 0 {
-		err = f.publishDrift(ctx, changes)
+	if err := f.trust.possible(); err == nil {
+		if err := f.readInbox(ctx); err != nil {
+			return err
+		}
 	}
-	f.again = again
+	changes, again, err := f.drift.look(ctx)
 	if err != nil {
 		return err
 	}
+	f.lookAgain(again)
+	if len(changes) > 0 {
+		if err := f.publishDrift(ctx, changes); err != nil {
+			return err
+		}
+	}
 	f.give(ctx)
 	return f.trust.possible()
+}
+
+// lookAgain makes the pause after this round no longer than d, unless that is 0.
+func (f *follower) lookAgain(d time.Duration) {
+	if d > 0 && (f.again == 0 || d < f.again) {
+		f.again = d
+	}
 }
 
 // align notices that PATCH is not the stream that the ledger's sequence belongs to: a Booster was rebuilt. Then everything is

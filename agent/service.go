@@ -10,9 +10,14 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
+// endpoints are questions and orders that a part of the agent answers for itself.
+type endpoints interface {
+	addTo(group micro.Group, node string) error
+}
+
 // addService offers the agent as a NATS micro service (`nats micro ls`). agent.info returns its bus.Node as JSON, agent.drift its bus.Drift; every
 // agent answers, so one request asks them all.
-func addService(nc *nats.Conn, name string, describe func() bus.Node, drift func() bus.Drift, give *giver) (stop func(), err error) {
+func addService(nc *nats.Conn, name string, describe func() bus.Node, drift func() bus.Drift, more ...endpoints) (stop func(), err error) {
 	service, err := micro.AddService(nc, micro.Config{
 		Name:        bus.ServiceAgent,
 		Version:     bus.ServiceVersion,
@@ -23,9 +28,11 @@ func addService(nc *nats.Conn, name string, describe func() bus.Node, drift func
 		return nil, fmt.Errorf("offer service %s: %w", bus.ServiceAgent, err)
 	}
 	group := service.AddGroup(bus.ServiceAgent)
-	if err := give.addTo(group, name); err != nil {
-		_ = service.Stop()
-		return nil, fmt.Errorf("offer the files of this server: %w", err)
+	for _, e := range more {
+		if err := e.addTo(group, name); err != nil {
+			_ = service.Stop()
+			return nil, fmt.Errorf("offer %s: %w", bus.ServiceAgent, err)
+		}
 	}
 	for endpoint, answer := range map[string]func() any{
 		"info":            func() any { return describe() },

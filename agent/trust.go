@@ -90,6 +90,19 @@ func (t *trust) signer() (patch.Signer, error) {
 	return keys.Signer()
 }
 
+// rulesNow is what holds now, for others than the follower's goroutine.
+func (t *trust) rulesNow(ctx context.Context, js jetstream.JetStream) (patch.Trust, error) {
+	keys, err := join.Load(t.joinFile)
+	if err != nil {
+		return nil, err
+	}
+	revoked, err := patch.Revoked(ctx, js)
+	if err != nil {
+		return nil, err
+	}
+	return patch.Trust(keys.Verify).Except(revoked), nil
+}
+
 // recheck looks once more whether a key that has been verified was revoked since.
 func (t *trust) recheck(ctx context.Context, js jetstream.JetStream, keyID string) error {
 	if err := t.learn(ctx, js); err != nil {

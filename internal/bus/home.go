@@ -22,3 +22,18 @@ type HomeGift struct {
 	Artifact []byte `json:"artifact"` // announcement of the artifact, as JSON; empty while it is being made
 	Error    string `json:"error"`
 }
+
+// UndoSubject is where agents are asked who can take a patch back, whose id is the request; each that can answers with an UndoOffer.
+const UndoSubject = ServiceAgent + "." + EndpointUndo
+
+// UndoBySubject is where one agent is told to publish what takes a patch back, whose id is the request; the answer is its announcement.
+func UndoBySubject(node string) string {
+	return ServiceAgent + "." + EndpointUndoBy + "." + Token(node)
+}
+
+// UndoOffer is what an agent could bring back, as JSON.
+type UndoOffer struct {
+	Node      string `json:"node"`
+	Files     int    `json:"files"`
+	Deletions int    `json:"deletions"`
+}

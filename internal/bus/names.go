@@ -46,10 +46,12 @@ const ServiceVersion = "1.0.0"
 const (
 	SubjectSubmit = "worker.submit" // request: items as JSON lines; any one worker answers
 
-	EndpointHome  = "home"
-	EndpointGive  = "give"
-	EndpointDrift = "drift"
-	DriftSubject  = ServiceAgent + "." + EndpointDrift // request: nothing; every agent answers with its Drift
+	EndpointHome   = "home"
+	EndpointGive   = "give"
+	EndpointUndo   = "undo"
+	EndpointUndoBy = "undo-by"
+	EndpointDrift  = "drift"
+	DriftSubject   = ServiceAgent + "." + EndpointDrift // request: nothing; every agent answers with its Drift
 )
 
 // StepDownSubject is where a Booster is asked to hand over to the other one; the answer is SteppedDown.

@@ -28,7 +28,8 @@ type Announcement struct {
 	Created   time.Time `json:"created"`
 	Files     int       `json:"files"`
 	Deletions int       `json:"deletions"`
-	Bytes     int64     `json:"bytes"` // of the files, unpacked
+	Bytes     int64     `json:"bytes"`            // of the files, unpacked
+	Undoes    string    `json:"undoes,omitempty"` // id of the patch that it takes back
 
 	Seq uint64 `json:"-"` // in PATCH
 }
@@ -37,7 +38,7 @@ type Announcement struct {
 func announcementOf(m Manifest) Announcement {
 	return Announcement{
 		ID: m.ID, From: m.From, To: m.To, Author: m.Author, Note: m.Note, Created: m.Created,
-		Files: len(m.Files), Deletions: len(m.Deletions), Bytes: m.Bytes(),
+		Files: len(m.Files), Deletions: len(m.Deletions), Bytes: m.Bytes(), Undoes: m.Undoes,
 	}
 }
 

@@ -133,6 +133,9 @@ func (m Manifest) Validate(limit int64) error {
 	if len(m.Note) > maxNoteBytes || max(len(m.Author), len(m.From), len(m.To)) > maxNameBytes {
 		return invalid("note, author or version is too long (at most %d, %d and %d bytes)", maxNoteBytes, maxNameBytes, maxNameBytes)
 	}
+	if m.Undoes != "" && !ValidID(m.Undoes) {
+		return invalid("%q, which it takes back, is not the id of a patch", m.Undoes)
+	}
 	if len(m.Files)+len(m.Deletions) == 0 {
 		return invalid("it has no files and deletes none")
 	}

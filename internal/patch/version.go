@@ -45,12 +45,12 @@ func notVersion(r rune) bool { return r <= ' ' || r > '~' }
 
 // FitsHome tells whether the patch is meant for a home of that version. A patch that is older than the home returns
 // fits == false and no error: there is nothing to do. One that needs another version returns an error that matches
-// ErrInvalid. What is not known is not held against the patch.
+// ErrInvalid. What is not known is not held against the patch, nor is the older version against one that takes another one back.
 func (a Announcement) FitsHome(version string) (fits bool, err error) {
 	if version == "" {
 		return true, nil
 	}
-	if a.To != "" && compareVersions(version, a.To) > 0 {
+	if a.Undoes == "" && a.To != "" && compareVersions(version, a.To) > 0 {
 		return false, nil
 	}
 	if a.From != "" && version != a.From && version != a.To {

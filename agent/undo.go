@@ -1,0 +1,141 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+)
+
+const (
+	undoKept  = 10              // ways back that an agent keeps, those of the last patches
+	undoLimit = 5 * time.Minute // for publishing one
+	undoPart  = ".part"         // of one that is being written
+	undoEnd   = ".undo.tar.zst"
+)
+
+// keepUndo writes down how to take the staged patch back, if this host may sign: as a patch of its own, which anybody may order to be published. Without
+// it the patch is applied all the same.
+func (f *follower) keepUndo(a patch.Announcement) {
+	signer, err := f.trust.signer()
+	if err == nil {
+		err = f.writeUndo(a.ID, signer)
+	}
+	switch {
+	case errors.Is(err, patch.ErrInvalid): // nothing changes here
+	case err != nil:
+		f.log.Debug().Err(err).Str(logging.Patch, a.ID).Msg("no way back kept for this patch")
+	}
+}
+
+func (f *follower) writeUndo(id string, signer patch.Signer) error {
+	if err := os.MkdirAll(f.dir.undo(""), 0o700); err != nil {
+		return err
+	}
+	part := f.dir.undo(id) + undoPart
+	out, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.journal.Undo(out, signer, f.node)
+	if err = errors.Join(err, out.Close()); err != nil {
+		_ = os.Remove(part)
+		return err
+	}
+	if err := os.Rename(part, f.dir.undo(id)); err != nil {
+		return err
+	}
+	all, err := filepath.Glob(f.dir.undo("*"))
+	slices.Sort(all) // ids sort by time
+	for _, old := range all[:max(0, len(all)-undoKept)] {
+		_ = os.Remove(old)
+	}
+	return err
+}
+
+// undoing answers to those who want a patch taken back everywhere.
+type undoing struct {
+	f *follower
+}
+
+// addTo answers to everybody who can take a patch back, and publishes what does if this one is asked.
+func (u undoing) addTo(group micro.Group, node string) error {
+	err := group.AddEndpoint(bus.EndpointUndo, micro.HandlerFunc(func(r micro.Request) {
+		if offer := u.offer(string(r.Data())); offer != nil {
+			_ = r.RespondJSON(offer)
+		}
+	}), micro.WithEndpointQueueGroupDisabled())
+	if err != nil {
+		return err
+	}
+	return group.AddEndpoint(bus.EndpointUndoBy, micro.HandlerFunc(func(r micro.Request) {
+		a, err := u.publish(string(r.Data()))
+		if err != nil {
+			_ = r.Error("500", err.Error(), nil)
+			return
+		}
+		_ = r.RespondJSON(a)
+	}), micro.WithEndpointSubject(bus.EndpointUndoBy+"."+bus.Token(node)), micro.WithEndpointQueueGroupDisabled())
+}
+
+// offer is nil without a way back.
+func (u undoing) offer(id string) *bus.UndoOffer {
+	if !patch.ValidID(id) {
+		return nil
+	}
+	in, err := os.Open(u.f.dir.undo(id))
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = in.Close() }()
+	m, err := patch.Verify(in, patch.DefaultLimit, func(string, []byte, []byte) error { return nil })
+	if err != nil || m.Undoes != id {
+		return nil
+	}
+	return &bus.UndoOffer{Node: u.f.node, Files: len(m.Files), Deletions: len(m.Deletions)}
+}
+
+// publish announces what takes a patch back. It does not touch what the follower's goroutine uses.
+func (u undoing) publish(id string) (json.RawMessage, error) {
+	if !patch.ValidID(id) {
+		return nil, fmt.Errorf("%q is not the id of a patch", id)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), undoLimit)
+	defer cancel()
+	js := u.f.client.JS
+	rules, err := u.f.trust.rulesNow(ctx, js)
+	if err != nil {
+		return nil, err
+	}
+	a, err := patch.Store(ctx, js, u.f.dir.undo(id), patch.DefaultLimit, rules, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("this server has no way back from %s any more", id)
+	}
+	if err == nil {
+		a, err = patch.Announce(ctx, js, a)
+	}
+	if err != nil {
+		return nil, err
+	}
+	u.f.log.Warn().Str(logging.Patch, a.ID).Str("undoes", id).Msg("patch is taken back everywhere, by order of an operator")
+	return json.Marshal(a)
+}
+
+// undo is where the way back from a patch is kept.
+func (d *dataDir) undo(patchID string) string {
+	if patchID == "" {
+		return filepath.Join(d.path, undoDir)
+	}
+	return filepath.Join(d.path, undoDir, patchID+undoEnd)
+}

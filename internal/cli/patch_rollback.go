@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/spf13/cobra"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
+)
+
+const (
+	undoOffers = 2 * time.Second // for agents to say who knows the way back
+	undoAnswer = 6 * time.Minute // for one of them to publish it
+)
+
+func (a *App) patchRollbackCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rollback PATCH",
+		Short: "Take a patch back on every server that has it",
+		Long: "Take a patch back on every server that has it, one after the other: an agent that may sign has kept the files that the patch replaced, and\n" +
+			"publishes them as a new patch. Servers that do not have the patch yet pass it over. What later patches or hands have changed in the same\n" +
+			"files is a conflict, so take the newest patch back first. A database that `--migrate` has changed stays as it is.",
+		Example: "  omflow-booster patch rollback 20260131-094500123-k3v7q2mx --note 'the leave form lost its dates'",
+		Args:    args(1, 1, "the id of a patch, as `patch ls` shows it"),
+	}
+	note := cmd.Flags().String("note", "", "why; shown to everybody")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, given []string) error {
+		return a.withBus(func(c *bus.Client) error {
+			if _, err := showPatch(cmd.Context(), c, given[0]); err != nil {
+				return err
+			}
+			undo, by, err := takeBack(cmd.Context(), c, given[0], *note)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(a.Stdout, map[string]string{"patch": given[0], "undone_by": undo.ID, "from": by})
+			}
+			fmt.Fprintf(a.Stdout, "%s takes %s back, with the files of %s.\n", undo.ID, oneLine(given[0]), oneLine(by))
+			fmt.Fprintf(a.Stdout, "`omflow-booster patch show %s --follow` shows it.\n", undo.ID)
+			return nil
+		})
+	}
+	return cmd
+}
+
+// takeBack ends the rollout of a patch and has the agent publish the way back that knows most of it.
+func takeBack(ctx context.Context, c *bus.Client, id, note string) (undo patch.Announcement, by string, err error) {
+	best, err := bestUndo(ctx, c, id)
+	if err != nil {
+		return undo, "", err
+	}
+	if note == "" {
+		note = "taken back"
+	}
+	if err := rollout.Abort(ctx, c.JS, id, userName(), note); err != nil {
+		return undo, "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, undoAnswer)
+	defer cancel()
+	reply, err := c.NC.RequestWithContext(ctx, bus.UndoBySubject(best.Node), []byte(id))
+	if err != nil {
+		return undo, "", fmt.Errorf("%s was asked to take %s back: %w", best.Node, id, err)
+	}
+	if text := reply.Header.Get(micro.ErrorHeader); text != "" {
+		return undo, "", fmt.Errorf("%s did not take %s back: %s", best.Node, id, oneLine(text))
+	}
+	return undo, best.Node, json.Unmarshal(reply.Data, &undo)
+}
+
+func bestUndo(ctx context.Context, c *bus.Client, id string) (best bus.UndoOffer, err error) {
+	inbox := c.NC.NewRespInbox()
+	sub, err := c.NC.SubscribeSync(inbox)
+	if err != nil {
+		return best, fmt.Errorf("ask the agents: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := c.NC.PublishMsg(&nats.Msg{Subject: bus.UndoSubject, Reply: inbox, Data: []byte(id)}); err != nil {
+		return best, fmt.Errorf("ask the agents: %w", err)
+	}
+	wait, cancel := context.WithTimeout(ctx, undoOffers)
+	defer cancel()
+	for {
+		msg, err := sub.NextMsgWithContext(wait)
+		if err != nil {
+			break
+		}
+		var o bus.UndoOffer
+		if json.Unmarshal(msg.Data, &o) == nil && o.Node != "" && o.Files+o.Deletions > best.Files+best.Deletions {
+			best = o
+		}
+	}
+	if best.Node == "" {
+		return best, errors.New("no server knows the way back: agents keep it for their last patches, and only where the join file signs. Publish the former files as a new patch")
+	}
+	return best, nil
+}
