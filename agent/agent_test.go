@@ -140,6 +140,9 @@ func TestConfiguration(t *testing.T) {
 		"worker":           {func(c *Config) { c.Worker = "yes" }, "AGENT_WORKER"},
 		"stop timeout":     {func(c *Config) { c.StopTimeout = 0 }, "AGENT_STOP_TIMEOUT"},
 		"port":             {func(c *Config) { c.Port = 0 }, "BOOSTER_PORT"},
+		"log size":         {func(c *Config) { c.LogSize = "ten" }, "AGENT_LOG_SIZE"},
+		"tiny log":         {func(c *Config) { c.LogSize = "10KB" }, "AGENT_LOG_SIZE"},
+		"logs to keep":     {func(c *Config) { c.LogKeep = -1 }, "AGENT_LOG_KEEP"},
 		"no data dir":      {func(c *Config) { c.DataDir = "" }, "AGENT_DATA_DIR"},
 		"data dir, a file": {func(c *Config) { c.DataDir = filepath.Join(file, "x") }, "AGENT_DATA_DIR"},
 	} {

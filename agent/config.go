@@ -38,7 +38,12 @@ type Config struct {
 	PatchEvery    time.Duration `envconfig:"AGENT_PATCH_INTERVAL" default:"10s" desc:"how often the agent looks for patches that it was not told of"`
 	PatchRetry    time.Duration `envconfig:"AGENT_PATCH_RETRY" default:"2s" desc:"pause before a patch is tried again; doubles each time, 1m at most"`
 
+	LogDir  string `envconfig:"AGENT_LOG_DIR" desc:"directory for what server and worker write; default <AGENT_DATA_DIR>/logs, off: no files"`
+	LogSize string `envconfig:"AGENT_LOG_SIZE" default:"10MB" desc:"size from which a new file is begun"`
+	LogKeep int    `envconfig:"AGENT_LOG_KEEP" default:"5" desc:"former files that are kept of each"`
+
 	command []string // Command in words
+	logSize int64    // LogSize in bytes
 }
 
 // Validate checks what needs no more than a look at the machine.
@@ -67,6 +72,9 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if err := config.Port("AGENT_WITNESS_PORT", c.WitnessPort); err != nil {
+		return err
+	}
+	if err := c.validateLogs(); err != nil {
 		return err
 	}
 	for _, d := range []struct {

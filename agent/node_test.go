@@ -56,7 +56,7 @@ func newNode(t *testing.T, b *bustest.Bus, name string) *node {
 		Command:   fmt.Sprintf("'%s' server '%s' %s", os.Args[0], n.dir, address),
 		HealthURL: "http://" + address, Worker: "on", Witness: "off", WitnessPort: 5169,
 		StopTimeout: patience, HealthTimeout: patience, HealthEvery: poll, RestartMin: poll, RestartMax: time.Minute,
-		PatchEvery: 200 * time.Millisecond, PatchRetry: poll,
+		PatchEvery: 200 * time.Millisecond, PatchRetry: poll, LogSize: "10MB", LogKeep: 5,
 	}
 	key, err := ours()
 	require.NoError(t, err)
