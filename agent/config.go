@@ -21,6 +21,7 @@ type Config struct {
 
 	Home      string `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; required"`
 	Command   string `envconfig:"OMFLOW_COMMAND" desc:"command line that runs the OMFLOW Server in the foreground; empty: the agent starts no server"`
+	Python    string `envconfig:"OMFLOW_PYTHON" default:"python3" desc:"Python of the OMFLOW Server"`
 	HealthURL string `envconfig:"OMFLOW_HEALTH_URL" desc:"answers 2xx when the OMFLOW Server is up; empty: it is up when it keeps running"`
 	DataDir   string `envconfig:"AGENT_DATA_DIR" default:"/var/lib/omflow-booster-agent" desc:"the agent's name, ledger of patches and artifacts under way"`
 	Name      string `envconfig:"AGENT_NAME" desc:"name on the bus; default <host name>-<4 random characters>, kept in AGENT_DATA_DIR"`
