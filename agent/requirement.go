@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -42,7 +43,7 @@ func (a *Agent) require(ctx context.Context, log zerolog.Logger) error {
 
 // requirePython looks at the Python of a home that is an OMFLOW Server's.
 func (a *Agent) requirePython(ctx context.Context, log zerolog.Logger) error {
-	if _, err := os.Stat(filepath.Join(a.cfg.Home, "manage.py")); err != nil {
+	if _, err := os.Stat(filepath.Join(a.cfg.Home, "manage.py")); errors.Is(err, fs.ErrNotExist) {
 		return nil // whatever runs there, it is not started with Python
 	}
 	version, err := requirement.Python(ctx, a.cfg.Python, a.cfg.Home)
@@ -68,24 +69,21 @@ func (a *Agent) requireWitnessPort(ctx context.Context, log zerolog.Logger) erro
 	if a.cfg.Witness == "off" || len(a.deps.WitnessCommand) == 0 {
 		return nil
 	}
-	err := requirement.Port(ctx, a.cfg.WitnessPort)
-	if err == nil || ctx.Err() != nil {
-		return nil
-	}
-	if a.cfg.Witness == "on" {
+	switch err := requirement.Port(ctx, a.cfg.WitnessPort); {
+	case err == nil || ctx.Err() != nil:
+	case a.cfg.Witness == "on":
 		return &config.Error{
 			Var: "AGENT_WITNESS_PORT", Problem: err.Error(), Fix: "end the program that has the port, choose another one, or set AGENT_WITNESS=auto",
 		}
+	case !a.besideABooster(ctx):
+		log.Warn().Err(err).Int("port", a.cfg.WitnessPort).
+			Msg("AGENT_WITNESS_PORT is taken: this host cannot be the witness of two Boosters; end the program that has it, choose another port, or set AGENT_WITNESS=off")
 	}
-	for _, b := range []struct {
-		ip   string
-		port int
-	}{{a.cfg.ClientConfig.IP, a.cfg.Port}, {a.cfg.SecondIP, a.cfg.SecondPort}} {
-		if b.port == a.cfg.WitnessPort && requirement.Here(ctx, b.ip) {
-			return nil
-		}
-	}
-	log.Warn().Err(err).Int("port", a.cfg.WitnessPort).
-		Msg("AGENT_WITNESS_PORT is taken: this host cannot be the witness of two Boosters; end the program that has it, choose another port, or set AGENT_WITNESS=off")
-	return nil
+	return nil //nolint:nilerr // a port that is taken was a warning, or is none of our business
+}
+
+// besideABooster tells whether a Booster has the port of the witness, by the addresses that this agent looks for Boosters at.
+func (a *Agent) besideABooster(ctx context.Context) bool {
+	return (a.cfg.Port == a.cfg.WitnessPort && requirement.Here(ctx, a.cfg.ClientConfig.IP)) ||
+		(a.cfg.SecondPort == a.cfg.WitnessPort && requirement.Here(ctx, a.cfg.SecondIP))
 }
