@@ -54,7 +54,8 @@ func New(cfg Config, deps Deps, log zerolog.Logger) (*Agent, error) {
 func (a *Agent) Ready() <-chan struct{} { return a.ready }
 
 // Run starts everything, follows the patches until ctx ends, and stops everything: the worker first, then the server. It
-// returns nil on a requested stop, and a *config.Error if AGENT_DATA_DIR cannot be used or another agent uses it. Call it once.
+// returns nil on a requested stop, and a *config.Error if AGENT_DATA_DIR cannot be used or another agent uses it, or this host lacks
+// what the server needs. Call it once.
 func (a *Agent) Run(ctx context.Context) error {
 	a.started = time.Now()
 	dir, err := openDataDir(a.cfg.DataDir)
@@ -104,6 +105,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
+		return err
+	}
+	if err := a.require(ctx, log); err != nil { // after the leftovers, one of which may have the witness's port
 		return err
 	}
 	h := newHost(&a.cfg, a.deps.WorkerCommand, who.Name, who.ID, a.log)

@@ -73,8 +73,9 @@ func TestServerThatEndsIsStartedAgainAndReported(t *testing.T) {
 	n.cfg.HealthTimeout = 300 * time.Millisecond
 	n.start() // ready all the same, with a worker
 	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
-	s := n.state(func(s bus.AgentState) bool { return s.Restarts > 0 })
-	require.Contains(t, s.LastError, "server: exit status 3")
+	s := n.state(func(s bus.AgentState) bool { return s.Restarts > 2 && s.Server == "failing" })
+	require.Equal(t, "server: exit status 3", s.LastError)
+	require.Equal(t, "running", s.Worker)
 	require.NoError(t, os.Remove(filepath.Join(n.cfg.Home, "broken")))
 	n.eventually(func() bool { return n.count("server-healthy") == 1 }, "server runs")
 }
@@ -140,6 +141,9 @@ func TestConfiguration(t *testing.T) {
 		"worker":           {func(c *Config) { c.Worker = "yes" }, "AGENT_WORKER"},
 		"stop timeout":     {func(c *Config) { c.StopTimeout = 0 }, "AGENT_STOP_TIMEOUT"},
 		"port":             {func(c *Config) { c.Port = 0 }, "BOOSTER_PORT"},
+		"log size":         {func(c *Config) { c.LogSize = "ten" }, "AGENT_LOG_SIZE"},
+		"tiny log":         {func(c *Config) { c.LogSize = "10KB" }, "AGENT_LOG_SIZE"},
+		"logs to keep":     {func(c *Config) { c.LogKeep = -1 }, "AGENT_LOG_KEEP"},
 		"no data dir":      {func(c *Config) { c.DataDir = "" }, "AGENT_DATA_DIR"},
 		"data dir, a file": {func(c *Config) { c.DataDir = filepath.Join(file, "x") }, "AGENT_DATA_DIR"},
 	} {

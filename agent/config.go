@@ -22,6 +22,7 @@ type Config struct {
 
 	Home      string `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; required"`
 	Command   string `envconfig:"OMFLOW_COMMAND" desc:"command line that runs the OMFLOW Server in the foreground; empty: the agent starts no server"`
+	Python    string `envconfig:"OMFLOW_PYTHON" default:"python3" desc:"Python of the OMFLOW Server"`
 	HealthURL string `envconfig:"OMFLOW_HEALTH_URL" desc:"answers 2xx when the OMFLOW Server is up; empty: it is up when it keeps running"`
 	DataDir   string `envconfig:"AGENT_DATA_DIR" default:"/var/lib/omflow-booster-agent" desc:"the agent's name, ledger of patches and artifacts under way"`
 	Name      string `envconfig:"AGENT_NAME" desc:"name on the bus; default <host name>-<4 random characters>, kept in AGENT_DATA_DIR"`
@@ -45,8 +46,13 @@ type Config struct {
 	PatchEvery time.Duration `envconfig:"AGENT_PATCH_INTERVAL" default:"10s" desc:"how often the agent looks for patches that it was not told of"`
 	PatchRetry time.Duration `envconfig:"AGENT_PATCH_RETRY" default:"2s" desc:"pause before a patch is tried again; doubles each time, 1m at most"`
 
+	LogDir  string `envconfig:"AGENT_LOG_DIR" desc:"directory for what server and worker write; default <AGENT_DATA_DIR>/logs, off: no files"`
+	LogSize string `envconfig:"AGENT_LOG_SIZE" default:"10MB" desc:"size from which a new file is begun"`
+	LogKeep int    `envconfig:"AGENT_LOG_KEEP" default:"5" desc:"former files that are kept of each"`
+
 	command []string    // Command in words
 	ignore  tree.Ignore // Ignore and the built-in rules
+	logSize int64       // LogSize in bytes
 }
 
 // Validate checks what needs no more than a look at the machine.
@@ -85,6 +91,9 @@ func (c *Config) Validate() error {
 		return &config.Error{Var: "AGENT_IGNORE", Problem: err.Error(), Fix: "separate patterns by commas"}
 	}
 	if err := config.Port("AGENT_WITNESS_PORT", c.WitnessPort); err != nil {
+		return err
+	}
+	if err := c.validateLogs(); err != nil {
 		return err
 	}
 	for _, d := range []struct {

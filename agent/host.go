@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/logfile"
 	"github.com/omflow-booster/omflow-booster/internal/supervise"
 )
 
@@ -24,6 +25,7 @@ type host struct {
 	log    zerolog.Logger
 	server *supervise.Child
 	worker *supervise.Child
+	files  []*logfile.File // what the two write
 
 	mu      sync.Mutex // one change of the worker at a time
 	up      bool       // between start and stop
@@ -41,11 +43,13 @@ func newHost(cfg *Config, worker []string, name, mark string, log zerolog.Logger
 	if len(cfg.command) > 0 {
 		server := spec
 		server.Name, server.Command, server.Ready = "server", cfg.command, health(cfg.HealthURL)
+		server.Output = h.logFile(server.Name)
 		h.server = supervise.New(server, log)
 	}
 	if cfg.Worker == "on" && len(worker) > 0 {
 		beside := spec
 		beside.Name, beside.Command, beside.Env = "worker", worker, workerEnv(env, name)
+		beside.Output = h.logFile(beside.Name)
 		h.worker = supervise.New(beside, log)
 	}
 	return h
@@ -68,6 +72,7 @@ func (h *host) run(ctx context.Context) error {
 			group.Go(func() error { return child.Run(ctx) })
 		}
 	}
+	defer h.closeLogFiles()
 	return group.Wait()
 }
 

@@ -57,6 +57,7 @@ func newNode(t *testing.T, b *bustest.Bus, name string) *node {
 		HealthURL: "http://" + address, Worker: "on", Witness: "off", WitnessPort: 5169,
 		StopTimeout: patience, HealthTimeout: patience, HealthEvery: poll, RestartMin: poll, RestartMax: time.Minute,
 		PatchEvery: 200 * time.Millisecond, PatchRetry: poll, Watch: watchOff, Provision: "on", WatchQuiet: 100 * time.Millisecond, WatchEvery: 2 * time.Second,
+		LogSize: "10MB", LogKeep: 5, Python: "python3",
 	}
 	key, err := ours()
 	require.NoError(t, err)
@@ -83,9 +84,14 @@ func newBus(t *testing.T) *bustest.Bus {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
+	return fmt.Sprintf("127.0.0.1:%d", freePort(t))
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
 	port, err := freeport.Take(t.Context())
 	require.NoError(t, err)
-	return fmt.Sprintf("127.0.0.1:%d", port)
+	return port
 }
 
 // start starts the agent and returns when it is ready.

@@ -214,5 +214,8 @@ func (w *witness) describe(state *bus.AgentState) {
 	if w.child != nil {
 		status := w.child.Status()
 		state.WitnessState, state.WitnessPID = string(status.State), status.PID
+		if status.Error != "" {
+			state.LastError = strings.TrimPrefix(state.LastError+"; witness: "+status.Error, "; ")
+		}
 	}
 }

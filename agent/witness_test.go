@@ -32,6 +32,7 @@ func TestHostOfTheWitnessIsLeftAloneWhileTheBoostersNeedIt(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, newBus(t), "srv1")
 	n.cfg.Witness = "on"
+	n.cfg.WitnessPort = freePort(t)
 	n.put(bus.BucketControl, bus.KeyWitness, bus.WitnessGrant{Agent: "srv1", Name: bus.WitnessPrefix + "srv1-a", Address: "127.0.0.1:1", Boosters: []string{"127.0.0.1:2"}}.Encode())
 	n.start()
 	n.state(func(s bus.AgentState) bool { return s.WitnessState == "running" })

@@ -196,11 +196,11 @@ func TestRolloutGoesOnAfterATakeover(t *testing.T) {
 	p := startPair(t, s.vars)
 	s.booster = p.boosters[0]
 	for i := range fleet {
-		witness := "off"
+		witness := env{"AGENT_WITNESS": "off"}
 		if i == 0 {
-			witness = "on"
+			witness = witnessEnv(t)
 		}
-		s.servers = append(s.servers, s.startUnderAgent(fmt.Sprintf("server-%d", i+1), oldVersion, env{"AGENT_WITNESS": witness}))
+		s.servers = append(s.servers, s.startUnderAgent(fmt.Sprintf("server-%d", i+1), oldVersion, witness))
 	}
 	s.serversFail = true
 	p.healed(time.Now())

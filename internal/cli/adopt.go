@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/omflow-booster/omflow-booster/internal/requirement"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
 )
 
@@ -43,12 +44,12 @@ type adoptReport struct {
 
 // adopted is what a server's own Python says of it.
 type adopted struct {
-	Python    [3]int            `json:"python"`
-	Django    [2]int            `json:"django"`
-	Server    bool              `json:"server"`  // it is an OMFLOW Server
-	Enabled   bool              `json:"enabled"` // the plugin is in INSTALLED_APPS
-	Engine    string            `json:"engine"`  // Django's name of the database engine
-	Variables map[string]string `json:"variables"`
+	Python    requirement.PythonVersion `json:"python"`
+	Django    [2]int                    `json:"django"`
+	Server    bool                      `json:"server"`  // it is an OMFLOW Server
+	Enabled   bool                      `json:"enabled"` // the plugin is in INSTALLED_APPS
+	Engine    string                    `json:"engine"`  // Django's name of the database engine
+	Variables map[string]string         `json:"variables"`
 }
 
 func (a *App) adoptCommand() *cobra.Command {
@@ -185,9 +186,9 @@ func (ad *adoption) examine(ctx context.Context) (findings []finding, server ado
 			"set OMFLOW_PYTHON to the Python of the OMFLOW Server, and install the plugin for it: " + ad.python + " -m pip install ./plugin",
 		}}, server
 	}
-	version := finding{"python", verdictOK, fmt.Sprintf("%s is Python %d.%d.%d", ad.python, server.Python[0], server.Python[1], server.Python[2]), ""}
-	if tooOld(server.Python) {
-		version.Verdict, version.Fix = verdictFail, "OMFLOW needs 3.7.7 or newer; set OMFLOW_PYTHON"
+	version := finding{"python", verdictOK, fmt.Sprintf("%s is Python %s", ad.python, server.Python), ""}
+	if !server.Python.Enough() {
+		version.Verdict, version.Fix = verdictFail, olderPython
 	}
 	django := finding{"django", verdictOK, fmt.Sprintf("Django %d.%d", server.Django[0], server.Django[1]), ""}
 	if olderThan(server.Django, djangoFrom) || olderThan(djangoTo, server.Django) {

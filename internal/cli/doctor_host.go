@@ -10,13 +10,10 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
-	"time"
-
-	"github.com/shirou/gopsutil/v4/disk"
 
 	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/requirement"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
 )
 
@@ -133,31 +130,47 @@ func (d doctor) disk(ctx context.Context) (findings []finding) {
 		}
 		findings = append(findings, diskSpace(ctx, name, dir))
 	}
+	if home, chosen := d.settings.value("OMFLOW_HOME"); chosen {
+		findings = append(findings, homeDisk(ctx, home)...)
+	}
 	if len(findings) == 0 {
 		findings = []finding{{"disk", verdictSkip, "no data directory on this host", ""}}
 	}
 	return findings
 }
 
+// homeDisk looks whether a patch could be written into the home of an OMFLOW Server. That there is one, python checks.
+func homeDisk(ctx context.Context, home string) []finding {
+	if info, err := os.Stat(home); err != nil || !info.IsDir() {
+		return nil
+	}
+	if err := requirement.Writable(home); err != nil {
+		return []finding{{
+			"disk", verdictWarn, "OMFLOW_HOME: " + err.Error(),
+			"an agent of this user could apply no patch: give it the right to write there",
+		}}
+	}
+	return []finding{diskSpace(ctx, "OMFLOW_HOME", home)}
+}
+
 func diskSpace(ctx context.Context, name, dir string) finding {
 	ctx, cancel := ask(ctx)
 	defer cancel()
-	usage, err := disk.UsageWithContext(ctx, dir)
+	free, total, err := requirement.Space(ctx, dir)
 	if err != nil {
 		return finding{"disk", verdictWarn, fmt.Sprintf("%s: free space of %s is not known: %s", name, dir, err), ""}
 	}
-	f := finding{"disk", verdictOK, fmt.Sprintf("%s: %s of %s free in %s", name, size(usage.Free), size(usage.Total), dir), ""}
+	f := finding{"disk", verdictOK, fmt.Sprintf("%s: %s of %s free in %s", name, size(free), size(total), dir), ""}
 	switch {
-	case usage.Free < failFreeBytes:
+	case free < failFreeBytes:
 		f.Verdict, f.Fix = verdictFail, "make room, or move the directory: a full disk stops the service"
-	case usage.Free*100 < usage.Total*warnFreePercent:
+	case free*100 < total*warnFreePercent:
 		f.Verdict, f.Fix = verdictWarn, "make room before it is full"
 	}
 	return f
 }
 
-// oldestPython is what OMFLOW itself asks for.
-var oldestPython = [3]int{3, 7, 7}
+const olderPython = requirement.PythonNeeded + "; set OMFLOW_PYTHON"
 
 // python checks the Python of the OMFLOW Server, if one is on this host.
 func (d doctor) python(ctx context.Context) []finding {
@@ -170,40 +183,14 @@ func (d doctor) python(ctx context.Context) []finding {
 		return []finding{{check, verdictFail, "OMFLOW_HOME: " + home + " is not a directory", "give the directory of the OMFLOW Server, where manage.py is"}}
 	}
 	program, _ := d.settings.value("OMFLOW_PYTHON")
-	version, err := askPython(ctx, program, home)
+	ctx, cancel := ask(ctx)
+	defer cancel()
+	version, err := requirement.Python(ctx, program, home)
 	switch {
 	case err != nil:
 		return []finding{{check, verdictFail, fmt.Sprintf("%s --version: %s", program, err), "set OMFLOW_PYTHON to the Python of the OMFLOW Server"}}
-	case tooOld(version):
-		return []finding{{
-			check, verdictFail, fmt.Sprintf("%s is Python %d.%d.%d", program, version[0], version[1], version[2]),
-			"OMFLOW needs 3.7.7 or newer; set OMFLOW_PYTHON",
-		}}
+	case !version.Enough():
+		return []finding{{check, verdictFail, program + " is Python " + version.String(), olderPython}}
 	}
-	return []finding{{check, verdictOK, fmt.Sprintf("%s is Python %d.%d.%d", program, version[0], version[1], version[2]), ""}}
-}
-
-func askPython(ctx context.Context, program, dir string) (version [3]int, err error) {
-	ctx, cancel := ask(ctx)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "--version")
-	cmd.Dir = dir
-	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput() // Python 2 answers on standard error
-	if err != nil {
-		return version, err
-	}
-	if _, err := fmt.Sscanf(string(out), "Python %d.%d.%d", &version[0], &version[1], &version[2]); err != nil {
-		return version, fmt.Errorf("answered %q", oneLine(string(out)))
-	}
-	return version, nil
-}
-
-func tooOld(v [3]int) bool {
-	for i, need := range oldestPython {
-		if v[i] != need {
-			return v[i] < need
-		}
-	}
-	return false
+	return []finding{{check, verdictOK, program + " is Python " + version.String(), ""}}
 }

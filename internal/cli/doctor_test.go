@@ -177,6 +177,10 @@ func TestDoctorDisk(t *testing.T) {
 	if len(got) != 2 || !strings.HasPrefix(got[0], "warn disk: AGENT_DATA_DIR: ") || !strings.Contains(got[1], "free in "+dir) {
 		t.Errorf("%q", got)
 	}
+	got = lines(with("OMFLOW_HOME=" + dir).disk(context.Background()))
+	if len(got) != 1 || !strings.Contains(got[0], "disk: OMFLOW_HOME: ") || !strings.Contains(got[0], "free in "+dir) {
+		t.Errorf("%q", got)
+	}
 }
 
 func TestDoctorPython(t *testing.T) {

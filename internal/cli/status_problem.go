@@ -147,12 +147,12 @@ func agentProblems(r statusReport) (found []problem) {
 				"Look with `omflow-booster nodes drift " + n.Name + "`; publish the files, or undo the change.",
 			})
 		}
-		for _, child := range []struct{ name, state string }{{"OMFLOW Server", n.Agent.Server}, {"worker", n.Agent.Worker}} {
+		for _, child := range []struct{ name, state string }{{"OMFLOW Server", n.Agent.Server}, {"worker", n.Agent.Worker}, {"witness", n.Agent.WitnessState}} {
 			if child.state == "failing" {
 				found = append(found, problem{
 					"child_failing",
-					fmt.Sprintf("agent %s: its %s does not stay up: %s", n.Name, child.name, orUnknown(n.Agent.LastError)),
-					"Look at the log of the agent on " + n.Host + ".",
+					fmt.Sprintf("agent %s: its %s does not stay up: %s (restarts: %d)", n.Name, child.name, orUnknown(n.Agent.LastError), n.Agent.Restarts),
+					"Look at server.log and worker.log, or the log of the agent, on " + n.Host + ".",
 				})
 			}
 		}

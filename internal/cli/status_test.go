@@ -175,9 +175,16 @@ func TestStatusProblems(t *testing.T) {
 		{
 			"server does not stay up",
 			func(r *statusReport) {
-				r.Agents[0].Agent.Server, r.Agents[0].Agent.LastError = "failing", "exit status 1"
+				r.Agents[0].Agent.Server, r.Agents[0].Agent.LastError, r.Agents[0].Agent.Restarts = "failing", "server: exit status 1", 7
 			},
-			[]string{"child_failing agent om1: its OMFLOW Server does not stay up: exit status 1"},
+			[]string{"child_failing agent om1: its OMFLOW Server does not stay up: server: exit status 1 (restarts: 7)"},
+		},
+		{
+			"witness does not stay up",
+			func(r *statusReport) {
+				r.Agents[0].Agent.WitnessState, r.Agents[0].Agent.LastError = "failing", "witness: exit status 2"
+			},
+			[]string{"child_failing agent om1: its witness does not stay up: witness: exit status 2 (restarts: 0)"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

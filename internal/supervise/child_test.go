@@ -13,7 +13,8 @@ import (
 
 func TestChildRunsUntilItIsStopped(t *testing.T) {
 	t.Parallel()
-	c, dir, log := supervised(t, "good", nil)
+	copied := &lines{}
+	c, dir, log := supervised(t, "good", func(s *Spec) { s.Output = copied })
 	require.Equal(t, Status{State: Stopped}, c.Status())
 	for run := range 2 { // and can be started again
 		c.Start()
@@ -30,6 +31,7 @@ func TestChildRunsUntilItIsStopped(t *testing.T) {
 	require.Len(t, notes(t, dir, "good asked to end"), 2)
 	require.Contains(t, log.String(), `{"level":"info","child":"good","message":"plain line"}`)
 	require.Contains(t, log.String(), `{"level":"warn","child":"good","slots":4,"message":"own log line"}`)
+	require.Equal(t, strings.Repeat("plain line\n"+`{"level":"warn","service":"worker","slots":4,"message":"own log line"}`+"\n", 2), copied.String(), "as it is")
 }
 
 func TestCrashedChildIsStartedAgainWithGrowingPauses(t *testing.T) {

@@ -13,11 +13,15 @@ import (
 // maxLine bounds a line of output; a longer one is cut into several.
 const maxLine = 64 << 10
 
-// logLines writes each line of a child's output into our log. A line that is JSON of our own kind keeps its level and fields.
-func logLines(r io.Reader, log zerolog.Logger) {
+// logLines writes each line of a child's output into our log, and as it is into copied unless that is nil. A line that is JSON of our
+// own kind keeps its level and fields.
+func logLines(r io.Reader, copied io.Writer, log zerolog.Logger) {
 	in := bufio.NewReaderSize(r, maxLine)
 	for {
 		line, err := in.ReadSlice('\n')
+		if copied != nil && len(line) > 0 {
+			_, _ = copied.Write(line) // whoever gave it to us knows what to do
+		}
 		if text := strings.TrimRight(string(line), "\r\n"); text != "" {
 			logLine(text, log)
 		}

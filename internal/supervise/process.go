@@ -3,6 +3,7 @@ package supervise
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -36,7 +37,7 @@ func startProcess(spec Spec, log zerolog.Logger) (*process, error) {
 
 	p := &process{done: make(chan struct{})}
 	started := make(chan error)
-	go p.run(cmd, in, out, log, started)
+	go p.run(cmd, in, out, spec.Output, log, started)
 	if err := <-started; err != nil {
 		_ = out.Close()
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
@@ -46,7 +47,7 @@ func startProcess(spec Spec, log zerolog.Logger) (*process, error) {
 
 // run lives as long as the child, on one thread: the kernel's "parent died" signal is bound to the thread that forked, so that
 // thread must not end before the child.
-func (p *process) run(cmd *exec.Cmd, in, out *os.File, log zerolog.Logger, started chan<- error) {
+func (p *process) run(cmd *exec.Cmd, in, out *os.File, copied io.Writer, log zerolog.Logger, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	prepareGroup(cmd)
@@ -61,7 +62,7 @@ func (p *process) run(cmd *exec.Cmd, in, out *os.File, log zerolog.Logger, start
 	started <- nil
 
 	logged := make(chan struct{})
-	go func() { defer close(logged); logLines(out, log) }()
+	go func() { defer close(logged); logLines(out, copied, log) }()
 	p.err = cmd.Wait()
 	p.group.finish() // what the leader left behind would run beside its successor
 	select {

@@ -12,6 +12,7 @@ package supervise
 
 import (
 	"context"
+	"io"
 	"time"
 )
 
@@ -32,6 +33,8 @@ type Spec struct {
 	Command []string // program and arguments
 	Dir     string   // working directory
 	Env     []string // the whole environment, see Mark
+
+	Output io.Writer // gets what the child writes, as it is, beside our log; nil: nobody. It must not block: the child would, too
 
 	// Ready returns nil once the child can do its work; it is asked every ReadyEvery. If it is nil, a child that has lived
 	// for ReadyEvery counts as ready.
