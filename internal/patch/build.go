@@ -28,6 +28,7 @@ type Options struct {
 	Author    string
 	Note      string
 	Deletions []string  // paths relative to the home
+	Hooks     Hooks     // what there is to do besides
 	Now       time.Time // default: now
 	Limit     int64     // default: DefaultLimit
 	Signer    Signer    // required
@@ -48,7 +49,7 @@ func Build(w io.Writer, dir fs.FS, o Options) (Manifest, error) {
 	}
 	m := Manifest{
 		Format: Format, ID: NewID(o.Now), From: o.From, To: o.To, Author: o.Author, Note: o.Note,
-		Created: o.Now.UTC().Truncate(time.Millisecond), Deletions: o.Deletions,
+		Created: o.Now.UTC().Truncate(time.Millisecond), Deletions: o.Deletions, Hooks: o.Hooks,
 	}
 	var err error
 	if m.Files, err = collect(dir); err != nil {

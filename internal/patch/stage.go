@@ -43,7 +43,7 @@ type staging struct {
 
 // begin writes into the journal what is about to change. Files that the home has already are left alone.
 func (s *staging) begin(m Manifest, begun Report) error {
-	r := record{Phase: Staging, Home: s.homeName(), Report: begun}
+	r := record{Phase: Staging, Home: s.homeName(), Report: begun, Hooks: m.Hooks}
 	r.Report.Patch = m.ID
 	for i, f := range m.Files {
 		if err := s.checkTarget(f.Path); err != nil {
