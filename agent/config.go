@@ -18,6 +18,7 @@ import (
 type Config struct {
 	bus.ClientConfig
 	logging.Config
+	config.OMFLOWPython // runs the hooks of a patch
 
 	Home      string `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; required"`
 	Command   string `envconfig:"OMFLOW_COMMAND" desc:"command line that runs the OMFLOW Server in the foreground; empty: the agent starts no server"`
@@ -36,6 +37,7 @@ type Config struct {
 	RestartMin    time.Duration `envconfig:"AGENT_RESTART_MIN" default:"1s" desc:"pause before the first restart of a server or worker that ended; doubles each time"`
 	RestartMax    time.Duration `envconfig:"AGENT_RESTART_MAX" default:"1m" desc:"longest pause; who ran for so long starts over with the first"`
 	PatchEvery    time.Duration `envconfig:"AGENT_PATCH_INTERVAL" default:"10s" desc:"how often the agent looks for patches that it was not told of"`
+	HookTimeout   time.Duration `envconfig:"AGENT_HOOK_TIMEOUT" default:"10m" desc:"how long pip and migrate of a patch may each take before the patch is taken back"`
 	PatchRetry    time.Duration `envconfig:"AGENT_PATCH_RETRY" default:"2s" desc:"pause before a patch is tried again; doubles each time, 1m at most"`
 
 	command []string // Command in words
@@ -80,6 +82,7 @@ func (c *Config) Validate() error {
 		{"AGENT_RESTART_MAX", c.RestartMax},
 		{"AGENT_PATCH_INTERVAL", c.PatchEvery},
 		{"AGENT_PATCH_RETRY", c.PatchRetry},
+		{"AGENT_HOOK_TIMEOUT", c.HookTimeout},
 	} {
 		if err := config.Positive(d.name, d.value); err != nil {
 			return err

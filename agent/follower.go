@@ -41,6 +41,8 @@ type follower struct {
 	missing int // tries in a row that found no artifact
 	undone  int // tries in a row that had to be taken back
 
+	hooked string // the patch under way, if its hooks were run in this life
+
 	mu    sync.Mutex
 	state string // for the heartbeat: current, applying, or waiting, failed or rolled back: <reason>; empty until the first look
 	next  string // for the heartbeat: the patch that waits for its turn, or has it
@@ -106,6 +108,7 @@ func (f *follower) round(ctx context.Context) error {
 		case !none && !bad && a.Created.Before(known.Newest):
 			err = f.skip(a, "older than a patch that this server had when the Booster was rebuilt")
 		case none:
+			f.setNext("") // one that was taken back, and is not announced any more
 			return f.trust.possible()
 		case bad:
 			err = f.fail(a, err)

@@ -56,10 +56,12 @@ func newNode(t *testing.T, b *bustest.Bus, name string) *node {
 		Command:   fmt.Sprintf("'%s' server '%s' %s", os.Args[0], n.dir, address),
 		HealthURL: "http://" + address, Worker: "on", Witness: "off", WitnessPort: 5169,
 		StopTimeout: patience, HealthTimeout: patience, HealthEvery: poll, RestartMin: poll, RestartMax: time.Minute,
-		PatchEvery: 200 * time.Millisecond, PatchRetry: poll,
+		PatchEvery: 200 * time.Millisecond, PatchRetry: poll, HookTimeout: patience,
 	}
 	key, err := ours()
 	require.NoError(t, err)
+	n.cfg.Python = filepath.Join(n.dir, "python")
+	require.NoError(t, os.WriteFile(n.cfg.Python, fmt.Appendf(nil, "#!/bin/sh\nexec '%s' python '%s' \"$@\"\n", os.Args[0], n.dir), 0o755)) //nolint:gosec // it is run
 	n.cfg.SecondPort, n.cfg.JoinFile = 5169, joinFile(t, key)
 	n.write("omflow/app.py", "v0")
 	n.write("omflow/settings.py", "mine alone")

@@ -32,6 +32,7 @@ func (f *follower) recover(ctx context.Context) error {
 	case patch.Idle:
 		return nil
 	case patch.Switched:
+		f.setState("applying")
 		return f.prove(ctx)
 	case patch.Switching, patch.Restoring:
 		return f.takeBack(ctx, "")

@@ -93,8 +93,10 @@ func (t Turn) migration(ctx context.Context, say func(why string), next func(m M
 			}
 		}
 		switch {
+		case ctx.Err() != nil && why != "":
+			return Migration{}, fmt.Errorf("waiting for %s: %w", why, context.Cause(ctx))
 		case ctx.Err() != nil:
-			return Migration{}, fmt.Errorf("waiting for the plan of the rollout: %w", errors.Join(context.Cause(ctx), err))
+			return Migration{}, fmt.Errorf("waiting for the plan of the rollout: %w", context.Cause(ctx))
 		case errors.Is(err, ErrChanged):
 			continue
 		case err != nil:

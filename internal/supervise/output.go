@@ -13,13 +13,16 @@ import (
 // maxLine bounds a line of output; a longer one is cut into several.
 const maxLine = 64 << 10
 
-// logLines writes each line of a child's output into our log. A line that is JSON of our own kind keeps its level and fields.
-func logLines(r io.Reader, log zerolog.Logger) {
+// logLines writes each line of a child's output into our log, and tells heard. A line that is JSON of our own kind keeps its level and fields.
+func logLines(r io.Reader, log zerolog.Logger, heard func(line string)) {
 	in := bufio.NewReaderSize(r, maxLine)
 	for {
 		line, err := in.ReadSlice('\n')
 		if text := strings.TrimRight(string(line), "\r\n"); text != "" {
 			logLine(text, log)
+			if heard != nil {
+				heard(text)
+			}
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return

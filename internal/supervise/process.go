@@ -36,7 +36,7 @@ func startProcess(spec Spec, log zerolog.Logger) (*process, error) {
 
 	p := &process{done: make(chan struct{})}
 	started := make(chan error)
-	go p.run(cmd, in, out, log, started)
+	go p.run(cmd, in, func() { logLines(out, log, spec.heard) }, out, started)
 	if err := <-started; err != nil {
 		_ = out.Close()
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
@@ -46,7 +46,7 @@ func startProcess(spec Spec, log zerolog.Logger) (*process, error) {
 
 // run lives as long as the child, on one thread: the kernel's "parent died" signal is bound to the thread that forked, so that
 // thread must not end before the child.
-func (p *process) run(cmd *exec.Cmd, in, out *os.File, log zerolog.Logger, started chan<- error) {
+func (p *process) run(cmd *exec.Cmd, in *os.File, read func(), out *os.File, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	prepareGroup(cmd)
@@ -61,7 +61,7 @@ func (p *process) run(cmd *exec.Cmd, in, out *os.File, log zerolog.Logger, start
 	started <- nil
 
 	logged := make(chan struct{})
-	go func() { defer close(logged); logLines(out, log) }()
+	go func() { defer close(logged); read() }()
 	p.err = cmd.Wait()
 	p.group.finish() // what the leader left behind would run beside its successor
 	select {
