@@ -8,9 +8,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -155,6 +157,39 @@ func TestAgentKilledInAHook(t *testing.T) {
 			require.Equal(t, []string{"v0", "v1"}, n.served())
 		})
 	}
+}
+
+// A server whose agent was killed while it migrated keeps its turn, and nobody else migrates meanwhile.
+func TestTurnOfAnAgentThatIsKilledInAHook(t *testing.T) {
+	t.Parallel()
+	b := newBus(t)
+	one := newNode(t, b, "srv1")
+	one.write("pip-hangs", "")
+	id := one.hooked(patch.Hooks{Pip: "req.txt", Migrate: true})
+	first := one.startProcess()
+	one.eventually(func() bool { return one.count("pip-start") == 1 }, "hook runs")
+	two := running(t, b, "srv2")
+	require.NoError(t, first.Process.Kill())
+	_ = first.Wait()
+	second := one.startProcess() // it is in the hook from its start to its end
+	one.eventually(func() bool { return one.count("pip-start") == 2 }, "hook runs again")
+	beats, err := one.client.JS.KeyValue(t.Context(), bus.BucketNodes)
+	require.NoError(t, err)
+	watch, err := beats.Watch(t.Context(), "agent.srv1", jetstream.UpdatesOnly())
+	require.NoError(t, err)
+	for range 4 { // as many as would end the turn of one that does not wait for it any more
+		<-watch.Updates()
+	}
+	require.NoError(t, watch.Stop())
+	require.True(t, one.plan(id).Open("srv1"))
+	require.Zero(t, two.count("pip-start"))
+
+	require.NoError(t, os.Remove(filepath.Join(one.cfg.Home, "pip-hangs")))
+	one.report(id, patch.StateApplied)
+	two.report(id, patch.StateApplied)
+	require.Equal(t, 1, one.count("migrate-end")+two.count("migrate-end"))
+	require.NoError(t, second.Process.Signal(syscall.SIGTERM))
+	_ = second.Wait()
 }
 
 func reversed(words []string) []string {
