@@ -61,7 +61,7 @@ func newNode(t *testing.T, b *bustest.Bus, name string) *node {
 	key, err := ours()
 	require.NoError(t, err)
 	n.cfg.Python = filepath.Join(n.dir, "python")
-	require.NoError(t, os.WriteFile(n.cfg.Python, fmt.Appendf(nil, "#!/bin/sh\nexec '%s' python '%s' \"$@\"\n", os.Args[0], n.dir), 0o755)) //nolint:gosec // it is run
+	require.NoError(t, os.WriteFile(n.cfg.Python, fmt.Appendf(nil, "#!/bin/sh\nexec '%s' python '%s' \"$@\"\n", os.Args[0], n.dir), 0o755))
 	n.cfg.SecondPort, n.cfg.JoinFile = 5169, joinFile(t, key)
 	n.write("omflow/app.py", "v0")
 	n.write("omflow/settings.py", "mine alone")
