@@ -76,12 +76,14 @@ func TestHookThatFailsTakesThePatchBack(t *testing.T) {
 		"pip hangs": {
 			[]string{"pip-hangs"},
 			func(n *node) { n.cfg.HookTimeout = 5 * time.Second },
-			[]string{"hook pip: not through within AGENT_HOOK_TIMEOUT (5s): pip is at it"}, "migrate-start",
+			[]string{"hook pip: not through within AGENT_HOOK_TIMEOUT (5s): pip is at it"},
+			"migrate-start",
 		},
 		"migrate hangs": {
 			[]string{"migrate-hangs"},
 			func(n *node) { n.cfg.HookTimeout = 5 * time.Second },
-			[]string{"hook migrate: not through within AGENT_HOOK_TIMEOUT (5s): migrate is at it"}, "",
+			[]string{"hook migrate: not through within AGENT_HOOK_TIMEOUT (5s): migrate is at it"},
+			"",
 		},
 		"no Python": {nil, func(n *node) { n.cfg.Python = "no-such-python" }, []string{"hook pip: start pip:", "no-such-python", "not found"}, "pip-start"},
 	} {
