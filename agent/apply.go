@@ -108,7 +108,7 @@ func (f *follower) verify(a patch.Announcement, whole bool) (m patch.Manifest, s
 	return m, signer, err
 }
 
-// bringIn applies the patch in this node's turn. Until the server has stopped nobody notices a failure. From the first change on the patch goes
+// bringIn applies the patch in this node's turn. Until the server has stopped, if it must, nobody notices a failure. From the first change on the patch goes
 // through, whatever happens to the turn: either the server is healthy with it, or everything is taken back.
 func (f *follower) bringIn(ctx context.Context, turn rollout.Turn, a patch.Announcement, started time.Time, keep []string) error {
 	log := f.log.With().Str(logging.Patch, a.ID).Logger()
@@ -123,8 +123,8 @@ func (f *follower) bringIn(ctx context.Context, turn rollout.Turn, a patch.Annou
 	if err != nil {
 		return errors.Join(err, f.journal.Restore(""), f.journal.End())
 	}
-	log.Info().Msg("applying patch; stopping worker and server")
-	if err := f.host.stop(); err != nil {
+	log.Info().Str("restart", f.journal.Hooks().Restarted()).Msg("applying patch")
+	if err := f.makeWay(f.journal.Hooks()); err != nil {
 		return errors.Join(err, f.takeBack(ctx, ""))
 	}
 	// So does a stop. A Booster that does not answer just now has not ended the turn.
@@ -140,6 +140,7 @@ func (f *follower) bringIn(ctx context.Context, turn rollout.Turn, a patch.Annou
 		return fmt.Errorf("%w: %w", errUndone, err)
 	}
 	_ = os.Remove(f.dir.artifact(a.ID)) // it is not needed again, and the journal may need the room
+	f.hooked = ""
 	return f.prove(ctx)
 }
 

@@ -19,10 +19,10 @@ import (
 type Config struct {
 	bus.ClientConfig
 	logging.Config
+	config.OMFLOWPython // runs the hooks of a patch
 
 	Home      string `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; required"`
 	Command   string `envconfig:"OMFLOW_COMMAND" desc:"command line that runs the OMFLOW Server in the foreground; empty: the agent starts no server"`
-	Python    string `envconfig:"OMFLOW_PYTHON" default:"python3" desc:"Python of the OMFLOW Server"`
 	HealthURL string `envconfig:"OMFLOW_HEALTH_URL" desc:"answers 2xx when the OMFLOW Server is up; empty: it is up when it keeps running"`
 	DataDir   string `envconfig:"AGENT_DATA_DIR" default:"/var/lib/omflow-booster-agent" desc:"the agent's name, ledger of patches and artifacts under way"`
 	Name      string `envconfig:"AGENT_NAME" desc:"name on the bus; default <host name>-<4 random characters>, kept in AGENT_DATA_DIR"`
@@ -42,6 +42,7 @@ type Config struct {
 	WatchQuiet    time.Duration `envconfig:"AGENT_WATCH_QUIET" default:"5s" desc:"how long changed files have to rest before they are published"`
 	WatchEvery    time.Duration `envconfig:"AGENT_WATCH_INTERVAL" default:"1m" desc:"how often the home is read for changes that nobody was told of"`
 	Ignore        []string      `envconfig:"AGENT_IGNORE" desc:"files of the home that belong to this server alone, as patterns: *.cache,static/generated/"`
+	HookTimeout   time.Duration `envconfig:"AGENT_HOOK_TIMEOUT" default:"10m" desc:"how long pip and migrate of a patch may each take before the patch is taken back"`
 
 	PatchEvery time.Duration `envconfig:"AGENT_PATCH_INTERVAL" default:"10s" desc:"how often the agent looks for patches that it was not told of"`
 	PatchRetry time.Duration `envconfig:"AGENT_PATCH_RETRY" default:"2s" desc:"pause before a patch is tried again; doubles each time, 1m at most"`
@@ -109,6 +110,7 @@ func (c *Config) Validate() error {
 		{"AGENT_WATCH_INTERVAL", c.WatchEvery},
 		{"AGENT_PATCH_INTERVAL", c.PatchEvery},
 		{"AGENT_PATCH_RETRY", c.PatchRetry},
+		{"AGENT_HOOK_TIMEOUT", c.HookTimeout},
 	} {
 		if err := config.Positive(d.name, d.value); err != nil {
 			return err

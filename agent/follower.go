@@ -44,6 +44,8 @@ type follower struct {
 	undone  int           // tries in a row that had to be taken back
 	again   time.Duration // until the home is to be read again; 0: not before something happens
 
+	hooked string // the patch under way, if its hooks were run in this life
+
 	mu    sync.Mutex
 	bare  bool   // there is no OMFLOW Server here yet
 	state string // for the heartbeat: current, applying, or waiting, failed or rolled back: <reason>; empty until the first look
@@ -145,6 +147,7 @@ func (f *follower) round(ctx context.Context) error {
 		case !none && !bad && a.Created.Before(known.Newest):
 			err = f.skip(a, "older than a patch that this server had when the Booster was rebuilt")
 		case none:
+			f.setNext("") // one that was taken back, and is not announced any more
 			return f.idle(ctx)
 		case bad:
 			err = f.fail(a, err)

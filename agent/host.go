@@ -23,6 +23,7 @@ const stateNone = "none" // of a child that this agent does not run
 type host struct {
 	cfg    *Config
 	log    zerolog.Logger
+	spec   supervise.Spec // what all children have in common
 	server *supervise.Child
 	worker *supervise.Child
 	files  []*logfile.File // what the two write
@@ -40,6 +41,7 @@ func newHost(cfg *Config, worker []string, name, mark string, log zerolog.Logger
 		Dir: cfg.Home, Env: env, StopTimeout: cfg.StopTimeout,
 		RestartMin: cfg.RestartMin, RestartMax: cfg.RestartMax, ReadyEvery: cfg.HealthEvery,
 	}
+	h.spec = spec
 	if len(cfg.command) > 0 {
 		server := spec
 		server.Name, server.Command, server.Ready = "server", cfg.command, health(cfg.HealthURL)
@@ -101,6 +103,35 @@ func (h *host) startServer(ctx context.Context) error {
 	return nil
 }
 
+// isUp tells whether start has come to its end since the last stop.
+func (h *host) isUp() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.up
+}
+
+// checkServer waits until the server that runs already answers as a healthy one, and returns an error if it does not in time, or ctx ended.
+func (h *host) checkServer(ctx context.Context) error {
+	if err := h.startServer(ctx); err != nil || h.server == nil {
+		return err
+	}
+	check := health(h.cfg.HealthURL)
+	if check == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.HealthTimeout)
+	defer cancel()
+	for {
+		err := check(ctx)
+		if err == nil {
+			return nil
+		}
+		if !bus.Sleep(ctx, h.cfg.HealthEvery) {
+			return fmt.Errorf("the OMFLOW Server was not healthy within %s: %w", h.cfg.HealthTimeout, err)
+		}
+	}
+}
+
 func (h *host) startWorker() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -116,13 +147,33 @@ func (h *host) stop() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.up = false
+	return stopAll(h.worker, h.server)
+}
+
+// stopWorker ends the worker as stop does; the server runs on.
+func (h *host) stopWorker() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.up = false
+	return stopAll(h.worker)
+}
+
+func stopAll(children ...*supervise.Child) error {
 	var errs []error
-	for _, child := range []*supervise.Child{h.worker, h.server} {
+	for _, child := range children {
 		if child != nil {
 			errs = append(errs, child.Stop(context.Background()))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// once runs a command in the home to its end, as supervise.Once does.
+func (h *host) once(ctx context.Context, name string, command ...string) (last []string, err error) {
+	spec := h.spec
+	spec.Name, spec.Command = name, command
+	spec.Env = append(slices.Clone(spec.Env), "PYTHONUNBUFFERED=1") // its lines in the log when it says them
+	return supervise.Once(ctx, spec, h.log)
 }
 
 // cordon stops the worker, which finishes its steps, or lets it run again. It tells whether that is news.

@@ -4,11 +4,15 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -48,6 +52,7 @@ func (n *node) startProcess(env ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], "agent")
 	cmd.Env = append(os.Environ(), "OMFLOW_HOME="+n.cfg.Home, "OMFLOW_COMMAND="+n.cfg.Command, "OMFLOW_HEALTH_URL="+n.cfg.HealthURL,
 		"AGENT_DATA_DIR="+n.cfg.DataDir, "BOOSTER_PORT="+strconv.Itoa(n.cfg.Port), "AGENT_HEALTH_INTERVAL=20ms",
+		"OMFLOW_PYTHON="+n.cfg.Python, "AGENT_HOOK_TIMEOUT="+n.cfg.HookTimeout.String(),
 		"AGENT_HEALTH_TIMEOUT="+n.cfg.HealthTimeout.String(), "AGENT_PATCH_INTERVAL="+n.cfg.PatchEvery.String(), "AGENT_NAME="+n.cfg.Name, "BOOSTER_JOIN_FILE="+n.cfg.JoinFile,
 		"TEST_WORKER="+os.Args[0]+" worker "+n.dir)
 	cmd.Env = append(cmd.Env, env...)
@@ -131,4 +136,92 @@ func TestAgentKilledWhileItPatches(t *testing.T) {
 			require.Equal(t, want, n.isWhole())
 		})
 	}
+}
+
+// That the server runs while the files change makes no difference to that.
+func TestAgentKilledWhileItPatchesARunningServer(t *testing.T) {
+	t.Parallel()
+	for _, restart := range []string{patch.RestartNone, patch.RestartRunners} {
+		for _, at := range []string{"switch rename:2", "journal switched sync directory:1", "journal proven rename:1"} {
+			t.Run(restart+" "+at, func(t *testing.T) {
+				t.Parallel()
+				n := newPatchedNode(t, newBus(t))
+				n.cfg.HealthTimeout = patience
+				files, o := nextVersion()
+				o.Hooks.Restart = restart
+				a := publish(t, n.client, files, o)
+				first := n.startProcess("TEST_KILL_AT=" + at)
+				require.EqualError(t, first.Wait(), "signal: killed")
+
+				n.start()
+				n.report(a.ID, patch.StateApplied)
+				n.state(func(s bus.AgentState) bool { return s.Server == "running" && s.Worker == "running" })
+				require.Equal(t, "v1", n.isWhole())
+			})
+		}
+	}
+}
+
+// An agent that is killed in the middle of a hook takes it down, and the next life runs all hooks again before the server starts.
+func TestAgentKilledInAHook(t *testing.T) {
+	t.Parallel()
+	for _, hook := range []string{"pip", "migrate"} {
+		t.Run(hook, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t, newBus(t), "srv1")
+			n.write(hook+"-hangs", "")
+			a := publish(t, n.client, map[string]string{"omflow/app.py": "v1", "req.txt": "x==1"}, patch.Options{Hooks: patch.Hooks{Pip: "req.txt", Migrate: true}})
+			first := n.startProcess()
+			n.eventually(func() bool { return n.count(hook+"-start") == 1 }, "hook runs")
+			require.NoError(t, first.Process.Kill())
+			_ = first.Wait()
+			n.eventually(func() bool { return n.count(hook+"-cut") == 1 }, "the hook dies with the agent")
+			require.NoError(t, os.Remove(filepath.Join(n.cfg.Home, hook+"-hangs")))
+
+			n.start()
+			n.report(a.ID, patch.StateApplied)
+			words := n.sequence()
+			require.Equal(t, []string{"pip-start", "pip-end", "migrate-start", "migrate-end", "server-start"}, words[len(words)-slices.Index(reversed(words), "pip-start")-1:][:5])
+			require.Equal(t, []string{"v0", "v1"}, n.served())
+		})
+	}
+}
+
+// A server whose agent was killed while it migrated keeps its turn, and nobody else migrates meanwhile.
+func TestTurnOfAnAgentThatIsKilledInAHook(t *testing.T) {
+	t.Parallel()
+	b := newBus(t)
+	one := newNode(t, b, "srv1")
+	one.write("pip-hangs", "")
+	id := one.hooked(patch.Hooks{Pip: "req.txt", Migrate: true})
+	first := one.startProcess()
+	one.eventually(func() bool { return one.count("pip-start") == 1 }, "hook runs")
+	two := running(t, b, "srv2")
+	require.NoError(t, first.Process.Kill())
+	_ = first.Wait()
+	second := one.startProcess() // it is in the hook from its start to its end
+	one.eventually(func() bool { return one.count("pip-start") == 2 }, "hook runs again")
+	beats, err := one.client.JS.KeyValue(t.Context(), bus.BucketNodes)
+	require.NoError(t, err)
+	watch, err := beats.Watch(t.Context(), "agent.srv1", jetstream.UpdatesOnly())
+	require.NoError(t, err)
+	for range 4 { // as many as would end the turn of one that does not wait for it any more
+		<-watch.Updates()
+	}
+	require.NoError(t, watch.Stop())
+	require.True(t, one.plan(id).Open("srv1"))
+	require.Zero(t, two.count("pip-start"))
+
+	require.NoError(t, os.Remove(filepath.Join(one.cfg.Home, "pip-hangs")))
+	one.report(id, patch.StateApplied)
+	two.report(id, patch.StateApplied)
+	require.Equal(t, 1, one.count("migrate-end")+two.count("migrate-end"))
+	require.NoError(t, second.Process.Signal(syscall.SIGTERM))
+	_ = second.Wait()
+}
+
+func reversed(words []string) []string {
+	words = slices.Clone(words)
+	slices.Reverse(words)
+	return words
 }

@@ -30,17 +30,20 @@ const leakOfPut = "github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendin
 // TestMain lets the test binary play the OMFLOW Server, the worker and an agent that can be killed:
 //
 //	server DIR ADDRESS   answers at ADDRESS; ends at once if the home has a file "broken"; notices a home between two versions, in
-//	                     which omflow/first.py and omflow/second.py differ
+//	                     which omflow/first.py and omflow/second.py differ; is not healthy while the home has a file "sick"
 //	worker DIR           ends on request, but not while the home has a file "long-step"
+//	python DIR ARGS…     is pip or migrate: says so, waits while the home has a file "<hook>-hangs", fails if it has a file "<hook>-fails"
 //	agent                configured by its environment, as the product; kills itself at the n-th operation TEST_KILL_AT=<op>:<n>
 //
-// Server and worker write what happens to them into DIR/events.
+// Server, worker and hooks write what happens to them into DIR/events.
 func TestMain(m *testing.M) {
 	switch role := append(os.Args, "")[1]; role {
 	case "server":
 		playServer(os.Args[2], os.Args[3])
 	case "worker":
 		playWorker(os.Args[2])
+	case "python":
+		playPython(os.Args[2], os.Args[3:])
 	case "witness":
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		<-ctx.Done()
@@ -76,7 +79,11 @@ func playServer(dir, address string) {
 	}
 	happened(dir, "server-healthy", "")
 	go func() {
-		_ = http.Serve(listener, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		_ = http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if _, err := os.Stat("sick"); err == nil {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+		}))
 	}()
 	<-ctx.Done()
 	happened(dir, "server-stop", "")
@@ -92,6 +99,29 @@ func playWorker(dir string) {
 		time.Sleep(50 * time.Millisecond) // its steps
 	}
 	happened(dir, "worker-stop", "")
+}
+
+func playPython(dir string, args []string) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	hook := "migrate"
+	if args[0] == "-m" {
+		hook = args[1]
+	}
+	fmt.Println(hook, "is at it")
+	happened(dir, hook+"-start", strings.Join(args, " "))
+	for err := error(nil); err == nil && ctx.Err() == nil; _, err = os.Stat(hook + "-hangs") {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if ctx.Err() != nil {
+		happened(dir, hook+"-cut", "")
+		os.Exit(1)
+	}
+	if _, err := os.Stat(hook + "-fails"); err == nil {
+		fmt.Println("no such table")
+		os.Exit(3)
+	}
+	happened(dir, hook+"-end", "")
 }
 
 func playAgent() error {

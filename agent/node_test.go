@@ -57,10 +57,13 @@ func newNode(t *testing.T, b *bustest.Bus, name string) *node {
 		HealthURL: "http://" + address, Worker: "on", Witness: "off", WitnessPort: 5169,
 		StopTimeout: patience, HealthTimeout: patience, HealthEvery: poll, RestartMin: poll, RestartMax: time.Minute,
 		PatchEvery: 200 * time.Millisecond, PatchRetry: poll, Watch: watchOff, Provision: "on", WatchQuiet: 100 * time.Millisecond, WatchEvery: 2 * time.Second,
-		LogSize: "10MB", LogKeep: 5, Python: "python3",
+		LogSize: "10MB", LogKeep: 5,
+		HookTimeout: patience,
 	}
 	key, err := ours()
 	require.NoError(t, err)
+	n.cfg.Python = filepath.Join(n.dir, "python")
+	require.NoError(t, os.WriteFile(n.cfg.Python, fmt.Appendf(nil, "#!/bin/sh\nexec '%s' python '%s' \"$@\"\n", os.Args[0], n.dir), 0o755))
 	n.cfg.SecondPort, n.cfg.JoinFile = 5169, joinFile(t, key)
 	n.write("omflow/app.py", "v0")
 	n.write("omflow/settings.py", "mine alone")

@@ -2,12 +2,13 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
-// prove starts the server on a home that was switched. If it becomes healthy the patch stays and the worker starts, too; else the
+// prove runs the hooks of a patch and starts the server on a home that was switched. If it becomes healthy the patch stays and the worker starts, too; else the
 // old version comes back, and no step has run with the new one. If ctx ends before either, the next start of the agent proves it.
 func (f *follower) prove(ctx context.Context) error {
 	if f.journal.Content().Whole { // there is nothing to go back to
@@ -20,7 +21,11 @@ func (f *follower) prove(ctx context.Context) error {
 		}
 		return err
 	}
-	unhealthy := f.host.startServer(ctx)
+	if err := f.runHooks(ctx); err != nil && ctx.Err() == nil {
+		f.log.Error().Err(err).Msg("patch not put to work; restoring the old version")
+		return f.takeBack(ctx, err.Error())
+	}
+	unhealthy := f.proof(ctx, f.journal.Hooks())
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -39,14 +44,18 @@ func (f *follower) prove(ctx context.Context) error {
 // it is to be tried again. If the old version cannot be restored now, nothing is started unless the home is in one version: half a
 // patch can do worse to tickets than one server less. The next round tries again.
 func (f *follower) takeBack(ctx context.Context, reason string) error {
+	hooks := f.journal.Hooks()
+	if reason != "" {
+		hooks.Restart = patch.RestartServer // it may have loaded anything
+	}
 	if f.journal.Phase() != patch.Staging { // what only lies beside the files disturbs nobody
-		if err := f.host.stop(); err != nil {
+		if err := f.makeWay(hooks); err != nil {
 			return err
 		}
 	}
 	err := f.journal.Restore(reason)
 	if !f.journal.Phase().Whole() {
-		return fmt.Errorf("the server stays stopped until its old version is restored: %w", err)
+		return errors.Join(fmt.Errorf("the server stays stopped until its old version is restored: %w", err), f.host.stop())
 	}
 	r := f.journal.Report()
 	if err == nil {

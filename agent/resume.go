@@ -38,6 +38,7 @@ func (f *follower) recover(ctx context.Context) error {
 	case phase == patch.Idle:
 		return nil
 	case phase == patch.Switched:
+		f.setState("applying")
 		return f.prove(ctx)
 	case phase != patch.Proven && f.journal.Content().Whole:
 		return f.unprovision()

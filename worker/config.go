@@ -16,6 +16,7 @@ const maxSlots = 512 // each is a process or a connection
 type Config struct {
 	bus.ClientConfig
 	logging.Config
+	config.OMFLOWPython
 
 	DatabaseURL string         `envconfig:"DATABASE_URL" desc:"the database that the OMFLOW Server uses: postgres://user:password@host/db; default: that of the settings in OMFLOW_HOME"`
 	Name        string         `envconfig:"WORKER_NAME" desc:"name on the bus; default <host name>-<process id>"`
@@ -33,7 +34,6 @@ type Config struct {
 	HistoryDays   int           `envconfig:"WORKER_HISTORY_DAYS" default:"30" desc:"days that the step history is kept; 0 keeps it for ever"`
 	Reconcile     time.Duration `envconfig:"WORKER_RECONCILE" default:"5s" desc:"how often rows without a message are looked for"`
 	Home          string        `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; runners start in it, and what is not set here is taken from its settings"`
-	Python        string        `envconfig:"OMFLOW_PYTHON" default:"python3" desc:"Python of the OMFLOW Server"`
 	RunnerCommand string        `envconfig:"WORKER_RUNNER_COMMAND" desc:"program that executes steps; default <OMFLOW_PYTHON> -m omflow_booster.runner"`
 }
 

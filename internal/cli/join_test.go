@@ -125,7 +125,7 @@ func TestPatchIsBuiltInspectedVerifiedAndPublished(t *testing.T) {
 	s := newStage(t)
 	_, ann := useJoinFile(t)
 	dir, file := files(t, map[string]string{"omflow/a.py": "new"}), filepath.Join(t.TempDir(), "fix.tar.zst")
-	r := run(t, "", "patch", "build", dir, file, "--note", "leave form", "--delete", "omflow/b.py", "--json")
+	r := run(t, "", "patch", "build", dir, file, "--note", "leave form", "--delete", "omflow/b.py", "--pip", "req.txt", "--migrate", "--json")
 	var built patch.Manifest
 	if err := json.Unmarshal([]byte(r.stdout), &built); err != nil || r.code != exitOK || len(built.Files) != 1 {
 		t.Fatalf("%v: %+v", err, r)
@@ -134,7 +134,7 @@ func TestPatchIsBuiltInspectedVerifiedAndPublished(t *testing.T) {
 		t.Errorf("%v %v", left, err)
 	}
 	r = run(t, "", "patch", "inspect", file)
-	for _, part := range []string{built.ID, "leave form", ann + " ann", "good", "omflow/a.py  3 B", "omflow/b.py  deleted"} {
+	for _, part := range []string{built.ID, "leave form", ann + " ann", "good", "pip req.txt, migrate, restart server", "omflow/a.py  3 B", "omflow/b.py  deleted"} {
 		if r.code != exitOK || !strings.Contains(r.stdout, part) {
 			t.Errorf("%q is missing in %+v", part, r)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,12 +38,15 @@ func buildFlags(cmd *cobra.Command) *patch.Options {
 	cmd.Flags().StringVar(&o.Note, "note", "", "what it is for")
 	cmd.Flags().StringVar(&o.Author, "author", userName(), "who made it")
 	cmd.Flags().StringArrayVar(&o.Deletions, "delete", nil, "file to delete on every server, relative to OMFLOW_HOME; may be repeated")
+	cmd.Flags().StringVar(&o.Hooks.Pip, "pip", "", "file of requirements, relative to OMFLOW_HOME, that pip installs on every server")
+	cmd.Flags().BoolVar(&o.Hooks.Migrate, "migrate", false, "bring the database up to date, on the first server")
+	cmd.Flags().StringVar(&o.Hooks.Restart, "restart", patch.RestartServer, "what is restarted on every server: "+strings.Join(patch.Restarts, ", ")+" (runners: the worker alone)")
 	return o
 }
 
 // refuseBuildFlags refuses them for a patch that is built already: it is signed as it is.
 func refuseBuildFlags(cmd *cobra.Command) error {
-	for _, name := range []string{"from", "to", "note", "author", "delete"} {
+	for _, name := range []string{"from", "to", "note", "author", "delete", "pip", "migrate", "restart"} {
 		if cmd.Flags().Changed(name) {
 			return usageError{fmt.Errorf("--%s is for a directory; a FILE of `patch build` is published as it was signed", name)}
 		}
@@ -56,9 +60,12 @@ func (a *App) patchPublishCommand() *cobra.Command {
 		Short: "Put every file below DIR at the same place in the home of every OMFLOW Server",
 		Long: "Put every file below DIR at the same place, relative to OMFLOW_HOME, on every OMFLOW Server; or publish a FILE that\n" +
 			"`omflow-booster patch build` has made. " + contentHelp + "\n" +
-			"Every server is stopped while its files are replaced; the others go on working.",
+			"Every server is stopped while its files are replaced, unless --restart says otherwise; the others go on working. pip and migrate\n" +
+			"run with OMFLOW_PYTHON before the server starts again; if one of them fails, the server gets its old files back. What pip\n" +
+			"installed and what was changed in the database is not taken back.",
 		Example: "  omflow-booster patch publish ./fix --note 'correct the leave form'\n" +
-			"  omflow-booster patch publish ./omflow-1.1.5 --from 1.1.4.0 --delete omflow/old.py\n" +
+			"  omflow-booster patch publish ./omflow-1.1.5 --from 1.1.4.0 --delete omflow/old.py --pip requirements.txt --migrate\n" +
+			"  omflow-booster patch publish ./pictures --restart none\n" +
 			"  omflow-booster patch publish fix.tar.zst",
 		Args: args(1, 1, "one directory, or one FILE of `patch build`"),
 	}

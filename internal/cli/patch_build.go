@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -158,6 +159,7 @@ func (a *App) printArtifact(m patch.Manifest, by signed) error {
 	t.row("to", m.To)
 	t.row("author", m.Author)
 	t.row("note", m.Note)
+	t.row("hooks", hooksOf(m.Hooks))
 	t.row("created", m.Created.Local().Format(time.DateTime))
 	t.row("signed by", by.Key+" "+by.Name)
 	state := by.State
@@ -177,6 +179,18 @@ func (a *App) printArtifact(m patch.Manifest, by signed) error {
 		t.row(name, "deleted", "", "")
 	}
 	return t.flush()
+}
+
+// hooksOf says what is done on a server besides the files, in the order in which it is done.
+func hooksOf(h patch.Hooks) string {
+	var list []string
+	if h.Pip != "" {
+		list = append(list, "pip "+h.Pip)
+	}
+	if h.Migrate {
+		list = append(list, "migrate")
+	}
+	return strings.Join(append(list, "restart "+h.Restarted()), ", ")
 }
 
 func (a *App) patchVerifyCommand() *cobra.Command {

@@ -97,6 +97,9 @@ func (a *App) printPatch(p shownPatch, asJSON bool) error {
 		return printJSON(a.Stdout, p)
 	}
 	fmt.Fprintf(a.Stdout, "patch    %s\nnote     %s\nby       %s\nrollout  %s\n", p.ID, oneLine(p.Note), oneLine(p.Author), oneLine(p.state()))
+	if p.Rollout != nil && !p.Rollout.Migration.Done.IsZero() {
+		fmt.Fprintf(a.Stdout, "database migrated by %s\n", oneLine(p.Rollout.Migration.Node))
+	}
 	t := newTable(a.Stdout, "SERVER", "STATE", "REASON")
 	for _, n := range p.Nodes {
 		state := n.State

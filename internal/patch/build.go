@@ -28,10 +28,10 @@ type Options struct {
 	Author    string
 	Note      string
 	Deletions []string  // paths relative to the home
+	Hooks     Hooks     // what there is to do besides
 	Now       time.Time // default: now
 	Limit     int64     // default: DefaultLimit
 	Signer    Signer    // required
-	Hooks     Hooks
 	Whole     bool
 	Undoes    string
 

@@ -26,7 +26,8 @@ const (
 //	                   │                    │            ▼                              ▲
 //	                   └──────Restore───────┴──────▶ Restoring ──▶ Restored ────End─────┘
 //
-// The server may run while the journal is in a phase that is Whole, and must be stopped for Switch and Restore. After a crash
+// The server may run while the journal is in a phase that is Whole, and must be stopped for Switch and Restore unless the patch says that it needs no
+// restart. After a crash
 // Open returns the journal in the phase that the disk holds; whatever was under way is done again from there. A Journal is
 // not safe for concurrent use.
 type Journal struct {
@@ -58,6 +59,7 @@ type record struct {
 	Phase   Phase    `json:"phase"`
 	Home    string   `json:"home"` // where the files are: the journal of one home would spoil another one
 	Report  Report   `json:"report"`
+	Hooks   Hooks    `json:"hooks"`
 	Changes []change `json:"changes"` // by which names of temporary files are counted
 	Content Content  `json:"content"`
 	Made    []string `json:"made"` // directories that are not there without the patch, outer ones first
@@ -110,6 +112,9 @@ func (j *Journal) Report() Report { return j.record.Report }
 
 // Content returns what the patch that is under way brings and removes.
 func (j *Journal) Content() Content { return j.record.Content }
+
+// Hooks is what the patch wants done besides its files. Doing it is the caller's business, between Switch and Prove.
+func (j *Journal) Hooks() Hooks { return j.record.Hooks }
 
 // Prove is called when the server has shown that it is healthy in the new version: there is no way back from then on.
 func (j *Journal) Prove() error {

@@ -58,23 +58,6 @@ type Manifest struct {
 	Undoes    string    `json:"undoes"` // id of the patch that it takes back
 }
 
-// Hooks is what there is to do on a server besides putting files into place.
-type Hooks struct {
-	Migrate bool   `json:"migrate"` // bring the database up to date, once in the whole system
-	Pip     string `json:"pip"`     // file of Python requirements to install, relative to the home; empty: none
-	Restart string `json:"restart"` // one of Restarts; empty: RestartServer
-}
-
-// What is restarted for a patch.
-const (
-	RestartNone    = "none"    // nothing: files that the server reads each time
-	RestartRunners = "runners" // the worker with its runners
-	RestartServer  = "server"  // the worker and the server
-)
-
-// Restarts are the values of Hooks.Restart.
-var Restarts = []string{RestartNone, RestartRunners, RestartServer}
-
 // File is one file of a patch. Paths are relative to the server's home, with forward slashes.
 type File struct {
 	Path   string `json:"path"`
@@ -167,7 +150,10 @@ func (m Manifest) Validate(limit int64) error {
 			return err
 		}
 	}
-	return paths.checkNesting()
+	if err := paths.checkNesting(); err != nil {
+		return err
+	}
+	return m.checkHooks()
 }
 
 func checkFormat(format int) error {

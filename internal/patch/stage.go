@@ -47,7 +47,7 @@ type staging struct {
 
 // begin writes into the journal what is about to change. Files that the home has already are left alone.
 func (s *staging) begin(m Manifest, begun Report) error {
-	r := record{Phase: Staging, Home: s.homeName(), Report: begun, Content: Content{m.Files, m.Deletions, m.Whole}}
+	r := record{Phase: Staging, Home: s.homeName(), Report: begun, Hooks: m.Hooks, Content: Content{m.Files, m.Deletions, m.Whole}}
 	r.Report.Patch = m.ID
 	for i, f := range m.Files {
 		if slices.Contains(s.keep, f.Path) {

@@ -8,7 +8,7 @@ import (
 )
 
 // Switch brings the home into the new version: every file that will be replaced or deleted gets a backup, the journal says so,
-// the staged files are renamed into their places, and what is to go is deleted. The server must be stopped. After an error the
+// the staged files are renamed into their places, and what is to go is deleted. The server must be stopped, see Journal. After an error the
 // journal waits for Restore. It takes no context, because a late stop is better than a way back; it is some calls for each file.
 func (j *Journal) Switch() error {
 	r := j.record

@@ -52,7 +52,7 @@ func (p *Plan) note(s situation) {
 		p.Grants[node] = g
 	}
 	for node, g := range p.Grants {
-		if g.Outcome != "" {
+		if g.Outcome != "" || p.Migration.holds(node, s.now) { // the next one would only wait for it, with its server stopped
 			continue
 		}
 		switch {

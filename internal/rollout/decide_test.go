@@ -154,6 +154,17 @@ func TestNodeThatHangsDoesNotBlockTheOthers(t *testing.T) {
 	require.Equal(t, patch.StateApplied, f.plan.Grants["a"].Outcome)
 }
 
+func TestNodeThatMigratesIsNotGivenUp(t *testing.T) {
+	f := newFleet(t, one(), "a", "b")
+	require.Equal(t, []string{"a"}, f.step())
+	f.plan.Migration = Migration{Node: "a", Until: f.now.Add(5 * time.Minute)}
+	f.now = f.now.Add(2 * time.Minute)
+	require.Equal(t, []string{"a"}, f.step())
+	f.now = f.now.Add(3 * time.Minute)
+	require.Equal(t, []string{"b"}, f.step(), "its time is over")
+	require.Equal(t, OutcomeGivenUp, f.plan.Grants["a"].Outcome)
+}
+
 func TestNodeThatWasSetUpAnewHasItsTurnAgain(t *testing.T) {
 	f := newFleet(t, one(), "a")
 	f.step()

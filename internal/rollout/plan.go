@@ -56,6 +56,7 @@ type Plan struct {
 	Policy
 	Grants    map[string]Grant `json:"grants"`    // by node
 	Tolerated int              `json:"tolerated"` // failures that there were when an operator had it go on
+	Migration Migration        `json:"migration"` // of the database, if the patch wants one
 
 	Resolutions map[string]string `json:"resolutions,omitempty"` // what holds in a conflict, by node or for Everywhere
 

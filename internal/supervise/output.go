@@ -13,9 +13,9 @@ import (
 // maxLine bounds a line of output; a longer one is cut into several.
 const maxLine = 64 << 10
 
-// logLines writes each line of a child's output into our log, and as it is into copied unless that is nil. A line that is JSON of our
-// own kind keeps its level and fields.
-func logLines(r io.Reader, copied io.Writer, log zerolog.Logger) {
+// logLines writes each line of a child's output into our log, as it is into copied unless that is nil, and tells heard unless that is nil. A line that is
+// JSON of our own kind keeps its level and fields.
+func logLines(r io.Reader, copied io.Writer, log zerolog.Logger, heard func(line string)) {
 	in := bufio.NewReaderSize(r, maxLine)
 	for {
 		line, err := in.ReadSlice('\n')
@@ -24,6 +24,9 @@ func logLines(r io.Reader, copied io.Writer, log zerolog.Logger) {
 		}
 		if text := strings.TrimRight(string(line), "\r\n"); text != "" {
 			logLine(text, log)
+			if heard != nil {
+				heard(text)
+			}
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return

@@ -3,7 +3,6 @@ package supervise
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -37,7 +36,7 @@ func startProcess(spec Spec, log zerolog.Logger) (*process, error) {
 
 	p := &process{done: make(chan struct{})}
 	started := make(chan error)
-	go p.run(cmd, in, out, spec.Output, log, started)
+	go p.run(cmd, in, func() { logLines(out, spec.Output, log, spec.heard) }, out, started)
 	if err := <-started; err != nil {
 		_ = out.Close()
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
@@ -47,7 +46,7 @@ func startProcess(spec Spec, log zerolog.Logger) (*process, error) {
 
 // run lives as long as the child, on one thread: the kernel's "parent died" signal is bound to the thread that forked, so that
 // thread must not end before the child.
-func (p *process) run(cmd *exec.Cmd, in, out *os.File, copied io.Writer, log zerolog.Logger, started chan<- error) {
+func (p *process) run(cmd *exec.Cmd, in *os.File, read func(), out *os.File, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	prepareGroup(cmd)
@@ -62,7 +61,7 @@ func (p *process) run(cmd *exec.Cmd, in, out *os.File, copied io.Writer, log zer
 	started <- nil
 
 	logged := make(chan struct{})
-	go func() { defer close(logged); logLines(out, copied, log) }()
+	go func() { defer close(logged); read() }()
 	p.err = cmd.Wait()
 	p.group.finish() // what the leader left behind would run beside its successor
 	select {

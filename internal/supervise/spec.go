@@ -44,6 +44,8 @@ type Spec struct {
 	StopTimeout time.Duration // from the request to end until the whole group is killed
 	RestartMin  time.Duration // pause before the first restart; doubles each time
 	RestartMax  time.Duration // longest pause; a child that ran for so long starts over with RestartMin
+
+	heard func(line string) // is told the output, too; may be nil
 }
 
 // Status is a snapshot of a child.
