@@ -115,7 +115,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	f := &follower{
 		cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, host: h, witness: w, journal: journal, ledger: book, trust: trusted, drift: changes, giver: newGiver(), log: log,
 		news: make(chan struct{}, 1),
-		next: journal.Report().Patch, // whoever was interrupted in his turn has it still
+		next: interrupted(journal),
 	}
 	return a.serve(ctx, who.Name, h, f, w, log)
 }

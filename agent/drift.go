@@ -112,10 +112,13 @@ func (d *drift) begin(ctx context.Context) error {
 
 // accept makes what a patch has left the baseline of its files.
 func (d *drift) accept(c patch.Content) error {
-	if d.book.Files == nil {
+	if d.cfg.Watch == watchOff || d.book.Files == nil && !c.Whole {
 		return nil
 	}
 	return d.save(func(b *treeBook) {
+		if b.Files == nil {
+			b.Files = tree.Tree{}
+		}
 		for _, f := range c.Files {
 			if !d.ignore.MatchPath(f.Path) {
 				b.Files[f.Path] = tree.File{SHA256: f.SHA256, Size: f.Size, Mode: f.Mode}

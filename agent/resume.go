@@ -31,6 +31,14 @@ func (f *follower) resume(ctx context.Context) {
 	}
 }
 
+// interrupted is the patch for which an earlier life had its turn, and has it still.
+func interrupted(j *patch.Journal) string {
+	if j.Content().Whole { // nobody gives turns for that
+		return ""
+	}
+	return j.Report().Patch
+}
+
 // recover brings a patch that is under way to its end, and the host to work: one that is not completely in place is taken back,
 // one that is has to prove itself. Without a patch under way it does nothing.
 func (f *follower) recover(ctx context.Context) error {

@@ -48,9 +48,9 @@ func (e *OccupiedError) Error() string {
 var ErrNoRoom = errors.New("not enough room")
 
 const (
-	codeNameTaken = 10130       // JSStreamNameExistRestoreFailedErr of nats-server
-	restoreTries  = 6           // for one stream
-	restorePause  = time.Second // after the first try; longer after each
+	codeNameTaken   = 10130           // JSStreamNameExistRestoreFailedErr of nats-server
+	restorePatience = 2 * time.Minute // with tries for one stream that are interrupted, each after the pause
+	restorePause    = 2 * time.Second
 )
 
 // unmarkAfter keeps a change of the stream away from the end of its restore: nats-server 2.15.2 says that it is restored before it has
@@ -131,15 +131,15 @@ func (r restorer) finished(stream string) bool { return slices.Contains(r.o.Fini
 func (r restorer) stream(ctx context.Context, s Stream, p Progress) (Restored, error) {
 	r.o.Progress(p)
 	removed := false
-	for try := 1; ; try++ {
+	for end := time.Now().Add(restorePatience); ; {
 		done, err := r.replace(ctx, s, p, &removed)
 		var api *jetstream.APIError
 		taken := errors.As(err, &api) && api.ErrorCode == codeNameTaken
 		again := taken || errors.Is(err, errInterrupted) && !r.link.nc.IsClosed()
-		if !again || try == restoreTries {
+		if !again || time.Now().After(end) {
 			return done, err
 		}
-		if err := pause(ctx, time.Duration(try)*restorePause); err != nil {
+		if err := pause(ctx, restorePause); err != nil {
 			return done, err
 		}
 	}
