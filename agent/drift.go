@@ -115,6 +115,7 @@ func (d *drift) accept(c patch.Content) error {
 	if d.cfg.Watch == watchOff || d.book.Files == nil && !c.Whole {
 		return nil
 	}
+	d.dirty = true // what was a change is none any more
 	return d.save(func(b *treeBook) {
 		if b.Files == nil {
 			b.Files = tree.Tree{}

@@ -154,7 +154,7 @@ func TestPatchThatFailsHalts(t *testing.T) {
 	t.Parallel()
 	// given five servers under agents, at which people file tickets
 	s := prepareSite(t, env{"BOOSTER_LEASE": "5s"})
-	s.startFleet(env{"AGENT_HEALTH_TIMEOUT": "3s"})
+	s.startFleet(env{"AGENT_HEALTH_TIMEOUT": "15s"})
 	// when a patch is published with which only the first server to get it becomes healthy
 	files := versionFiles(newVersion)
 	files[omflowtest.UnhealthyFile] = "server-1 server-2 server-3 server-5\n"

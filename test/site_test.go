@@ -133,14 +133,16 @@ func (s *site) startServer(name string) *server {
 	return srv
 }
 
-// startUnderAgent starts an agent on a home of the given version; the agent starts the web process and the worker.
+// startUnderAgent starts an agent on a home of the given version, or an empty one; the agent starts the web process and the worker.
 func (s *site) startUnderAgent(name, version string, vars env) *server {
 	s.t.Helper()
 	srv := &server{name: name, home: dir(s.t)}
 	if listen := vars["OMFLOWTEST_LISTEN"]; listen != "" { // not on this host
 		srv.url = "http://" + listen
 	}
-	writeFiles(s.t, srv.home, map[string]string{omflowtest.VersionFile: "version=" + version + "\n"})
+	if version != "" {
+		writeFiles(s.t, srv.home, map[string]string{omflowtest.VersionFile: "version=" + version + "\n"})
+	}
 	srv.agent = startAgent(s.t, name, s.booster, srv.home, merge(s.serverEnv(srv), env{
 		"WORKER_SOCKET":         filepath.Join(dir(s.t), "worker.sock"),
 		"WORKER_RUNNER_COMMAND": "'" + standIn + "' runner",

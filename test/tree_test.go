@@ -1,0 +1,114 @@
+//go:build linux
+
+package test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
+)
+
+const deployedFlow = "omflow/production/form/1/main.py" // what OMFLOW writes when somebody deploys a flow
+
+// published waits until so many patches were published, and returns the newest one.
+func (s *site) published(want int) (id, author string) {
+	s.t.Helper()
+	eventually(s.t, patience, fmt.Sprintf("%d patches to be published", want), func(context.Context) error {
+		list := query[struct {
+			Patches []struct{ ID, Author string } `json:"patches"`
+		}](s.t, s.booster, "patch", "ls").Patches
+		if len(list) != want {
+			return fmt.Errorf("there are %d", len(list))
+		}
+		id, author = list[want-1].ID, list[want-1].Author
+		return nil
+	})
+	return id, author
+}
+
+func TestServerThatIsChangedByHandTakesTheOthersAlong(t *testing.T) {
+	t.Parallel()
+	// given five servers under agents, at which people file tickets
+	s := prepareSite(t, env{"BOOSTER_LEASE": "5s"})
+	s.startFleet(env{"AGENT_WATCH_QUIET": "1s"})
+	watch := s.watchOutages()
+	// when somebody updates one of them by hand, and deploys a flow on it
+	third := s.servers[2]
+	files := versionFiles(newVersion)
+	files[deployedFlow] = "# deployed\n"
+	writeFiles(t, third.home, files)
+	// then its agent publishes that, every server runs it, each was away once, and never two at the same time
+	id, author := s.published(1)
+	if author != third.name {
+		t.Errorf("published by %q, want %s", author, third.name)
+	}
+	s.rolledOut(id)
+	watch.check(t)
+	for _, srv := range s.servers {
+		eventually(t, patience, srv.name+" to run "+newVersion, srv.runs(newVersion))
+		if home := homeOf(t, srv); !maps.Equal(home, files) {
+			t.Errorf("%s has %v, want %v", srv.name, home, files)
+		}
+	}
+	eventually(t, patience, "nothing to differ any more", func(context.Context) error {
+		if a := ask(t, s.booster.env(), "", "nodes", "drift"); a.code != 0 {
+			return fmt.Errorf("code %d: %s%s", a.code, a.stdout, a.stderr)
+		}
+		return nil
+	})
+	// then it can be taken back everywhere
+	undone := query[struct {
+		By string `json:"undone_by"`
+	}](t, s.booster, "patch", "rollback", id, "--note", "of a scenario").By
+	s.rolledOut(undone)
+	for _, srv := range s.servers {
+		eventually(t, patience, srv.name+" to run "+oldVersion, srv.runs(oldVersion))
+		if _, err := os.Stat(filepath.Join(srv.home, deployedFlow)); err == nil {
+			t.Errorf("%s still has %s", srv.name, deployedFlow)
+		}
+	}
+	// then no step is lost, failed or done twice
+	s.afterSteps(20)
+	s.finish()
+}
+
+func TestNewHostBecomesAServer(t *testing.T) {
+	t.Parallel()
+	// given two servers under agents, at which people file tickets, and that have had a patch
+	s := prepareSite(t, env{"BOOSTER_LEASE": "5s"})
+	s.serversFail = true // while they are patched
+	for i := range 2 {
+		s.servers = append(s.servers, s.startUnderAgent(fmt.Sprintf("server-%d", i+1), oldVersion, nil))
+	}
+	s.fileTickets()
+	s.appliedOn(s.publish(versionFiles(newVersion), "--from", oldVersion), "server-1", "server-2")
+	// when an agent is started on a host on which nothing else is
+	fresh := s.startUnderAgent("server-3", "", nil)
+	s.servers = append(s.servers, fresh)
+	// then it is a server of the same version, and does its share of the steps
+	eventually(t, patience, fresh.name+" to run "+newVersion, fresh.runs(newVersion))
+	if got, want := homeOf(t, fresh), versionFiles(newVersion); !maps.Equal(got, want) {
+		t.Errorf("it has %v, want %v", got, want)
+	}
+	eventually(t, patience, fresh.name+" to execute steps", func(ctx context.Context) error {
+		n := 0
+		err := s.db.QueryRowContext(ctx, "SELECT count(*) FROM omflowtest_effect WHERE server = '"+fresh.name+"'").Scan(&n)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("it has executed none")
+		}
+		return err
+	})
+	// then it takes patches like the others
+	next := versionFiles("1.1.4.9")
+	s.appliedOn(s.publish(next, "--from", newVersion), "server-1", "server-2", "server-3")
+	if v := homeOf(t, fresh)[omflowtest.VersionFile]; v != next[omflowtest.VersionFile] {
+		t.Errorf("it has %q", v)
+	}
+	s.afterSteps(20)
+	s.finish()
+}
