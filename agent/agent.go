@@ -112,8 +112,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	h := newHost(&a.cfg, a.deps.WorkerCommand, who.Name, who.ID, a.log)
 	w := newWitness(&a.cfg, a.deps, who.Name, who.ID, dir, a.log)
+	giver := newGiver()
 	f := &follower{
-		cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, host: h, witness: w, journal: journal, ledger: book, trust: trusted, drift: changes, giver: newGiver(), log: log,
+		cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, host: h, witness: w, journal: journal, ledger: book, trust: trusted, drift: changes, giver: giver, mender: &repairer{wake: giver.asked}, log: log,
 		news: make(chan struct{}, 1),
 		next: interrupted(journal),
 	}
@@ -123,7 +124,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // serve runs the parts until ctx ends or one of them fails.
 func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, w *witness, log zerolog.Logger) error {
 	describe := func() bus.Node { return a.describe(name, h, f, w) }
-	stopService, err := addService(a.deps.Client.NC, name, describe, func() bus.Drift { return f.drift.tell(name) }, f.giver, undoing{f})
+	stopService, err := addService(a.deps.Client.NC, name, describe, func() bus.Drift { return f.drift.tell(name, f.mender.failure()) }, f.giver, f.mender, undoing{f})
 	if err != nil {
 		return err
 	}

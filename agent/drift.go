@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -220,9 +221,16 @@ func (d *drift) describe(state *bus.AgentState) {
 	state.Drift = len(d.changes)
 }
 
+// changed are all changes that the last look has found.
+func (d *drift) changed() []tree.Change {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.changes)
+}
+
 // tell is what others are told of changes.
-func (d *drift) tell(node string) bus.Drift {
-	told := bus.Drift{Node: node, Watch: d.cfg.Watch, Version: patch.HomeVersion(d.home.FS()), Files: []bus.DriftFile{}}
+func (d *drift) tell(node, repair string) bus.Drift {
+	told := bus.Drift{Node: node, Repair: repair, Watch: d.cfg.Watch, Version: patch.HomeVersion(d.home.FS()), Files: []bus.DriftFile{}}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	told.Baseline, told.Total = d.baseline, len(d.changes)

@@ -250,3 +250,38 @@ func TestAgentThatMayNotSignPublishesNothing(t *testing.T) {
 	n.state(func(s bus.AgentState) bool { return s.Drift == 1 && s.PatchState == "current" })
 	published(t, n, 0)
 }
+
+func TestChangedFilesAreBroughtBack(t *testing.T) {
+	t.Parallel()
+	b := newBus(t)
+	one, two := newWatchingNode(t, b, "srv1"), newWatchingNode(t, b, "srv2")
+	for _, n := range []*node{one, two} {
+		n.cfg.Watch = watchReport
+		n.write("omflow/gone.py", "0")
+		n.start()
+		n.drift(undrifted)
+	}
+	two.write("omflow/app.py", "by hand")
+	two.write("omflow/new.py", "by hand")
+	two.write("omflow/settings.py", "his own")
+	require.NoError(t, os.Remove(filepath.Join(two.cfg.Home, "omflow/gone.py")))
+	two.drift(func(d bus.Drift) bool { return d.Total == 3 })
+	order := func() {
+		_, err := two.client.NC.Request(bus.RepairSubject("srv2"), nil, patience)
+		require.NoError(t, err)
+	}
+	order()
+	two.drift(undrifted)
+	require.Equal(t, "v0", two.read("omflow/app.py"))
+	require.Equal(t, "0", two.read("omflow/gone.py"))
+	require.NoFileExists(t, filepath.Join(two.cfg.Home, "omflow/new.py"))
+	require.Equal(t, "his own", two.read("omflow/settings.py"))
+	two.eventually(func() bool { return two.count("worker-start") == 2 }, "it works again")
+
+	one.stop()
+	two.write("omflow/app.py", "by hand")
+	two.drift(func(d bus.Drift) bool { return d.Total == 1 })
+	order()
+	require.Contains(t, two.drift(func(d bus.Drift) bool { return d.Repair != "" }).Repair, "no other server has these files")
+	require.Equal(t, "by hand", two.read("omflow/app.py"))
+}

@@ -38,6 +38,7 @@ type follower struct {
 	trust   *trust
 	drift   *drift
 	giver   *giver
+	mender  *repairer
 	log     zerolog.Logger
 
 	missing int           // tries in a row that found no artifact
@@ -165,6 +166,13 @@ func (f *follower) idle(ctx context.Context) error {
 	if err := f.trust.possible(); err == nil {
 		if err := f.readInbox(ctx); err != nil {
 			return err
+		}
+	}
+	if f.mender.take() {
+		err := f.repair(ctx)
+		f.mender.end(err)
+		if err != nil {
+			return fmt.Errorf("repair: %w", err)
 		}
 	}
 	changes, again, err := f.drift.look(ctx)

@@ -52,7 +52,7 @@ func (f *follower) provision(ctx context.Context) error {
 		return err
 	}
 	f.setState(stateWaiting + "the files of another server")
-	offer, err := f.bestOffer(ctx)
+	offer, err := f.bestOffer(ctx, func(bus.HomeOffer) bool { return true })
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (f *follower) provision(ctx context.Context) error {
 		return err
 	}
 	if err := f.journal.Switch(); err != nil {
-		return errors.Join(err, f.unprovision())
+		return errors.Join(err, f.unprovision(ctx))
 	}
 	_ = os.Remove(f.dir.artifact(a.ID))
 	f.log.Info().Str(logging.Patch, a.ID).Str("from", offer.Node).Str("version", offer.Version).Msg("this server has the files of another one")
@@ -81,20 +81,22 @@ func (f *follower) provision(ctx context.Context) error {
 	return f.prove(ctx)
 }
 
-// unprovision empties a home again that was not completely filled.
-func (f *follower) unprovision() error {
+// unprovision takes back what was brought of another server's files, and did not get into place completely.
+func (f *follower) unprovision(ctx context.Context) error {
 	if err := f.journal.Restore(""); err != nil {
 		return err
 	}
 	if err := f.journal.End(); err != nil {
 		return err
 	}
-	f.setBare(true)
+	if f.setBare(f.isNew(ctx)); !f.isBare() {
+		_ = f.host.start(ctx) // the log of the child says why it is not healthy
+	}
 	return nil
 }
 
-// bestOffer asks all agents, and takes the one that has the newest patches.
-func (f *follower) bestOffer(ctx context.Context) (best bus.HomeOffer, err error) {
+// bestOffer asks all agents, and takes the one of use that has the newest patches.
+func (f *follower) bestOffer(ctx context.Context, use func(o bus.HomeOffer) bool) (best bus.HomeOffer, err error) {
 	nc := f.client.NC
 	inbox := nc.NewRespInbox()
 	sub, err := nc.SubscribeSync(inbox)
@@ -118,7 +120,7 @@ func (f *follower) bestOffer(ctx context.Context) (best bus.HomeOffer, err error
 			return best, nil
 		}
 		var o bus.HomeOffer
-		if json.Unmarshal(msg.Data, &o) == nil && o.Node != "" && (best.Node == "" || o.Seq > best.Seq) {
+		if json.Unmarshal(msg.Data, &o) == nil && o.Node != "" && use(o) && (best.Node == "" || o.Seq > best.Seq) {
 			best = o
 		}
 	}

@@ -49,7 +49,7 @@ func (f *follower) recover(ctx context.Context) error {
 		f.setState("applying")
 		return f.prove(ctx)
 	case phase != patch.Proven && f.journal.Content().Whole:
-		return f.unprovision()
+		return f.unprovision(ctx)
 	case phase == patch.Switching, phase == patch.Restoring:
 		return f.takeBack(ctx, "")
 	default: // the home is in one version: the server need not wait for what is left to do

@@ -11,6 +11,7 @@ type Drift struct {
 	Since     *time.Time  `json:"since"`     // when the files were first seen as they are; null without any
 	Published string      `json:"published"` // patch that carries them, if it is announced
 	Files     []DriftFile `json:"files"`     // the first 1,000
+	Repair    string      `json:"repair"`    // why the last repair has failed; empty otherwise
 	Total     int         `json:"total"`
 }
 
@@ -18,4 +19,9 @@ type Drift struct {
 type DriftFile struct {
 	Path string `json:"path"`
 	Kind string `json:"kind"` // added, changed or missing
+}
+
+// RepairSubject is where an agent is told to bring back what was changed in its home; the answer, without content, says that it has heard.
+func RepairSubject(node string) string {
+	return ServiceAgent + "." + EndpointRepair + "." + Token(node)
 }

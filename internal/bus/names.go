@@ -46,6 +46,7 @@ const ServiceVersion = "1.0.0"
 const (
 	SubjectSubmit = "worker.submit" // request: items as JSON lines; any one worker answers
 
+	EndpointRepair = "repair"
 	EndpointHome   = "home"
 	EndpointGive   = "give"
 	EndpointUndo   = "undo"

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,7 +15,10 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-const driftPatience = 3 * time.Second // for the answers of agents
+const (
+	driftPatience  = 3 * time.Second  // for the answers of agents
+	repairPatience = 10 * time.Minute // for one to have its files again
+)
 
 func (a *App) driftCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -23,9 +27,10 @@ func (a *App) driftCommand() *cobra.Command {
 		Long: "Show files in the homes of the OMFLOW Servers that are not as the last patch, or the beginning, has left them. With\n" +
 			"AGENT_WATCH=publish an agent makes them a patch for all servers when they have rested for a while; with report they stay until somebody\n" +
 			"publishes them or undoes them. Exit code 1 if there are any. BASELINE is the same on servers that should be the same.",
-		Example: "  omflow-booster nodes drift\n  omflow-booster nodes drift server-3 --json",
+		Example: "  omflow-booster nodes drift\n  omflow-booster nodes drift server-3 --repair",
 		Args:    args(0, 1, "at most the name of one agent, as `nodes` shows it"),
 	}
+	repair := cmd.Flags().Bool("repair", false, "bring the files of NODE back from another server; what was changed there is lost, and it restarts")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.withBus(func(c *bus.Client) error {
@@ -41,6 +46,11 @@ func (a *App) driftCommand() *cobra.Command {
 			}
 			if len(given) > 0 && len(names) == 0 {
 				return fmt.Errorf("no agent %s is alive; see `omflow-booster nodes`", oneLine(given[0]))
+			}
+			if *repair {
+				if err := repairDrift(cmd.Context(), c, given); err != nil {
+					return err
+				}
 			}
 			list, err := askDrift(cmd.Context(), c, names)
 			if err != nil {
@@ -58,6 +68,30 @@ func (a *App) driftCommand() *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// repairDrift has one server bring its files back, and waits until it has.
+func repairDrift(ctx context.Context, c *bus.Client, given []string) error {
+	if len(given) == 0 {
+		return usageError{errors.New("--repair is for one server; name it")}
+	}
+	ctx, cancel := context.WithTimeout(ctx, repairPatience)
+	defer cancel()
+	if _, err := c.NC.RequestWithContext(ctx, bus.RepairSubject(given[0]), nil); err != nil {
+		return fmt.Errorf("%s was told to bring its files back: %w", oneLine(given[0]), err)
+	}
+	for bus.Sleep(ctx, followEvery) {
+		list, err := askDrift(ctx, c, given)
+		switch {
+		case err != nil:
+			return err
+		case list[0].Repair != "":
+			return fmt.Errorf("%s: %s", oneLine(given[0]), oneLine(list[0].Repair))
+		case list[0].Total == 0:
+			return nil
+		}
+	}
+	return fmt.Errorf("%s has not brought its files back within %s", oneLine(given[0]), repairPatience)
 }
 
 // errDrift is said by the exit code.
