@@ -168,9 +168,11 @@ func TestBadPatchIsNotPublished(t *testing.T) {
 }
 
 // succeed runs a command that must.
-func succeed(t testing.TB, vars env, args ...string) {
+func succeed(t testing.TB, vars env, args ...string) (printed string) {
 	t.Helper()
-	if a := ask(t, vars, "", args...); a.code != 0 {
+	a := ask(t, vars, "", args...)
+	if a.code != 0 {
 		t.Fatalf("omflow-booster %s: code %d\n%s%s", strings.Join(args, " "), a.code, a.stdout, a.stderr)
 	}
+	return a.stdout
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
@@ -103,9 +104,17 @@ func TestNewHostBecomesAServer(t *testing.T) {
 		}
 		return err
 	})
-	// then it takes patches like the others
-	next := versionFiles("1.1.4.9")
-	s.appliedOn(s.publish(next, "--from", newVersion), "server-1", "server-2", "server-3")
+	// then it takes patches like the others, and may be where one begins
+	next, source, file := versionFiles("1.1.4.9"), dir(t), filepath.Join(dir(t), "next.tar.zst")
+	writeFiles(t, source, next)
+	succeed(t, s.booster.env(), "patch", "build", source, file, "--from", newVersion)
+	if code, out := command(t, s.booster, "patch", "apply", file); code != 1 || !strings.Contains(out, "several agents") {
+		t.Errorf("patch apply where three agents are: code %d: %s", code, out)
+	}
+	out := succeed(t, s.booster.env(), "patch", "apply", file, "--node", "server-3")
+	if !strings.Contains(out, "server-3 is the first") || !strings.Contains(out, "rollout: complete") {
+		t.Errorf("patch apply says: %s", out)
+	}
 	if v := homeOf(t, fresh)[omflowtest.VersionFile]; v != next[omflowtest.VersionFile] {
 		t.Errorf("it has %q", v)
 	}

@@ -22,7 +22,7 @@ func (a *App) patchCommand() *cobra.Command {
 			"the order in which the patches were published. A server that is away catches up when it is back. Agents take a patch only\n"+
 			"if it is signed with a key that their join file names (BOOSTER_JOIN_FILE, see `omflow-booster join`).",
 		"  omflow-booster patch publish ./fix --note 'correct the leave form'\n  omflow-booster patch ls",
-		a.patchPublishCommand(), a.patchListCommand(), a.patchShowCommand(), a.patchPauseCommand(), a.patchResumeCommand(), a.patchAbortCommand(), a.patchRollbackCommand(), a.patchResolveCommand(),
+		a.patchPublishCommand(), a.patchApplyCommand(), a.patchListCommand(), a.patchShowCommand(), a.patchPauseCommand(), a.patchResumeCommand(), a.patchAbortCommand(), a.patchRollbackCommand(), a.patchResolveCommand(),
 		a.patchBuildCommand(), a.patchInspectCommand(), a.patchVerifyCommand(), a.patchKeysCommand(), a.patchRevokeCommand())
 }
 
