@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	startPatience   = time.Minute // until a process is ready: the race detector and two cores are slow
+	startPatience   = time.Minute      // until a process is ready: the race detector and two cores are slow
 	commandPatience = 2 * time.Minute  // until a command for people has ended: one of them waits for elections
 	stopPatience    = 60 * time.Second // until a process has handed over and ended
 	childPatience   = 5 * time.Second  // until a process that was told to end is gone

@@ -86,7 +86,7 @@ type pathSet struct{ byFold map[string]string }
 func newPathSet() pathSet { return pathSet{make(map[string]string)} }
 
 func (s pathSet) add(name string, whole bool) error {
-	if err := checkPath(name); err != nil && !(whole && name == SettingsFile) {
+	if err := checkPath(name); err != nil && (!whole || name != SettingsFile) {
 		return err
 	}
 	fold := strings.ToLower(name)

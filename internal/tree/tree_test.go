@@ -43,8 +43,10 @@ func TestWhatIsPartOfATree(t *testing.T) {
 	require.NoError(t, err)
 	found, err := NewScanner(root, ignore).Scan(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, Tree{"manage.py": found["manage.py"], "omflow/app.py": found["omflow/app.py"], "omflow/syscom/version.bin": found["omflow/syscom/version.bin"],
-		"static/x": found["static/x"]}, found)
+	require.Equal(t, Tree{
+		"manage.py": found["manage.py"], "omflow/app.py": found["omflow/app.py"], "omflow/syscom/version.bin": found["omflow/syscom/version.bin"],
+		"static/x": found["static/x"],
+	}, found)
 	require.EqualValues(t, 13, found["omflow/app.py"].Size)
 	for name, part := range map[string]bool{"omflow/app.py": true, "logs/a": false, "deep/cache/x": false, "static/made/x": false, "static/makes/x": true} {
 		require.Equal(t, !part, ignore.MatchPath(name), name)
