@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	startLimit = 30 * time.Second
+	startLimit = 60 * time.Second
 	logLines   = 12 // of each process, when the demo fails
 )
 
