@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -146,4 +147,69 @@ func TestTakeoverResultIsChecked(t *testing.T) {
 		spoil(r)
 		require.ErrorContains(t, r.check(), says)
 	}
+}
+
+// Each count, server and outcome that is off must fail the demo of changed files.
+func TestPatchResultIsChecked(t *testing.T) {
+	t.Parallel()
+	good := func() *patchResult {
+		r := &patchResult{
+			tally: tally{counts: omflowtest.Counts{Tickets: 10, Accepted: 80, Effects: 80}},
+			filed: 9, failed: 2, most: 1,
+		}
+		for i, second := range []string{outcomeOld, outcomeUntouched, outcomeBad, outcomeUntouched, outcomeUntouched} {
+			r.hosts = append(r.hosts, hostResult{
+				name: string(rune('a' + i)), changed: i == handed, steps: 16, version: newVersion, second: second,
+				first: first{had: 2 * time.Second, away: time.Second},
+			})
+		}
+		r.hosts[handed].first.had = time.Second
+		r.hosts = append(r.hosts, hostResult{name: "f", fresh: true, steps: 1, version: newVersion})
+		return r
+	}
+	require.NoError(t, good().check())
+	for says, spoil := range map[string]func(r *patchResult){
+		"are lost":                            func(r *patchResult) { r.counts.Lost = 1 },
+		"more than once":                      func(r *patchResult) { r.counts.Duplicates = 1 },
+		"are dead":                            func(r *patchResult) { r.dead = 1 },
+		"have confirmed 11":                   func(r *patchResult) { r.filed = 11 },
+		"2 servers were away":                 func(r *patchResult) { r.most = 2 },
+		"0 servers were away":                 func(r *patchResult) { r.most = 0 },
+		"5 servers are there":                 func(r *patchResult) { r.hosts = r.hosts[:patchServers] },
+		"a runs version 1.1.4.2":              func(r *patchResult) { r.hosts[0].version = badVersion },
+		"f did nothing":                       func(r *patchResult) { r.hosts[patchServers].steps = 0 },
+		"b did not get the first change":      func(r *patchResult) { r.hosts[1].first.had = 0 },
+		"b had the first change before":       func(r *patchResult) { r.hosts[1].first.had = time.Second },
+		"b was not seen to restart":           func(r *patchResult) { r.hosts[1].first.away = 0 },
+		"of the second change became":         func(r *patchResult) { r.hosts[1].second = outcomeOld },
+		`"untouched" on c, where it was made`: func(r *patchResult) { r.hosts[handed].second, r.hosts[1].second = outcomeUntouched, outcomeBad },
+		"0 of 88 steps":                       func(r *patchResult) { r.counts = omflowtest.Counts{Tickets: 11} },
+	} {
+		r := good()
+		spoil(r)
+		require.ErrorContains(t, r.check(), says)
+	}
+}
+
+func TestServersAwayAtTheSameTimeAreCounted(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	at := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }
+	var a, b []span
+	a = extend(a, at(0), at(1), false)
+	for s := 2; s < 6; s++ {
+		a = extend(a, at(s), at(s+1), true)
+	}
+	a = extend(a, at(6), at(7), false)
+	require.Equal(t, []span{{from: at(3), until: at(5)}}, a)
+	b = extend(extend(b, at(6), at(7), true), at(8), at(9), true)
+	o := &outages{away: map[string][]span{"a": a, "b": b}}
+	require.Equal(t, 1, o.most())
+	require.Equal(t, 2*time.Second, o.since("a", at(2)))
+	require.Zero(t, o.since("a", at(4)))
+	o.away["c"] = []span{{from: at(4), until: at(7)}}
+	require.Equal(t, 2, o.most())
+	o.away["d"] = []span{{from: at(5), until: at(5)}}
+	require.Equal(t, 3, o.most())
+	require.Zero(t, (&outages{}).most())
 }

@@ -307,20 +307,3 @@ func (s *haStory) witnessSince(ctx context.Context, since time.Time) (pid int, e
 	}
 	return 0, errors.New("no agent runs a witness")
 }
-
-// drained waits until every step is done and the queue is empty.
-func (s *haStory) drained(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, healPatience)
-	defer cancel()
-	return s.until(ctx, "every step to be done", func(ctx context.Context) (bool, error) {
-		p, err := omflowtest.Count(ctx, s.db.DB)
-		if err != nil || p.Effects < p.Tickets*omflowtest.Steps {
-			return false, err
-		}
-		work, err := s.client.JS.Stream(ctx, bus.StreamWork)
-		if err != nil {
-			return false, err
-		}
-		return work.CachedInfo().State.Msgs == 0, nil
-	})
-}

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/freeport"
@@ -22,6 +24,12 @@ const (
 	newVersion  = "1.1.4.1"
 )
 
+// scope is how much of everything a story needs.
+type scope struct {
+	boosters, servers int
+	settings          []string // of agents, beyond those of every demo
+}
+
 // settings that only a demo wants: it cannot wait as long as an installation should.
 var serverHaste = []string{
 	"WORKER_RECONCILE=1s", "WORKER_RETRY_BASE=500ms",
@@ -29,11 +37,15 @@ var serverHaste = []string{
 	"OMFLOWTEST_STEP_MIN=2ms", "OMFLOWTEST_STEP_MAX=5ms",
 }
 
-// installation is the whole system: one Booster or two, and the hosts of three OMFLOW Servers, each in a directory of its own.
+// installation is the whole system: one Booster or two, and the hosts of the OMFLOW Servers, each in a directory of its own.
 type installation struct {
 	dir      string
 	boosters []*booster
 	servers  []*server
+
+	self        string // program that everything is run with
+	databaseURL string
+	settings    []string // of agents
 }
 
 // server is one OMFLOW Server with its agent, which starts the server and the worker.
@@ -46,12 +58,12 @@ type server struct {
 }
 
 // install prepares directories and settings and starts nothing. Of two Boosters the witness is beside the first server.
-func install(ctx context.Context, dir string, db *database, boosters int) (*installation, error) {
+func install(ctx context.Context, dir string, db *database, sc scope) (*installation, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find own program: %w", err)
 	}
-	ports := make([]int, 2*boosters+serverCount+1)
+	ports := make([]int, 2*sc.boosters+sc.servers+1)
 	for i := range ports {
 		if ports[i], err = freeport.Take(ctx); err != nil {
 			return nil, fmt.Errorf("find a free port: %w", err)
@@ -62,7 +74,7 @@ func install(ctx context.Context, dir string, db *database, boosters int) (*inst
 		ports = ports[1:]
 		return port
 	}
-	in := &installation{dir: dir}
+	in := &installation{dir: dir, self: self, databaseURL: db.url, settings: sc.settings}
 	if err := os.MkdirAll(in.logs(), 0o750); err != nil {
 		return nil, err
 	}
@@ -73,40 +85,44 @@ func install(ctx context.Context, dir string, db *database, boosters int) (*inst
 	if err := keys.Create(in.joinFile()); err != nil {
 		return nil, err
 	}
-	for i := range boosters {
+	for i := range sc.boosters {
 		in.boosters = append(in.boosters, &booster{name: "booster-" + strconv.Itoa(i+1), port: take(), clusterPort: take()})
 	}
-	for i := range serverCount {
-		s, err := installServer(in, self, db.url, "server-"+strconv.Itoa(i+1), take())
+	for i := range sc.servers {
+		s, err := in.addHost("server-"+strconv.Itoa(i+1), take())
 		if err != nil {
 			return nil, err
 		}
-		in.servers = append(in.servers, s)
+		if err := writeVersion(s.home, oldVersion, "as it was installed"); err != nil {
+			return nil, err
+		}
 	}
-	if boosters > 1 {
+	if sc.boosters > 1 {
 		in.servers[0].env = append(in.servers[0].env, "AGENT_WITNESS=on", "AGENT_WITNESS_PORT="+strconv.Itoa(take()))
 	}
 	return in, nil
 }
 
-func installServer(in *installation, self, databaseURL, name string, port int) (*server, error) {
+// addHost prepares a host with an agent and an empty home.
+func (in *installation) addHost(name string, port int) (*server, error) {
 	host := filepath.Join(in.dir, name)
 	s := &server{name: name, home: filepath.Join(host, "home")}
 	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	s.web = "http://" + listen
-	if err := writeVersion(s.home, oldVersion, "as it was installed"); err != nil {
+	if err := os.MkdirAll(s.home, 0o750); err != nil {
 		return nil, err
 	}
 	s.env = environment(in.address()...)
 	s.env = append(s.env,
-		"BOOSTER_JOIN_FILE="+in.joinFile(), "DATABASE_URL="+databaseURL,
+		"BOOSTER_JOIN_FILE="+in.joinFile(), "DATABASE_URL="+in.databaseURL,
 		"AGENT_NAME="+name, "AGENT_DATA_DIR="+filepath.Join(host, "agent"),
-		"OMFLOW_HOME="+s.home, "OMFLOW_COMMAND="+quoted(self, standIn, "server"), "OMFLOW_HEALTH_URL="+s.web+"/health/",
+		"OMFLOW_HOME="+s.home, "OMFLOW_COMMAND="+quoted(in.self, standIn, "server"), "OMFLOW_HEALTH_URL="+s.web+"/health/",
 		"WORKER_SOCKET="+filepath.Join(host, "worker.sock"), "WORKER_SLOTS="+strconv.Itoa(slots),
-		"WORKER_RUNNER_COMMAND="+quoted(self, standIn, "runner"),
+		"WORKER_RUNNER_COMMAND="+quoted(in.self, standIn, "runner"),
 		"OMFLOWTEST_SERVER="+name, "OMFLOWTEST_LISTEN="+listen,
 	)
-	s.env = append(s.env, serverHaste...)
+	s.env = append(append(s.env, serverHaste...), in.settings...)
+	in.servers = append(in.servers, s)
 	return s, nil
 }
 
@@ -115,13 +131,31 @@ func (in *installation) logs() string { return filepath.Join(in.dir, "logs") }
 // joinFile is that of every host: on each, patches may be published.
 func (in *installation) joinFile() string { return filepath.Join(in.dir, "join.json") }
 
-func (in *installation) startAgents() (err error) {
+func (in *installation) startAgents() error {
 	for _, s := range in.servers {
-		if s.agent, err = start(s.name, in.logs(), s.env, "agent"); err != nil {
+		if err := in.startAgent(s); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (in *installation) startAgent(s *server) (err error) {
+	s.agent, err = start(s.name, in.logs(), s.env, "agent")
+	return err
+}
+
+// command runs a command of the product as somebody types it on the host of a server, and returns what it prints.
+func (in *installation) command(ctx context.Context, s *server, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, in.self, args...)
+	cmd.Env = s.env
+	var failed strings.Builder
+	cmd.Stderr = &failed
+	out, err := cmd.Output()
+	if err != nil {
+		return out, fmt.Errorf("omflow-booster %s: %w: %s%s", strings.Join(args, " "), err, out, failed.String())
+	}
+	return out, nil
 }
 
 // processes are those that were started, in the order in which they are stopped: who needs the Booster goes first.
@@ -169,10 +203,15 @@ func (in *installation) stop() {
 
 // writeVersion makes a directory look like an OMFLOW Server of a version, or like a patch to it: the version file and one more.
 func writeVersion(dir, version, text string) error {
-	for name, content := range map[string]string{
+	return writeFiles(dir, map[string]string{
 		omflowtest.VersionFile:        "version=" + version + "\n",
 		"omflow/templates/about.html": "<p>" + text + "</p>\n",
-	} {
+	})
+}
+
+// writeFiles writes files below a directory, and the directories that they need.
+func writeFiles(dir string, files map[string]string) error {
+	for name, content := range files {
 		path := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 			return err

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	startLimit = 30 * time.Second
+	startLimit = 60 * time.Second
 	logLines   = 12 // of each process, when the demo fails
 )
 
@@ -17,7 +17,8 @@ const (
 type options struct {
 	keep    bool // go on running at the end, and keep the data
 	ha      bool // two Boosters, and what they survive
-	tickets int  // not with ha: there, they are filed until it is over
+	patch   bool // files that are changed on one of five servers
+	tickets int  // not with ha and patch: there, they are filed until it is over
 }
 
 // run shows everything and returns an error if a count is off. Whatever happens, processes end and data go, in this order:
@@ -40,11 +41,14 @@ func run(ctx context.Context, out *screen, o options) (err error) {
 		return err
 	}
 	defer db.close(o.keep)
-	boosters := 1
-	if o.ha {
-		boosters = 2
+	sc, play := scope{boosters: 1, servers: serverCount}, playWork
+	switch {
+	case o.ha:
+		sc.boosters, play = 2, playTakeovers
+	case o.patch:
+		sc.servers, sc.settings, play = patchServers, patchHaste, playPatches
 	}
-	in, err := install(ctx, dir, db, boosters)
+	in, err := install(ctx, dir, db, sc)
 	if err != nil {
 		return err
 	}
@@ -53,10 +57,6 @@ func run(ctx context.Context, out *screen, o options) (err error) {
 
 	st := &stage{out: out, in: in, db: db}
 	defer st.disconnect()
-	play := playPatch
-	if o.ha {
-		play = playTakeovers
-	}
 	shown, err := play(ctx, st, o)
 	out.quiet()
 	out.text(shown)

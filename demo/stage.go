@@ -12,14 +12,17 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
 )
 
 const (
 	glance    = 150 * time.Millisecond // between two looks at everything
 	lookLimit = 2 * time.Second        // of one look
+
+	drainPatience = 60 * time.Second // until the last ticket is closed
 )
 
-// stage is what both stories are played on.
+// stage is what every story is played on.
 type stage struct {
 	out    *screen
 	in     *installation
@@ -51,7 +54,7 @@ func (s *stage) start(ctx context.Context) error {
 	}
 	if err := s.until(ctx, "the servers to be ready", func(ctx context.Context) (bool, error) {
 		workers, err := s.workers(ctx)
-		if err != nil || len(workers) < serverCount {
+		if err != nil || len(workers) < len(s.in.servers) {
 			return false, err
 		}
 		for _, server := range s.in.servers {
@@ -63,8 +66,25 @@ func (s *stage) start(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	s.out.event("%d servers ready: each an agent, an OMFLOW Server (stand-in, version %s) and a worker with %d slots", serverCount, oldVersion, slots)
+	s.out.event("%d servers ready: each an agent, an OMFLOW Server (stand-in, version %s) and a worker with %d slots", len(s.in.servers), oldVersion, slots)
 	return nil
+}
+
+// drained waits until every step is done and the queue is empty.
+func (s *stage) drained(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, drainPatience)
+	defer cancel()
+	return s.until(ctx, "every step to be done", func(ctx context.Context) (bool, error) {
+		p, err := omflowtest.Count(ctx, s.db.DB)
+		if err != nil || p.Effects < p.Tickets*omflowtest.Steps {
+			return false, err
+		}
+		work, err := s.client.JS.Stream(ctx, bus.StreamWork)
+		if err != nil {
+			return false, err
+		}
+		return work.CachedInfo().State.Msgs == 0, nil
+	})
 }
 
 func (s *stage) disconnect() {
@@ -107,17 +127,25 @@ func (s *stage) nodes(ctx context.Context, role string) ([]bus.Node, error) {
 
 // version asks the web process of a server which version it was started with: the home may be newer.
 func version(ctx context.Context, s *server) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	return versionBy(ctx, http.DefaultClient, s)
+}
+
+// versionBy fails also when the server says that it is not healthy.
+func versionBy(ctx context.Context, client *http.Client, s *server) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.web+"/health/", nil)
 	if err != nil {
 		return "", err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s answers %s", s.name, resp.Status)
+	}
 	var health struct {
 		Version string `json:"version"`
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -47,4 +48,12 @@ func (f *steadyFeed) fileAt(ctx context.Context, s *server, db *database) {
 			f.failed.Add(1)
 		}
 	}
+}
+
+// checkFiled says whether as many tickets are in the database as servers have confirmed; a request without an answer may have filed one.
+func checkFiled(tickets, filed, failed int) error {
+	if tickets < max(1, filed) || tickets > filed+failed {
+		return fmt.Errorf("%d tickets are in the database; servers have confirmed %d and left %d requests unanswered", tickets, filed, failed)
+	}
+	return nil
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"time"
@@ -22,8 +20,8 @@ const (
 
 const patience = 2 * time.Minute // for everything together; it takes a tenth of that
 
-// playPatch shows how a patch and a killed worker are survived. It returns the table of the end, and an error if a count is off.
-func playPatch(ctx context.Context, st *stage, o options) (shown string, err error) {
+// playWork shows how a patch and a killed worker are survived. It returns the table of the end, and an error if a count is off.
+func playWork(ctx context.Context, st *stage, o options) (shown string, err error) {
 	st.out.text(fmt.Sprintf("One Booster, %d OMFLOW Servers, %s recorded queue items of %d tickets, on %s.\n\n",
 		serverCount, thousands(o.tickets*omflowtest.Steps), o.tickets, st.db.Engine.Name))
 	s := &story{stage: st, tickets: o.tickets}
@@ -158,14 +156,8 @@ func (s *story) publish(ctx context.Context) error {
 	if err := writeVersion(dir, newVersion, "as the patch has it"); err != nil {
 		return err
 	}
-	self, err := os.Executable()
-	if err != nil {
+	if _, err := s.in.command(ctx, s.in.servers[0], "patch", "publish", dir); err != nil {
 		return err
-	}
-	cmd := exec.CommandContext(ctx, self, "patch", "publish", dir)
-	cmd.Env = s.in.servers[0].env
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("omflow-booster patch publish: %w: %s", err, out)
 	}
 	s.out.event("patch %s published on %s, for all", newVersion, s.in.servers[0].name)
 	return nil

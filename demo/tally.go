@@ -13,7 +13,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
 )
 
-// tally is what both stories are measured by. Each number is counted where it cannot be wrong: effects in SQL, deliveries in the
+// tally is what every story is measured by. Each number is counted where it cannot be wrong: effects in SQL, deliveries in the
 // Booster. What the workers say of themselves is not used, because one may be killed and its counters with it.
 type tally struct {
 	counts      omflowtest.Counts
