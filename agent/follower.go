@@ -218,6 +218,8 @@ func (f *follower) deal(ctx context.Context, a patch.Announcement) error {
 		return f.fail(a, err)
 	case !fits:
 		return f.skip(a, fmt.Sprintf("it leads to version %s and this server has %s", a.To, version))
+	case f.ledger.read().without(a.Undoes):
+		return f.skip(a, "it takes back a patch that this server does not have")
 	}
 	if err := f.trust.possible(); err != nil {
 		return err

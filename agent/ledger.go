@@ -80,6 +80,12 @@ func (l *ledger) pass(id string, seq uint64) error {
 // knows tells whether the patch was dealt with.
 func (p page) knows(id string) bool { return p.find(id) >= 0 }
 
+// without tells whether the patch was dealt with and is not in place.
+func (p page) without(id string) bool {
+	i := p.find(id)
+	return i >= 0 && p.Entries[i].State != patch.StateApplied
+}
+
 // newest returns when the newest of all patches was built that this node has had to do with.
 func (p page) newest() time.Time {
 	newest := p.Newest

@@ -45,8 +45,12 @@ func TestPatchIsTakenBackEverywhere(t *testing.T) {
 
 	away.start()
 	away.report(a.ID, patch.StateSkipped)
+	away.report(undo.ID, patch.StateSkipped)
+	require.Equal(t, 2, away.count("server-start"), "nothing of it disturbs who never had it")
 	for _, n := range nodes {
-		n.report(undo.ID, patch.StateApplied)
+		if n != away {
+			n.report(undo.ID, patch.StateApplied)
+		}
 		require.Equal(t, before, n.drift(undrifted).Baseline)
 		require.Equal(t, "v0", n.read("omflow/app.py"))
 		require.Equal(t, "0", n.read("omflow/gone.py"))
