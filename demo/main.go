@@ -3,7 +3,7 @@
 //
 //	go run ./demo           takes some fifteen seconds and leaves nothing behind
 //	go run ./demo --ha      two Boosters and a witness, killed, frozen and stopped one after the other: some two minutes
-//	go run ./demo --patch   files changed by hand on one of five servers reach all, or are taken back; a new host gets them: some two minutes
+//	go run ./demo --patch   files changed by hand on one of five servers reach all, or are taken back; a new host gets them: less than a minute
 //	go run ./demo --keep    goes on running afterwards, to look inside
 //	DATABASE_URL=postgres://… go run ./demo    in that database, in a schema of its own, instead of a SQLite file
 //

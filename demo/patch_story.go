@@ -100,7 +100,7 @@ func (s *patchStory) spread(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.applied(ctx, a.ID, func(r patch.Report) {
+	return s.through(ctx, a.ID, []string{patch.StateApplied}, func(r patch.Report) {
 		f := first{had: r.Finished.Sub(began), away: s.watch.since(r.Node, began)}
 		s.firsts[r.Node] = f
 		s.out.event("%s has it %s after the change; it was away for %s", r.Node, seconds(f.had), seconds(f.away))
@@ -143,7 +143,11 @@ func (s *patchStory) fail(ctx context.Context) error {
 		return fmt.Errorf("omflow-booster patch rollback: %w: %s", err, answer)
 	}
 	s.out.event("omflow-booster patch rollback %s: %s takes it back", a.ID, undo.By)
-	if err := s.applied(ctx, undo.By, func(r patch.Report) {
+	if err := s.through(ctx, undo.By, []string{patch.StateApplied, patch.StateSkipped}, func(r patch.Report) {
+		if r.State == patch.StateSkipped {
+			s.out.event("%s passes that over: it never had the patch", r.Node)
+			return
+		}
 		s.out.event("%s is through with that: %s → %s", r.Node, r.From, r.To)
 	}); err != nil {
 		return err
@@ -222,8 +226,8 @@ func (s *patchStory) change(ctx context.Context, to string, files map[string]str
 	return a, nil
 }
 
-// applied waits until a patch is in place on every server, and tells of each.
-func (s *patchStory) applied(ctx context.Context, id string, tell func(patch.Report)) error {
+// through waits until a patch has come to a good end on every server, and tells of each.
+func (s *patchStory) through(ctx context.Context, id string, good []string, tell func(patch.Report)) error {
 	told := map[string]bool{}
 	var bad error
 	err := s.until(ctx, "patch "+id+" on every server", func(ctx context.Context) (bool, error) {
@@ -231,7 +235,7 @@ func (s *patchStory) applied(ctx context.Context, id string, tell func(patch.Rep
 		for _, r := range reports {
 			switch {
 			case told[r.Node]:
-			case r.State == patch.StateApplied:
+			case slices.Contains(good, r.State):
 				told[r.Node] = true
 				tell(r)
 			case r.State != patch.StateRetrying:
