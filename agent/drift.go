@@ -30,7 +30,7 @@ const (
 )
 
 // drift compares the home with its baseline: the files as the last patch, or the beginning, has left them. What differs was changed here, by hand
-// or by the server itself. Its methods belong to the follower's goroutine, but for describe and list.
+// or by the server itself. Its methods belong to the follower's goroutine, but for watch, describe and tell.
 type drift struct {
 	cfg     *Config
 	dir     *dataDir
@@ -163,6 +163,9 @@ func (d *drift) look(ctx context.Context) (changes []tree.Change, again time.Dur
 	d.read = time.Now()
 	changes = tree.Diff(d.book.Files, now)
 	rested := d.note(changes)
+	if len(changes) == 0 && d.book.Published.Digest != "" { // the same change may be made again some day
+		return nil, 0, d.save(func(b *treeBook) { b.Published = publishedTree{} })
+	}
 	switch {
 	case !d.unsettled() || lost(changes, d.book.Files):
 		return nil, 0, nil

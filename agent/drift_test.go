@@ -237,6 +237,21 @@ func TestChangeThatIsNotHealthy(t *testing.T) {
 	published(t, one, 1)
 }
 
+// What was published once is published again when it is done again after it was undone.
+func TestSameChangeIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	n := newWatchingNode(t, newBus(t), "srv1")
+	n.start()
+	n.drift(undrifted)
+	n.write("omflow/app.py", "v1")
+	n.report(published(t, n, 1)[0].ID, patch.StateApplied)
+	n.report(publish(t, n.client, map[string]string{"omflow/app.py": "v0"}, patch.Options{}).ID, patch.StateApplied)
+	n.drift(undrifted)
+	n.write("omflow/app.py", "v1")
+	n.report(published(t, n, 3)[2].ID, patch.StateApplied)
+	require.Equal(t, "v1", n.read("omflow/app.py"))
+}
+
 func TestAgentThatMayNotSignPublishesNothing(t *testing.T) {
 	t.Parallel()
 	n := newWatchingNode(t, newBus(t), "srv1")
