@@ -8,8 +8,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
@@ -97,33 +95,19 @@ func (f *follower) unprovision(ctx context.Context) error {
 
 // bestOffer asks all agents, and takes the one of use that has the newest patches.
 func (f *follower) bestOffer(ctx context.Context, use func(o bus.HomeOffer) bool) (best bus.HomeOffer, err error) {
-	nc := f.client.NC
-	inbox := nc.NewRespInbox()
-	sub, err := nc.SubscribeSync(inbox)
-	if err != nil {
-		return best, err
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	if err := nc.PublishMsg(&nats.Msg{Subject: bus.HomeSubject, Reply: inbox}); err != nil {
-		return best, err
-	}
 	wait, cancel := context.WithTimeout(ctx, offerWait)
 	defer cancel()
-	for {
-		msg, err := sub.NextMsgWithContext(wait)
-		switch {
-		case ctx.Err() != nil:
-			return best, ctx.Err()
-		case err != nil && best.Node == "":
-			return best, errNoHome
-		case err != nil:
-			return best, nil
-		}
+	err = bus.AskAll(wait, f.client.NC, bus.HomeSubject, nil, func(answer []byte) bool {
 		var o bus.HomeOffer
-		if json.Unmarshal(msg.Data, &o) == nil && o.Node != "" && use(o) && (best.Node == "" || o.Seq > best.Seq) {
+		if json.Unmarshal(answer, &o) == nil && o.Node != "" && use(o) && (best.Node == "" || o.Seq > best.Seq) {
 			best = o
 		}
+		return false
+	})
+	if err == nil && best.Node == "" {
+		err = errNoHome
 	}
+	return best, errors.Join(ctx.Err(), err)
 }
 
 // gift asks one agent for its files until they are stored.

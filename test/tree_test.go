@@ -89,7 +89,7 @@ func TestNewHostBecomesAServer(t *testing.T) {
 	s.fileTickets()
 	s.appliedOn(s.publish(versionFiles(newVersion), "--from", oldVersion), "server-1", "server-2")
 	// when an agent is started on a host on which nothing else is
-	fresh := s.startUnderAgent("server-3", "", nil)
+	fresh := s.startUnderAgent("server-3", "", env{"AGENT_WATCH": "report", "AGENT_WATCH_QUIET": "1s"})
 	s.servers = append(s.servers, fresh)
 	// then it is a server of the same version, and does its share of the steps
 	eventually(t, patience, fresh.name+" to run "+newVersion, fresh.runs(newVersion))
@@ -114,6 +114,18 @@ func TestNewHostBecomesAServer(t *testing.T) {
 	out := succeed(t, s.booster.env(), "patch", "apply", file, "--node", "server-3")
 	if !strings.Contains(out, "server-3 is the first") || !strings.Contains(out, "rollout: complete") {
 		t.Errorf("patch apply says: %s", out)
+	}
+	// then what is changed there by hand is shown, and brought back on demand
+	writeFiles(t, fresh.home, map[string]string{"omflow/app.py": "# by hand\n"})
+	eventually(t, patience, "the change to be noticed", func(context.Context) error {
+		if a := ask(t, s.booster.env(), "", "nodes", "drift", "server-3"); a.code != 1 || !strings.Contains(a.stdout, "changed omflow/app.py") {
+			return fmt.Errorf("code %d: %s%s", a.code, a.stdout, a.stderr)
+		}
+		return nil
+	})
+	succeed(t, s.booster.env(), "nodes", "drift", "server-3", "--repair")
+	if got := homeOf(t, fresh); !maps.Equal(got, next) {
+		t.Errorf("it has %v, want %v", got, next)
 	}
 	if v := homeOf(t, fresh)[omflowtest.VersionFile]; v != next[omflowtest.VersionFile] {
 		t.Errorf("it has %q", v)

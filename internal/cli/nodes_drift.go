@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -103,28 +102,22 @@ func askDrift(ctx context.Context, c *bus.Client, names []string) ([]bus.Drift, 
 	if len(names) == 0 {
 		return list, nil
 	}
-	inbox := c.NC.NewRespInbox()
-	sub, err := c.NC.SubscribeSync(inbox)
-	if err != nil {
-		return nil, fmt.Errorf("ask the agents: %w", err)
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	if err := c.NC.PublishMsg(&nats.Msg{Subject: bus.DriftSubject, Reply: inbox}); err != nil {
-		return nil, fmt.Errorf("ask the agents: %w", err)
-	}
+	names = slices.Clone(names)
 	ctx, cancel := context.WithTimeout(ctx, driftPatience)
 	defer cancel()
-	for len(names) > 0 {
-		msg, err := sub.NextMsgWithContext(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("no answer from %s: %w", oneLine(strings.Join(names, ", ")), err)
-		}
+	err := bus.AskAll(ctx, c.NC, bus.DriftSubject, nil, func(answer []byte) bool {
 		var d bus.Drift
-		if json.Unmarshal(msg.Data, &d) != nil || !slices.Contains(names, d.Node) {
-			continue
+		if json.Unmarshal(answer, &d) == nil && slices.Contains(names, d.Node) {
+			names = slices.DeleteFunc(names, func(n string) bool { return n == d.Node })
+			list = append(list, d)
 		}
-		names = slices.DeleteFunc(names, func(n string) bool { return n == d.Node })
-		list = append(list, d)
+		return len(names) == 0
+	})
+	if err == nil && len(names) > 0 {
+		err = fmt.Errorf("no answer from %s within %s", oneLine(strings.Join(names, ", ")), driftPatience)
+	}
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(list, func(x, y bus.Drift) int { return strings.Compare(x.Node, y.Node) })
 	return list, nil

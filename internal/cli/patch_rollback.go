@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/spf13/cobra"
 
@@ -78,26 +77,17 @@ func takeBack(ctx context.Context, c *bus.Client, id, note string) (undo patch.A
 }
 
 func bestUndo(ctx context.Context, c *bus.Client, id string) (best bus.UndoOffer, err error) {
-	inbox := c.NC.NewRespInbox()
-	sub, err := c.NC.SubscribeSync(inbox)
-	if err != nil {
-		return best, fmt.Errorf("ask the agents: %w", err)
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	if err := c.NC.PublishMsg(&nats.Msg{Subject: bus.UndoSubject, Reply: inbox, Data: []byte(id)}); err != nil {
-		return best, fmt.Errorf("ask the agents: %w", err)
-	}
 	wait, cancel := context.WithTimeout(ctx, undoOffers)
 	defer cancel()
-	for {
-		msg, err := sub.NextMsgWithContext(wait)
-		if err != nil {
-			break
-		}
+	err = bus.AskAll(wait, c.NC, bus.UndoSubject, []byte(id), func(answer []byte) bool {
 		var o bus.UndoOffer
-		if json.Unmarshal(msg.Data, &o) == nil && o.Node != "" && o.Files+o.Deletions > best.Files+best.Deletions {
+		if json.Unmarshal(answer, &o) == nil && o.Node != "" && o.Files+o.Deletions > best.Files+best.Deletions {
 			best = o
 		}
+		return false
+	})
+	if err != nil {
+		return best, err
 	}
 	if best.Node == "" {
 		return best, errors.New("no server knows the way back: agents keep it for their last patches, and only where the join file signs. Publish the former files as a new patch")
