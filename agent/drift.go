@@ -167,7 +167,12 @@ func (d *drift) look(ctx context.Context) (changes []tree.Change, again time.Dur
 		return nil, 0, d.save(func(b *treeBook) { b.Published = publishedTree{} })
 	}
 	switch {
-	case !d.unsettled() || lost(changes, d.book.Files):
+	case !d.unsettled():
+		return nil, 0, nil
+	case lost(changes, d.book.Files):
+		if rested == 0 {
+			d.log.Error().Int("files", len(changes)).Msg("so many files are missing that this looks like a lost disk: nothing of it is published")
+		}
 		return nil, 0, nil
 	case rested < d.cfg.WatchQuiet:
 		return nil, d.cfg.WatchQuiet - rested, nil
