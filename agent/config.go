@@ -37,7 +37,7 @@ type Config struct {
 	HealthEvery   time.Duration `envconfig:"AGENT_HEALTH_INTERVAL" default:"1s" desc:"how often OMFLOW_HEALTH_URL is asked while the server starts"`
 	RestartMin    time.Duration `envconfig:"AGENT_RESTART_MIN" default:"1s" desc:"pause before the first restart of a server or worker that ended; doubles each time"`
 	RestartMax    time.Duration `envconfig:"AGENT_RESTART_MAX" default:"1m" desc:"longest pause; who ran for so long starts over with the first"`
-	Provision     string        `envconfig:"AGENT_PROVISION" default:"on" desc:"on: an empty OMFLOW_HOME gets the files of another server, and an empty one elsewhere those of this one; off: neither"`
+	Provision     string        `envconfig:"AGENT_PROVISION" default:"on" desc:"on: an empty OMFLOW_HOME gets the files of another server if OMFLOW_COMMAND is set, and an empty one elsewhere those of this one; off: neither"`
 	Watch         string        `envconfig:"AGENT_WATCH" default:"publish" desc:"files that are changed in the home: publish (to all servers, if the join file may sign), report, off"`
 	WatchQuiet    time.Duration `envconfig:"AGENT_WATCH_QUIET" default:"5s" desc:"how long changed files have to rest before they are published"`
 	WatchEvery    time.Duration `envconfig:"AGENT_WATCH_INTERVAL" default:"1m" desc:"how often the home is read for changes that nobody was told of"`
