@@ -111,6 +111,7 @@ func TestAgentStartsAgainWhatDies(t *testing.T) {
 		"WORKER_SOCKET":     filepath.Join(dir(t), "worker.sock"),
 		"WORKER_RECONCILE":  "200ms",
 		"OMFLOW_COMMAND":    "sleep 600",
+		"AGENT_PROVISION":   "off", // its home is empty, and it runs all the same
 		"AGENT_RESTART_MIN": "100ms",
 	}))
 	first := a.running(bus.AgentState{})

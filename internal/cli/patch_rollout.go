@@ -149,7 +149,8 @@ func (a *App) followPatch(ctx context.Context, c *bus.Client, id string, asJSON 
 		if !asJSON {
 			a.printChanges(p, said)
 		}
-		halted := p.Rollout != nil && p.Rollout.State != rollout.StateRunning
+		// One without a state was only suggested: the Booster has not looked yet.
+		halted := p.Rollout != nil && p.Rollout.State != "" && p.Rollout.State != rollout.StateRunning
 		if p.over() || halted {
 			if err := a.printFollowed(p, asJSON); err != nil {
 				return err
