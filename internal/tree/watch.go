@@ -4,9 +4,12 @@ import (
 	"context"
 	"io/fs"
 	"path/filepath"
+	"sync"
 
 	"github.com/fsnotify/fsnotify"
 )
+
+const freshDirs = 1024 // new directories that wait to be watched
 
 // Watch sends to moved, without waiting, when something in the home may have changed, until ctx ends. It is a hint: a kernel that watches no more
 // directories, or a network disk, leaves changes to the next Scan. It fails if nothing can be watched, and returns nil when ctx ends.
@@ -15,14 +18,32 @@ func Watch(ctx context.Context, home string, ignore Ignore, moved chan<- struct{
 	if err != nil {
 		return err
 	}
-	defer func() { _ = w.Close() }()
-	if err := watchBelow(w, home, home, ignore); err != nil {
-		return err
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	// Directories are added beside the loop that hears of events: fsnotify may hold its lock until somebody has heard of an error.
+	fresh, first := make(chan string, freshDirs), make(chan error, 1)
+	var adding sync.WaitGroup
+	defer adding.Wait()
+	defer func() { cancel(); _ = w.Close() }()
+	adding.Go(func() {
+		first <- watchBelow(w, home, home, ignore)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case dir := <-fresh:
+				_ = watchBelow(w, home, dir, ignore) // if it is a directory
+			}
+		}
+	})
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case err := <-first:
+			if err != nil {
+				return err
+			}
+			continue
 		case err, open := <-w.Errors:
 			if !open {
 				return err
@@ -36,7 +57,10 @@ func Watch(ctx context.Context, home string, ignore Ignore, moved chan<- struct{
 				continue
 			}
 			if e.Has(fsnotify.Create) {
-				_ = watchBelow(w, home, e.Name, ignore) // if it is a directory
+				select {
+				case fresh <- e.Name:
+				default: // a Scan sees what is in it
+				}
 			}
 		}
 		select {
