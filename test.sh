@@ -112,7 +112,7 @@ go_test() {
 unit_test() {
   local packages
   packages=$(go list ./... | grep -Ev '/test(/|$)')
-  go_test -timeout=15m $packages # the longest takes five
+  go_test -timeout=15m $packages # the longest takes four to eight
 }
 
 # Scenarios have deadlines, and two cores have other things to do. A few tests that failed are run once more, alone: one that fails twice is

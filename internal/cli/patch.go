@@ -102,18 +102,12 @@ func (a *App) patchPublishCommand() *cobra.Command {
 
 func (a *App) publishPatch(ctx context.Context, artifact string, keys *join.File, careful *rollout.Policy, asJSON bool) error {
 	return a.withBus(func(c *bus.Client) error {
-		revoked, err := patch.Revoked(ctx, c.JS)
-		if err != nil {
-			return err
-		}
-		trust := patch.Trust(keys.Verify).Except(revoked)
-		published, err := patch.Store(ctx, c.JS, artifact, patch.DefaultLimit, trust, a.uploadProgress())
-		if err == nil && careful != nil {
-			err = rollout.Create(ctx, c.JS, published.ID, *careful)
-		}
-		if err == nil {
-			published, err = patch.Announce(ctx, c.JS, published)
-		}
+		published, err := a.announcePatch(ctx, c, artifact, keys, func(id string) error {
+			if careful == nil {
+				return nil
+			}
+			return rollout.Create(ctx, c.JS, id, *careful)
+		})
 		if err != nil {
 			return err
 		}
@@ -124,6 +118,22 @@ func (a *App) publishPatch(ctx context.Context, artifact string, keys *join.File
 		fmt.Fprintf(a.Stdout, "`omflow-booster patch show %s --follow` shows how it goes from server to server.\n", published.ID)
 		return nil
 	})
+}
+
+// announcePatch stores an artifact that the keys of this host let through, and tells every agent of it. In between, plan says how its rollout goes.
+func (a *App) announcePatch(ctx context.Context, c *bus.Client, artifact string, keys *join.File, plan func(id string) error) (patch.Announcement, error) {
+	revoked, err := patch.Revoked(ctx, c.JS)
+	if err != nil {
+		return patch.Announcement{}, err
+	}
+	stored, err := patch.Store(ctx, c.JS, artifact, patch.DefaultLimit, patch.Trust(keys.Verify).Except(revoked), a.uploadProgress())
+	if err == nil {
+		err = plan(stored.ID)
+	}
+	if err != nil {
+		return stored, err
+	}
+	return patch.Announce(ctx, c.JS, stored)
 }
 
 // uploadProgress tells a person on a terminal, twice a second, how far a long upload is.

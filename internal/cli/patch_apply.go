@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
-	"github.com/omflow-booster/omflow-booster/internal/patch"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
@@ -38,17 +37,9 @@ func (a *App) patchApplyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			revoked, err := patch.Revoked(cmd.Context(), c.JS)
-			if err != nil {
-				return err
-			}
-			published, err := patch.Store(cmd.Context(), c.JS, given[0], patch.DefaultLimit, patch.Trust(keys.Verify).Except(revoked), a.uploadProgress())
-			if err == nil {
-				err = rollout.Suggest(cmd.Context(), c.JS, published.ID, first)
-			}
-			if err == nil {
-				published, err = patch.Announce(cmd.Context(), c.JS, published)
-			}
+			published, err := a.announcePatch(cmd.Context(), c, given[0], keys, func(id string) error {
+				return rollout.Suggest(cmd.Context(), c.JS, id, first)
+			})
 			if err != nil {
 				return err
 			}
