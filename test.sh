@@ -115,24 +115,24 @@ unit_test() {
   go_test -timeout=15m $packages # the longest takes four to eight
 }
 
-# Scenarios have deadlines, and two cores have other things to do. A few tests that failed are run once more, alone: one that fails twice is
-# broken, one that passes then is named at the end and worth a look.
+# Scenarios have deadlines, and two cores have other things to do. A few tests that failed are run once more, alone, and so is a package that failed
+# outside of its tests: what fails twice is broken, what passes then is named at the end and worth a look.
 second_look() {
-  local first=$results package tests
+  local first=$results name package tests
   local results=$tmp/second
-  sed -nE 's#^fail\t([^.\t]*\.com/[^.\t]*)\.(Test[A-Za-z0-9_]*).*#\1 \2#p' "$first" | sort -u >"$tmp/failed"
+  sed -nE "s#^fail\t($(go list -m)[^\t]*)\t.*#\1#p" "$first" | sed -E 's#(\.Test[A-Za-z0-9_]*)/.*#\1#' | sort -u >"$tmp/failed"
   if (($(wc -l <"$tmp/failed") > 5)); then
     echo 'too many to be an accident'
     return
   fi
-  for package in $(cut -d' ' -f1 "$tmp/failed" | sort -u); do
-    tests=$(awk -v p="$package" '$1 == p { print $2 }' "$tmp/failed" | paste -sd'|')
-    go_test -p 1 -parallel 1 -run "^($tests)\$" "$package" || true
+  for package in $(sed -E 's#\.Test[A-Za-z0-9_]*$##' "$tmp/failed" | sort -u); do
+    tests=$(sed -nE "s#^$package\.(Test[A-Za-z0-9_]*)\$#\1#p" "$tmp/failed" | paste -sd'|')
+    go_test -p 1 -parallel 1 ${tests:+-run "^($tests)\$"} -timeout=15m "$package" || true
   done
-  while read -r package tests; do
-    if grep -q "^pass"$'\t'"$package.$tests"$'\t' "$results" && ! grep -qE "^fail"$'\t'"$package.$tests(/|"$'\t'")" "$results"; then
-      sed -i -E "s#^fail\t($package\.$tests(/[^\t]*)?\t)#pass\t\1#" "$first"
-      printf 'again\t%s\t\n' "$package.$tests" >>"$first"
+  while read -r name; do
+    if grep -qP "^pass\t$name[.\t]" "$results" && ! grep -qP "^fail\t$name[./\t]" "$results"; then
+      sed -i -E "s#^fail\t($name(/[^\t]*)?)\t.*#pass\t\1\t#" "$first"
+      printf 'again\t%s\t\n' "$name" >>"$first"
     fi
   done <"$tmp/failed"
 }
@@ -165,7 +165,7 @@ summary() {
   fi
   if ((failed)); then
     printf '\n!! FAILED:\n'
-    awk -F'\t' '$1 == "fail" { print "   " $2 }' "$results"
+    awk -F'\t' '$1 == "fail" { print "   " $2 ($3 ? ": " $3 : "") }' "$results"
   fi
   if ((passed == 0)); then
     printf '\n!! no test ran\n'

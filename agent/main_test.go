@@ -16,16 +16,12 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"go.uber.org/goleak"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/leaktest"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
-
-// leakOfPut is a goroutine that nats.go 1.55 loses now and then in ObjectStore.Put: cleanupReplySub may set the channel to nil
-// before the goroutine that is to read it has looked. It ends with the process, and only publishing starts it.
-const leakOfPut = "github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"
 
 // TestMain lets the test binary play the OMFLOW Server, the worker and an agent that can be killed:
 //
@@ -55,7 +51,7 @@ func TestMain(m *testing.M) {
 		}
 	default:
 		_ = os.Setenv("GORACE", "atexit_sleep_ms=0") // for the children: the race detector would delay their end by a second
-		goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(leakOfPut))
+		leaktest.Main(m)
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
+const joinPatience = 30 * time.Second // an agent hears of its appointment, starts the witness, and this joins
+
 // routes are the members that this Booster dials: the other Booster and, if one is known, the witness. The Boosters dial the witness, never the
 // other way round, because its host has one port open to them.
 func (b *Broker) routes(witness string) []string {
@@ -53,7 +55,7 @@ func (b *Broker) appointWitness(ctx context.Context, v *view) error {
 		b.witnessSeen = time.Now()
 		return nil
 	}
-	if boosters != 2 || (v.grant != nil && time.Since(b.witnessSeen) < b.cfg.WitnessAfter) {
+	if boosters != 2 || (v.grant != nil && time.Since(b.witnessSeen) < b.witnessPatience(v)) {
 		return nil // enough votes without one, or it may yet come
 	}
 	nodes, err := bus.Nodes(ctx, b.js)
@@ -85,6 +87,15 @@ func (b *Broker) appointWitness(ctx context.Context, v *view) error {
 	b.witnessSeen = time.Now()
 	b.log.Info().Str("agent", agent.Name).Str("address", grant.Address).Msg("witness appointed")
 	return nil
+}
+
+// witnessPatience is how long the witness may be silent before another takes its place. One that has yet to start and join gets the time for it:
+// otherwise, on a busy host, two agents would take the role from each other for ever, and each turn could leave a dead member with a vote.
+func (b *Broker) witnessPatience(v *view) time.Duration {
+	if slices.ContainsFunc(v.peers, func(p peer) bool { return p.name == v.grant.Name }) {
+		return b.cfg.WitnessAfter
+	}
+	return max(b.cfg.WitnessAfter, joinPatience)
 }
 
 // chooseAgent picks a living agent for the witness: one that was told to (AGENT_WITNESS=on) before one that may (auto), and of these only

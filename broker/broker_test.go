@@ -13,18 +13,17 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/freeport"
+	"github.com/omflow-booster/omflow-booster/internal/leaktest"
 )
 
 const patience = 2 * time.Minute // clusters of several servers on two cores, with the race detector
 
 func TestMain(m *testing.M) {
-	// The server's own clock for access times is shared by all servers of a process and ends some time after the last of them.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server/ats.Register.func1"))
+	leaktest.Main(m)
 }
 
 func freePort(t *testing.T) int {

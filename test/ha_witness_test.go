@@ -18,7 +18,7 @@ import (
 func TestAnotherAgentBecomesWitness(t *testing.T) {
 	t.Parallel()
 	// given two Boosters and two agents, either of which may run the witness
-	p := startPair(t, env{"BOOSTER_WITNESS_AFTER": "3s"})
+	p := startPair(t, env{"BOOSTER_WITNESS_AFTER": "500ms"}) // less than a witness needs to start: none may be replaced before it could come
 	agents := map[string]*agent{}
 	for _, name := range []string{"agent-1", "agent-2"} {
 		agents[name] = startAgent(t, name, p.boosters[0], dir(t), merge(witnessEnv(t), env{"AGENT_WORKER": "off", "AGENT_RESTART_MIN": "100ms"}))

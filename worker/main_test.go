@@ -3,7 +3,7 @@ package worker_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/omflow-booster/omflow-booster/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }

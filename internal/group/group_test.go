@@ -7,12 +7,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/omflow-booster/omflow-booster/internal/group"
+	"github.com/omflow-booster/omflow-booster/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestCallsWaitingForABatchShareTheNext(t *testing.T) {
 	t.Parallel()

@@ -18,12 +18,9 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
-)
 
-// leakOfPut is a goroutine that nats.go 1.55 loses now and then in ObjectStore.Put: cleanupReplySub may set the channel to nil
-// before the goroutine that is to read it has looked. It ends with the process, and only publishing starts it.
-const leakOfPut = "github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"
+	"github.com/omflow-booster/omflow-booster/internal/leaktest"
+)
 
 // TestMain lets the test binary play an agent that is killed while it applies a patch: life HOME DATA ARTIFACT WAY OP N.
 func TestMain(m *testing.M) {
@@ -34,7 +31,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(leakOfPut))
+	leaktest.Main(m)
 }
 
 // homeOf makes the home of a server from paths and contents.

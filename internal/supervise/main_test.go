@@ -18,7 +18,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
+
+	"github.com/omflow-booster/omflow-booster/internal/leaktest"
 )
 
 const (
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 	switch role := os.Getenv(roleVar); role {
 	case "":
 		_ = os.Setenv("GORACE", "atexit_sleep_ms=0") // for the children: the race detector would delay their end by a second
-		goleak.VerifyTestMain(m)
+		leaktest.Main(m)
 	case "good":
 		term := make(chan os.Signal, 1)
 		signal.Notify(term, syscall.SIGTERM)

@@ -1,7 +1,7 @@
 // Command testsum turns the output of `go test -json` into what a person reads of a test run: one line a package,
 // and everything that a failed test said. It appends one line for each test to the file that its argument names:
 //
-//	pass|fail|skip <tab> package.Test <tab> why (of a skipped test)
+//	pass|fail|skip <tab> package.Test <tab> why (of a skipped test, and of a package that failed outside of its tests)
 //
 // It is a tool of test.sh and not part of the product.
 package main
@@ -111,7 +111,7 @@ func (r *reader) endPackage(e event) {
 	n := r.count[e.Package]
 	if e.Action == "fail" {
 		if n["fail"] == 0 { // it did not build, panicked, ran out of time, or failed outside of any test
-			fmt.Fprintf(r.results, "fail\t%s\t\n", e.Package)
+			fmt.Fprintf(r.results, "fail\t%s\t%s\n", e.Package, outside(r.said[e.Package]))
 		}
 		for name, said := range r.said { // tests that never ended, and the package itself
 			if name == e.Package || strings.HasPrefix(name, e.Package+".") {
@@ -142,6 +142,18 @@ func reason(said []string) string {
 		}
 	}
 	return strings.Join(why, " ")
+}
+
+// outside is the line that tells why a package failed although none of its tests did.
+func outside(said []string) string {
+	for _, line := range said {
+		for _, start := range []string{"panic:", "fatal error:", "WARNING: DATA RACE", "leaktest:"} {
+			if strings.HasPrefix(line, start) {
+				return strings.TrimSpace(line)
+			}
+		}
+	}
+	return ""
 }
 
 // short is a package without the host and owner of its module.

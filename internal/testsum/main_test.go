@@ -24,7 +24,7 @@ const recorded = `
 {"Action":"build-output","ImportPath":"example.org/o/m/broken","Output":"x.go:1: undefined: y\n"}
 {"Action":"fail","Package":"example.org/o/m/broken"}
 {"Action":"pass","Package":"example.org/o/m/leaky","Test":"TestD"}
-{"Action":"output","Package":"example.org/o/m/leaky","Output":"found unexpected goroutines\n"}
+{"Action":"output","Package":"example.org/o/m/leaky","Output":"leaktest: goroutines left behind\n"}
 {"Action":"fail","Package":"example.org/o/m/leaky"}
 {"Action":"skip","Package":"example.org/o/m/untested"}
 warning: plain text`
@@ -43,7 +43,7 @@ FAIL     0.5s    0 passed, 1 failed  bad
 x.go:1: undefined: y
 FAIL     0.0s    0 passed  broken
 
-found unexpected goroutines
+leaktest: goroutines left behind
 FAIL     0.0s    1 passed  leaky
 warning: plain text`
 	if out.String() != wantOut {
@@ -58,7 +58,7 @@ warning: plain text`
 		"fail\texample.org/o/m/bad.TestC/sub\t\n" +
 		"fail\texample.org/o/m/broken\t\n" +
 		"pass\texample.org/o/m/leaky.TestD\t\n" +
-		"fail\texample.org/o/m/leaky\t\n"
+		"fail\texample.org/o/m/leaky\tleaktest: goroutines left behind\n"
 	if string(got) != want {
 		t.Errorf("results:\n%s\nwant:\n%s", got, want)
 	}

@@ -15,16 +15,16 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/leaktest"
 	"github.com/omflow-booster/omflow-booster/internal/work"
 	"github.com/omflow-booster/omflow-booster/worker"
 )
 
 var _ worker.Executor = (*Executor)(nil)
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 const patience = 20 * time.Second
 

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/omflow-booster/omflow-booster/internal/leaktest"
 )
 
 // modeVar turns the test binary into one of the programs below.
@@ -20,7 +20,7 @@ const modeVar = "RUNNER_TEST_MODE"
 func TestMain(m *testing.M) {
 	switch mode := os.Getenv(modeVar); mode {
 	case "":
-		goleak.VerifyTestMain(m)
+		leaktest.Main(m)
 	case "worker":
 		workerMain()
 	default:

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/omflow-booster/omflow-booster/internal/leaktest"
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
 )
@@ -27,7 +27,7 @@ func Main(m *testing.M, engines ...sqldb.Engine) {
 			Engines: engines, Exit: os.Exit, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		}.Main([]string{command}))
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // program prepares the stand-in as a real process. It is killed at the end of the test if it lives then.
