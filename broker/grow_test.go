@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -53,36 +54,35 @@ func aged(t *testing.T, cfg Config) {
 	require.NoError(t, stop())
 }
 
-// sameAsBefore checks that everything of aged is there.
+// sameAsBefore checks that everything of aged is there. Leaders may be moving still, so it asks until all of it is answered.
 func sameAsBefore(t *testing.T, cfg Config, replicas int) {
 	t.Helper()
 	c := dial(t, cfg)
 	defer c.Close()
-	work, err := c.JS.Stream(t.Context(), bus.StreamWork)
-	require.NoError(t, err)
-	require.EqualValues(t, growSteps-5, work.CachedInfo().State.Msgs)
-	require.Equal(t, replicas, work.CachedInfo().Config.Replicas)
-	dead, err := c.JS.Stream(t.Context(), bus.StreamDead)
-	require.NoError(t, err)
-	require.EqualValues(t, 1, dead.CachedInfo().State.Msgs)
-	kv, err := c.JS.KeyValue(t.Context(), bus.BucketControl)
-	require.NoError(t, err)
-	entry, err := kv.Get(t.Context(), "pause")
-	require.NoError(t, err)
-	require.Equal(t, "on", string(entry.Value()))
-	store, err := c.JS.ObjectStore(t.Context(), bus.ObjectPatches)
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { // leaders may be moving still
+	require.EventuallyWithT(t, func(now *assert.CollectT) {
+		work, err := c.JS.Stream(t.Context(), bus.StreamWork)
+		require.NoError(now, err)
+		require.EqualValues(now, growSteps-5, work.CachedInfo().State.Msgs)
+		require.Equal(now, replicas, work.CachedInfo().Config.Replicas)
+		dead, err := c.JS.Stream(t.Context(), bus.StreamDead)
+		require.NoError(now, err)
+		require.EqualValues(now, 1, dead.CachedInfo().State.Msgs)
+		kv, err := c.JS.KeyValue(t.Context(), bus.BucketControl)
+		require.NoError(now, err)
+		entry, err := kv.Get(t.Context(), "pause")
+		require.NoError(now, err)
+		require.Equal(now, "on", string(entry.Value()))
+		store, err := c.JS.ObjectStore(t.Context(), bus.ObjectPatches)
+		require.NoError(now, err)
 		artifact, err := store.GetBytes(t.Context(), "p1")
-		return err == nil && len(artifact) == 300_000
-	}, patience, 100*time.Millisecond)
-	require.Eventually(t, func() bool {
+		require.NoError(now, err)
+		require.Len(now, artifact, 300_000)
 		_, err = c.JS.Publish(t.Context(), "work.k.f.q100", []byte("x"))
-		return bus.IsQueued(err)
-	}, patience, 100*time.Millisecond, "rows that are queued are still known")
-	cons, err := c.JS.Consumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers)
-	require.NoError(t, err)
-	require.Equal(t, jetstream.AckExplicitPolicy, cons.CachedInfo().Config.AckPolicy)
+		require.True(now, bus.IsQueued(err), "rows that are queued are still known")
+		cons, err := c.JS.Consumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers)
+		require.NoError(now, err)
+		require.Equal(now, jetstream.AckExplicitPolicy, cons.CachedInfo().Config.AckPolicy)
+	}, patience, 100*time.Millisecond)
 }
 
 func TestOneBoosterGrowsToTwo(t *testing.T) {

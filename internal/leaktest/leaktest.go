@@ -22,7 +22,7 @@ func Main(m *testing.M) {
 			code = 1
 		}
 	}
-	os.Exit(code)
+	os.Exit(code) //nolint:revive // TestMain does nothing else
 }
 
 func leaked() (err error) {
