@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
@@ -34,7 +35,13 @@ func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
 		return err
 	}
 	f.setNext(a.ID)
-	if err := turn.Wait(ctx, func(why string) { f.setState(stateWaiting + why) }); err != nil {
+	err = turn.Wait(ctx, func(why string) { // for the night, perhaps, or until somebody approves it
+		f.setState(stateWaiting + why)
+		f.mender.postpone(fmt.Sprintf("patch %s comes first, which waits for %s; the files are brought back after that", a.ID, why))
+		f.give(ctx)
+	})
+	f.giver.set(nil)
+	if err != nil {
 		return err
 	}
 	f.setState("applying")
@@ -57,20 +64,8 @@ func (f *follower) fetch(ctx context.Context, a patch.Announcement) error {
 	if info, err := os.Stat(final); err == nil && info.Size() == a.Size {
 		return nil // verify looks at its content
 	}
-	temp, err := os.Create(final + ".part")
+	err := atomicfile.Create(final, 0o600, func(w io.Writer) error { return patch.Fetch(ctx, f.client.JS, a, w) })
 	if err != nil {
-		return fmt.Errorf("stage artifact: %w", err)
-	}
-	err = patch.Fetch(ctx, f.client.JS, a, temp)
-	if err == nil {
-		err = temp.Sync()
-	}
-	err = errors.Join(err, temp.Close())
-	if err == nil {
-		err = os.Rename(temp.Name(), final)
-	}
-	if err != nil {
-		_ = os.Remove(temp.Name())
 		return fmt.Errorf("fetch artifact: %w", err)
 	}
 	return nil

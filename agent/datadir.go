@@ -66,11 +66,19 @@ func openDataDir(path string) (*dataDir, error) {
 		}
 	}
 	d := &dataDir{path: path, lock: lock}
-	if err := atomicfile.Write(d.pidPath(), fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
-		d.close()
-		return nil, unusable(err)
-	}
+	d.sweep()
+	_ = atomicfile.Write(d.pidPath(), fmt.Appendln(nil, os.Getpid()), 0o600) // a full disk keeps no server from being started
 	return d, nil
+}
+
+// sweep removes what an agent that was killed while it wrote has left: artifacts that did not get their names.
+func (d *dataDir) sweep() {
+	for _, dir := range []string{stagingDir, undoDir} {
+		unfinished, _ := filepath.Glob(filepath.Join(d.path, dir, ".*.tar.zst.*"))
+		for _, name := range unfinished {
+			_ = os.Remove(name)
+		}
+	}
 }
 
 func (d *dataDir) close() {

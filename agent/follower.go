@@ -161,32 +161,36 @@ func (f *follower) round(ctx context.Context) error {
 	}
 }
 
-// idle is what there is to do when every patch is dealt with.
+// idle is what there is to do when every patch is dealt with. An inbox that cannot be read, or a change that cannot be published, keeps nothing
+// else waiting.
 func (f *follower) idle(ctx context.Context) error {
-	if err := f.trust.possible(); err == nil {
-		if err := f.readInbox(ctx); err != nil {
-			return err
-		}
+	impossible := f.trust.possible()
+	var inbox error
+	if impossible == nil {
+		inbox = f.readInbox(ctx)
 	}
 	if f.mender.take() {
 		err := f.repair(ctx)
 		f.mender.end(err)
-		if err != nil {
-			return fmt.Errorf("repair: %w", err)
+		if err != nil { // and the home may be between two states, until the next round has dealt with that
+			return errors.Join(inbox, fmt.Errorf("repair: %w", err))
 		}
 	}
+	drift := f.lookForDrift(ctx)
+	f.give(ctx)
+	return errors.Join(inbox, drift, impossible)
+}
+
+func (f *follower) lookForDrift(ctx context.Context) error {
 	changes, again, err := f.drift.look(ctx)
 	if err != nil {
 		return err
 	}
 	f.lookAgain(again)
-	if len(changes) > 0 {
-		if err := f.publishDrift(ctx, changes); err != nil {
-			return err
-		}
+	if len(changes) == 0 {
+		return nil
 	}
-	f.give(ctx)
-	return f.trust.possible()
+	return f.publishDrift(ctx, changes)
 }
 
 // lookAgain makes the pause after this round no longer than d, unless that is 0.
@@ -228,11 +232,9 @@ func (f *follower) deal(ctx context.Context, a patch.Announcement) error {
 	err := f.apply(ctx, a)
 	switch {
 	case err == nil:
-		f.missing, f.undone = 0, 0
 		return nil
 	case errors.Is(err, patch.ErrMissing):
 		if f.missing++; f.missing >= missingMax {
-			f.missing = 0
 			return f.fail(a, err)
 		}
 	case errors.Is(err, patch.ErrInvalid):
@@ -241,7 +243,6 @@ func (f *follower) deal(ctx context.Context, a patch.Announcement) error {
 		return f.skip(a, err.Error())
 	case errors.Is(err, errUndone):
 		if f.undone++; f.undone >= undoneMax {
-			f.undone = 0
 			return f.giveUp(a, err)
 		}
 	}
@@ -279,6 +280,7 @@ func (f *follower) settle(r patch.Report) error {
 	if err := f.ledger.settle(r); err != nil {
 		return err
 	}
+	f.missing, f.undone = 0, 0
 	_ = os.Remove(f.dir.artifact(r.Patch))
 	event := f.log.Info()
 	if r.State == patch.StateFailed || r.State == patch.StateRolledBack {

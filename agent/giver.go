@@ -3,12 +3,12 @@ package agent
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/micro"
 
@@ -18,13 +18,20 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/tree"
 )
 
+// How long an artifact of a home is given to those who ask, and how long it is stored: its settings may change, and whoever got it last has to read it.
+const (
+	giftKept  = 10 * time.Minute
+	homesKept = 3 * giftKept
+)
+
 // giver hands the files of this server to new ones. What is asked for by others is made in the follower's goroutine, in which no patch is under way.
 type giver struct {
 	asked chan struct{}
 
 	mu    sync.Mutex
 	offer *bus.HomeOffer // nil while this server is none that others should be like
-	gift  *bus.HomeGift  // the last one; of use as long as its Seq is that of the offer
+	gift  *bus.HomeGift  // the last one; of use as long as its Seq is that of the offer, and for giftKept
+	made  time.Time      // when it was
 	wants bool
 }
 
@@ -53,7 +60,7 @@ func (g *giver) answer() bus.HomeGift {
 	switch {
 	case g.offer == nil:
 		return bus.HomeGift{Error: "this server has no files to give now"}
-	case g.gift != nil && g.gift.Seq == g.offer.Seq && g.gift.Error == "":
+	case g.gift != nil && g.gift.Seq == g.offer.Seq && g.gift.Error == "" && time.Since(g.made) < giftKept:
 		return *g.gift
 	case g.gift != nil && g.gift.Error != "":
 		failed := *g.gift
@@ -85,7 +92,7 @@ func (g *giver) wanted() bool {
 func (g *giver) done(gift bus.HomeGift) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.gift, g.wants = &gift, false
+	g.gift, g.made, g.wants = &gift, time.Now(), false
 }
 
 // offerHome says what this server can give: all of its files, if they are as its patches have left them.
@@ -123,7 +130,7 @@ func (f *follower) give(ctx context.Context) {
 	f.giver.done(gift)
 }
 
-// storeHome builds an artifact of the whole home, with the settings that no patch carries, and stores it in place of an older one.
+// storeHome builds an artifact of the whole home, with the settings that no patch carries, and stores it.
 func (f *follower) storeHome(ctx context.Context, offer bus.HomeOffer) (a patch.Announcement, err error) {
 	signer, err := f.trust.signer()
 	if err != nil {
@@ -134,27 +141,23 @@ func (f *follower) storeHome(ctx context.Context, offer bus.HomeOffer) (a patch.
 		files = append(files, patch.SettingsFile)
 	}
 	artifact := f.dir.artifact(outgoingHome)
-	out, err := os.OpenFile(artifact, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return a, fmt.Errorf("write artifact: %w", err)
-	}
-	defer func() { _ = os.Remove(artifact) }()
-	m, err := patch.Build(out, f.home.FS(), patch.Options{
+	_, err = patch.Create(artifact, f.home.FS(), patch.Options{
 		Author: f.node, Note: fmt.Sprintf("all files of %s, up to patch %d", f.node, offer.Seq), Signer: signer, Files: files, Whole: true,
 	})
-	if err = errors.Join(err, out.Close()); err != nil {
+	if err != nil {
 		return a, err
 	}
+	defer func() { _ = os.Remove(artifact) }()
 	rules, err := f.trust.rules()
 	if err != nil {
 		return a, err
 	}
-	if err := patch.ForgetHomes(ctx, f.client.JS); err != nil {
+	if err := patch.ForgetHomes(ctx, f.client.JS, homesKept); err != nil {
 		return a, err
 	}
 	a, err = patch.Store(ctx, f.client.JS, artifact, patch.DefaultLimit, rules, nil)
 	if err == nil {
-		f.log.Info().Str(logging.Patch, m.ID).Int("files", len(files)).Int64("bytes", a.Size).Msg("files of this server stored for new ones")
+		f.log.Info().Str(logging.Patch, a.ID).Int("files", len(files)).Int64("bytes", a.Size).Msg("files of this server stored for new ones")
 	}
 	return a, err
 }

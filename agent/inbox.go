@@ -12,7 +12,6 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
-	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
 // What is in the inbox besides the files that somebody has put there.
@@ -49,17 +48,7 @@ func (f *follower) readInbox(ctx context.Context) error {
 
 // publishInbox publishes one file, or puts it aside with the reason. An error means that it is to be tried again.
 func (f *follower) publishInbox(ctx context.Context, name string) error {
-	rules, err := f.trust.rules()
-	if err != nil {
-		return err
-	}
-	a, err := patch.Store(ctx, f.client.JS, filepath.Join(f.dir.inbox(), name), patch.DefaultLimit, rules, nil)
-	if err == nil {
-		err = rollout.Suggest(ctx, f.client.JS, a.ID, f.node)
-	}
-	if err == nil {
-		a, err = patch.Announce(ctx, f.client.JS, a)
-	}
+	a, err := f.publish(ctx, filepath.Join(f.dir.inbox(), name), "")
 	switch {
 	case errors.Is(err, patch.ErrInvalid):
 		f.log.Error().Err(err).Str("file", name).Msg("patch in the inbox refused")

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,18 +37,8 @@ func (f *follower) publishDrift(ctx context.Context, changes []tree.Change) erro
 			return err
 		}
 	}
-	rules, err := f.trust.rules()
-	if err != nil {
-		return err
-	}
-	a, err := patch.Store(ctx, f.client.JS, artifact, patch.DefaultLimit, rules, nil)
-	if err == nil {
-		err = rollout.Suggest(ctx, f.client.JS, a.ID, f.node) // if it does no good, then here
-	}
-	if err == nil {
-		// Servers that find the same difference at the same place in the order publish it once.
-		a, err = patch.AnnounceOnce(ctx, f.client.JS, a, fmt.Sprintf("tree-%d-%s", f.ledger.read().Seq, digest))
-	}
+	// Servers that find the same difference at the same place in the order publish it once.
+	a, err := f.publish(ctx, artifact, fmt.Sprintf("tree-%d-%s", f.ledger.read().Seq, digest))
 	if err != nil {
 		return err
 	}
@@ -56,8 +47,24 @@ func (f *follower) publishDrift(ctx context.Context, changes []tree.Change) erro
 	return f.drift.save(func(b *treeBook) { b.Published.Sent = true })
 }
 
+// publish stores and announces an artifact. This server is the first to apply it: if it does no good, then here. once, if not empty, is a reason that
+// several servers may have to publish the same (patch.AnnounceOnce).
+func (f *follower) publish(ctx context.Context, artifact, once string) (a patch.Announcement, err error) {
+	rules, err := f.trust.rules()
+	if err != nil {
+		return a, err
+	}
+	if a, err = patch.Store(ctx, f.client.JS, artifact, patch.DefaultLimit, rules, nil); err != nil {
+		return a, err
+	}
+	if err := rollout.Suggest(ctx, f.client.JS, a.ID, f.node); err != nil {
+		return a, err
+	}
+	return patch.AnnounceOnce(ctx, f.client.JS, a, cmp.Or(once, a.ID))
+}
+
 // buildDrift writes the artifact.
-func (f *follower) buildDrift(artifact string, changes []tree.Change, signer patch.Signer) (m patch.Manifest, err error) {
+func (f *follower) buildDrift(artifact string, changes []tree.Change, signer patch.Signer) (patch.Manifest, error) {
 	o := patch.Options{Author: f.node, Note: "changed on " + f.node, Signer: signer, Files: []string{}, Bases: map[string]string{}}
 	for _, c := range changes {
 		switch c.Kind {
@@ -71,16 +78,8 @@ func (f *follower) buildDrift(artifact string, changes []tree.Change, signer pat
 		}
 		o.Files = append(o.Files, c.Path)
 	}
-	out, err := os.OpenFile(artifact, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	m, err := patch.Create(artifact, f.home.FS(), o)
 	if err != nil {
-		return m, fmt.Errorf("write artifact: %w", err)
-	}
-	m, err = patch.Build(out, f.home.FS(), o)
-	if err == nil {
-		err = out.Sync()
-	}
-	if err = errors.Join(err, out.Close()); err != nil {
-		_ = os.Remove(artifact)
 		return m, fmt.Errorf("publish changed files: %w", err)
 	}
 	return m, nil

@@ -181,7 +181,7 @@ func TestTroubleIsTriedAgainAndKeepsTheOrder(t *testing.T) {
 	require.NoError(t, os.Remove(staging)) // as good as a broken disk
 	a := publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{})
 	b := publish(t, n.client, map[string]string{"omflow/app.py": "v2"}, patch.Options{})
-	require.Contains(t, n.report(a.ID, patch.StateRetrying).Error, "stage artifact")
+	require.Contains(t, n.report(a.ID, patch.StateRetrying).Error, "fetch artifact")
 	require.Equal(t, 1, n.count("server-start"))
 	require.NoError(t, os.Mkdir(staging, 0o700))
 	require.EqualValues(t, 1, n.report(a.ID, patch.StateApplied).Seq)

@@ -68,7 +68,11 @@ func (f *follower) provision(ctx context.Context) error {
 		return err
 	}
 	a.Seq = offer.Seq
-	if err := f.stage(a, time.Now(), nil); err != nil {
+	var keep []string
+	if own, err := tree.Read(f.home, patch.SettingsFile); err != nil || own != "" { // somebody has put this server's own there
+		keep = []string{patch.SettingsFile}
+	}
+	if err := f.stage(a, time.Now(), keep); err != nil {
 		return err
 	}
 	if err := f.journal.Switch(); err != nil {
@@ -130,7 +134,10 @@ func (f *follower) gift(ctx context.Context, offer bus.HomeOffer) (a patch.Annou
 		case g.Seq != offer.Seq:
 			return a, errors.New("it has been patched meanwhile")
 		case len(g.Artifact) > 0:
-			return a, json.Unmarshal(g.Artifact, &a)
+			if err := json.Unmarshal(g.Artifact, &a); err != nil {
+				return a, err
+			}
+			return a, a.Check()
 		}
 		if !bus.Sleep(ctx, giftEvery) {
 			return a, ctx.Err()

@@ -43,8 +43,19 @@ func (p *repairer) take() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	wanted := p.wanted
-	p.wanted = false
+	if wanted {
+		p.wanted, p.result = false, ""
+	}
 	return wanted
+}
+
+// postpone tells who has given an order, that is not taken yet, why nothing happens.
+func (p *repairer) postpone(why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.wanted {
+		p.result = why
+	}
 }
 
 func (p *repairer) end(err error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
@@ -21,7 +23,6 @@ import (
 const (
 	undoKept  = 10              // ways back that an agent keeps, those of the last patches
 	undoLimit = 5 * time.Minute // for publishing one
-	undoPart  = ".part"         // of one that is being written
 	undoEnd   = ".undo.tar.zst"
 )
 
@@ -43,17 +44,11 @@ func (f *follower) writeUndo(id string, signer patch.Signer) error {
 	if err := os.MkdirAll(f.dir.undo(""), 0o700); err != nil {
 		return err
 	}
-	part := f.dir.undo(id) + undoPart
-	out, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	err := atomicfile.Create(f.dir.undo(id), 0o600, func(w io.Writer) error {
+		_, err := f.journal.Undo(w, signer, f.node)
+		return err
+	})
 	if err != nil {
-		return err
-	}
-	_, err = f.journal.Undo(out, signer, f.node)
-	if err = errors.Join(err, out.Close()); err != nil {
-		_ = os.Remove(part)
-		return err
-	}
-	if err := os.Rename(part, f.dir.undo(id)); err != nil {
 		return err
 	}
 	all, err := filepath.Glob(f.dir.undo("*"))

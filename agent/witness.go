@@ -88,7 +88,7 @@ func (w *witness) follow(ctx context.Context, grant bus.WitnessGrant) (bus.Witne
 	if ctx.Err() != nil || err != nil {
 		return grant, err
 	}
-	return next, w.adopt(next)
+	return w.adopt(ctx, next), nil
 }
 
 // await returns when the grant in CONTROL is another one, or ctx ends. While no Booster answers nothing changes.
@@ -133,8 +133,30 @@ func (w *witness) ask(ctx context.Context) (bus.WitnessGrant, error) {
 	return grant, json.Unmarshal(entry.Value(), &grant)
 }
 
-// adopt writes down the new grant and removes the stores of former ones: a witness that was replaced never comes back.
-func (w *witness) adopt(grant bus.WitnessGrant) error {
+// adopt writes down the new grant, or one that has replaced it meanwhile, and returns it. What is not written down is not followed; a full disk,
+// for one, is waited for.
+func (w *witness) adopt(ctx context.Context, grant bus.WitnessGrant) bus.WitnessGrant {
+	said := ""
+	for {
+		err := w.note(grant)
+		if err == nil {
+			return grant
+		}
+		if err.Error() != said {
+			said = err.Error()
+			w.log.Error().Err(err).Msg("who is witness cannot be written down; trying again")
+		}
+		if !bus.Sleep(ctx, grantEvery) {
+			return grant
+		}
+		if next, err := w.ask(ctx); err == nil {
+			grant = next
+		}
+	}
+}
+
+// note writes down a grant and removes the stores of former ones: a witness that was replaced never comes back.
+func (w *witness) note(grant bus.WitnessGrant) error {
 	if err := w.dir.save(grantFile, grant); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -90,10 +91,15 @@ func (a *App) patchPublishCommand() *cobra.Command {
 			return err
 		}
 		if info.IsDir() {
-			if artifact, _, err = buildArtifact(given[0], "", *o, keys); err != nil {
+			temp, err := os.MkdirTemp("", "omflow-booster-patch-*")
+			if err != nil {
+				return fmt.Errorf("build patch: %w", err)
+			}
+			defer func() { _ = os.RemoveAll(temp) }()
+			artifact = filepath.Join(temp, "patch.tar.zst")
+			if _, err := buildArtifact(artifact, given[0], *o, keys); err != nil {
 				return err
 			}
-			defer func() { _ = os.Remove(artifact) }()
 		}
 		return a.publishPatch(cmd.Context(), artifact, keys, careful, *asJSON)
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -34,13 +33,9 @@ func (a *App) patchBuildCommand() *cobra.Command {
 		if err := checkOutputFile(given[1], *force); err != nil {
 			return err
 		}
-		temp, m, err := buildArtifact(given[0], filepath.Dir(given[1]), *o, keys)
+		m, err := buildArtifact(given[1], given[0], *o, keys)
 		if err != nil {
 			return err
-		}
-		if err := os.Rename(temp, given[1]); err != nil {
-			_ = os.Remove(temp)
-			return fmt.Errorf("build patch: %w", err)
 		}
 		if *asJSON {
 			return printJSON(a.Stdout, m)
@@ -51,32 +46,24 @@ func (a *App) patchBuildCommand() *cobra.Command {
 	return cmd
 }
 
-// buildArtifact builds a patch into a temporary file in the directory in, and returns its name. What agents would refuse is wrong usage.
-func buildArtifact(dir, in string, o patch.Options, keys *join.File) (name string, m patch.Manifest, err error) {
+// buildArtifact builds a patch of the files in dir into file. What agents would refuse is wrong usage.
+func buildArtifact(file, dir string, o patch.Options, keys *join.File) (m patch.Manifest, err error) {
 	if o.Signer, err = keys.Signer(); err != nil {
-		return "", m, wrongJoinFile(err)
+		return m, wrongJoinFile(err)
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return "", m, usageError{fmt.Errorf("%w; give the directory that holds the files", err)}
+		return m, usageError{fmt.Errorf("%w; give the directory that holds the files", err)}
 	}
 	defer func() { _ = root.Close() }()
-	out, err := os.CreateTemp(in, ".omflow-booster-patch-*.tar.zst")
-	if err != nil {
-		return "", m, fmt.Errorf("build patch: %w", err)
+	m, err = patch.Create(file, root.FS(), o)
+	switch {
+	case errors.Is(err, patch.ErrInvalid):
+		return m, usageError{err}
+	case err != nil:
+		return m, fmt.Errorf("build patch: %w", err)
 	}
-	m, err = patch.Build(out, root.FS(), o)
-	if err == nil {
-		err = out.Sync()
-	}
-	if err = errors.Join(err, out.Close()); err == nil {
-		return out.Name(), m, nil
-	}
-	_ = os.Remove(out.Name())
-	if errors.Is(err, patch.ErrInvalid) {
-		return "", m, usageError{err}
-	}
-	return "", m, fmt.Errorf("build patch: %w", err)
+	return m, nil
 }
 
 // What `patch inspect` says of a signature.

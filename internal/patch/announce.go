@@ -55,10 +55,10 @@ func (a Announcement) CheckManifest(m Manifest) error {
 	return nil
 }
 
-// check refuses an announcement that an agent cannot act upon.
-func (a Announcement) check(subject string) error {
+// Check refuses an announcement that an agent cannot act upon. Its id becomes the name of a file before anything that is signed is read.
+func (a Announcement) Check() error {
 	switch {
-	case !ValidID(a.ID) || bus.SubjectID(subject) != a.ID:
+	case !ValidID(a.ID):
 		return invalid("its announcement names the id %q", a.ID)
 	case a.Object == "" || a.Size <= 0 || !isSHA256(a.SHA256):
 		return invalid("its announcement names no artifact")
@@ -84,7 +84,11 @@ func Next(ctx context.Context, stream jetstream.Stream, seq uint64) (Announcemen
 		return Announcement{ID: bus.SubjectID(msg.Subject), Seq: msg.Sequence}, invalid("its announcement cannot be read: %w", err)
 	}
 	a.Seq = msg.Sequence
-	if err := a.check(msg.Subject); err != nil {
+	err = a.Check()
+	if err == nil && bus.SubjectID(msg.Subject) != a.ID {
+		err = invalid("its announcement names the id %q", a.ID)
+	}
+	if err != nil {
 		a.ID = bus.SubjectID(msg.Subject)
 		return a, err
 	}

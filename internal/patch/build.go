@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 	"github.com/omflow-booster/omflow-booster/internal/bundle"
 )
 
@@ -37,6 +38,15 @@ type Options struct {
 
 	Files []string          // paths to take instead of everything below the directory
 	Bases map[string]string // File.Base of those that have one
+}
+
+// Create is Build into the file at path, which is replaced as a whole.
+func Create(path string, dir fs.FS, o Options) (m Manifest, err error) {
+	err = atomicfile.Create(path, 0o600, func(w io.Writer) error {
+		m, err = Build(w, dir, o)
+		return err
+	})
+	return m, err
 }
 
 // Build writes a signed artifact with every file below dir to w. What Python generates (__pycache__, *.pyc) is left out; anything

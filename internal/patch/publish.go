@@ -76,8 +76,8 @@ func AnnounceOnce(ctx context.Context, js jetstream.JetStream, a Announcement, r
 // homePrefix begins the names of objects that are for new servers.
 const homePrefix = "home-"
 
-// ForgetHomes removes what was stored for new servers. One that is reading it asks again.
-func ForgetHomes(ctx context.Context, js jetstream.JetStream) error {
+// ForgetHomes removes what was stored for new servers longer than age ago. One that is reading it asks again.
+func ForgetHomes(ctx context.Context, js jetstream.JetStream, age time.Duration) error {
 	objects, err := js.ObjectStore(ctx, bus.ObjectPatches)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", bus.ObjectPatches, err)
@@ -87,7 +87,7 @@ func ForgetHomes(ctx context.Context, js jetstream.JetStream) error {
 		return fmt.Errorf("list %s: %w", bus.ObjectPatches, err)
 	}
 	for _, o := range list {
-		if !strings.HasPrefix(o.Name, homePrefix) {
+		if !strings.HasPrefix(o.Name, homePrefix) || time.Since(o.ModTime) < age {
 			continue
 		}
 		if err := objects.Delete(ctx, o.Name); err != nil {

@@ -147,12 +147,17 @@ func (p *Plan) waits(m Member) bool {
 	return !had || m.At.Sub(g.Until) > settled
 }
 
-// awaits tells whether another node is to be the canary, and can be.
+// awaits tells whether another node is to be the canary, and can be: it is there, and neither a conflict nor something else keeps it for long.
 func (p *Plan) awaits(s situation, node string) bool {
 	if p.Canary == "" || p.Canary == node || p.Grants[p.Canary].Outcome != "" {
 		return false
 	}
-	return slices.ContainsFunc(s.members, func(m Member) bool { return m.Name == p.Canary })
+	if s.reports[p.Canary].State == patch.StateConflict {
+		return false
+	}
+	return slices.ContainsFunc(s.members, func(m Member) bool {
+		return m.Name == p.Canary && (m.Next == p.Patch || s.now.Sub(p.Changed) <= s.patient)
+	})
 }
 
 // rank puts the canary first, and those last that have been given up before.

@@ -98,6 +98,12 @@ func TestCanaryThatIsAwayIsNotWaitedFor(t *testing.T) {
 	f = newFleet(t, Policy{MaxUnavailable: 1, Canary: "b"}, "a", "b")
 	f.member("b").Next = "" // fetches it
 	require.Empty(t, f.step())
+	f.now = f.now.Add(2 * time.Minute)
+	require.Equal(t, []string{"a"}, f.step(), "something else keeps it")
+	f = newFleet(t, Policy{MaxUnavailable: 1, Canary: "b"}, "a", "b")
+	f.member("b").Next = ""
+	f.reports["b"] = report{patch.Report{State: patch.StateConflict}, 100}
+	require.Equal(t, []string{"a"}, f.step(), "somebody has to say what holds there")
 }
 
 func TestFailureHalts(t *testing.T) {

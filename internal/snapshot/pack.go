@@ -28,33 +28,20 @@ func Pack(ctx context.Context, dir, file string, overwrite bool) (size int64, er
 	if err := refuseExisting(file, overwrite); err != nil {
 		return 0, err
 	}
-	out, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*") // for this user alone: steps carry what people typed
+	err = atomicfile.Create(file, 0o600, func(w io.Writer) error { // for this user alone: steps carry what people typed
+		if err := pack(ctx, w, dir, src.Manifest()); err != nil {
+			return fmt.Errorf("write %s: %w", file, err)
+		}
+		return refuseExisting(file, overwrite) // again: somebody else had time
+	})
 	if err != nil {
 		return 0, err
 	}
-	defer func() {
-		if err != nil {
-			_ = out.Close()
-			_ = os.Remove(out.Name())
-			err = fmt.Errorf("write %s: %w", file, err)
-		}
-	}()
-	if err := pack(ctx, out, dir, src.Manifest()); err != nil {
+	info, err := os.Stat(file)
+	if err != nil {
 		return 0, err
 	}
-	if size, err = out.Seek(0, io.SeekEnd); err != nil {
-		return 0, err
-	}
-	if err := errors.Join(out.Sync(), out.Close()); err != nil {
-		return 0, err
-	}
-	if err := refuseExisting(file, overwrite); err != nil { // again: somebody else had time
-		return 0, err
-	}
-	if err := os.Rename(out.Name(), file); err != nil {
-		return 0, err
-	}
-	return size, atomicfile.SyncDir(filepath.Dir(file))
+	return info.Size(), nil
 }
 
 func refuseExisting(file string, overwrite bool) error {
