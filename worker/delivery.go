@@ -20,7 +20,8 @@ import (
 const (
 	ackTimeout   = 5 * time.Second // of one confirmed ack, nak or publish to DEAD
 	retryCeiling = 5 * time.Minute // longest wait between two tries
-	databaseWait = time.Second     // between two looks at a database that does not answer
+	patienceMax  = 10 * time.Second
+	databaseWait = time.Second // between two looks at a database that does not answer
 	deadRetry    = 30 * time.Second
 )
 
@@ -199,13 +200,19 @@ func (d *delivery) execute(ctx context.Context) {
 	case errors.Is(err, ErrNotStarted):
 		delay := d.backoff(1)
 		if errors.As(err, &later) {
-			delay = later.Wait
+			delay = d.patience(later.Wait)
 		}
 		d.log.Warn().Err(err).Dur("again_in", delay).Msg("step not started; given back")
 		d.release(delay)
 	default:
 		d.failed(ctx, err, started)
 	}
+}
+
+// patience is for how long a step is given back that asks to be tried again after wait: longer with each delivery, because the queue gives what is due
+// again before anything new, and some steps that wait for each other must not keep all others from being delivered.
+func (d *delivery) patience(wait time.Duration) time.Duration {
+	return max(wait, min(wait*time.Duration(min(d.delivered, 1000)), patienceMax))
 }
 
 func (d *delivery) done(ctx context.Context, started time.Time) {

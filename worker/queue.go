@@ -66,7 +66,7 @@ func (q *queue) run(ctx context.Context) {
 
 // look reads stream and consumer, and declares the deliveries of another stream lost.
 func (q *queue) look(ctx context.Context) error {
-	reconnects := q.reconnects()
+	reconnects, greatest := q.reconnects(), q.newest() // before: what is delivered meanwhile may be newer than the answer
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
 	stream, err := q.js.Stream(ctx, bus.StreamWork)
@@ -84,7 +84,7 @@ func (q *queue) look(ctx context.Context) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	info := stream.CachedInfo()
-	if !q.created.IsZero() && (!info.Created.Equal(q.created) || info.State.LastSeq < q.greatest) {
+	if !q.created.IsZero() && (!info.Created.Equal(q.created) || info.State.LastSeq < greatest) {
 		q.log.Warn().Msg("the Booster has another queue than before: running steps are left to their next delivery")
 		close(q.lost)
 		q.lost, q.greatest = make(chan struct{}), 0
@@ -94,6 +94,13 @@ func (q *queue) look(ctx context.Context) error {
 }
 
 func (q *queue) reconnects() uint64 { return q.nc.Stats().Reconnects }
+
+// newest is the highest sequence that was delivered here.
+func (q *queue) newest() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.greatest
+}
 
 // sure tells whether nothing has happened to the connection since the queue was looked at.
 func (q *queue) sure() bool {

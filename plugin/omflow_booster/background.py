@@ -16,6 +16,7 @@ LONGEST = 30.0  # seconds between two tries of what fails
 
 def start():
     """Takes the place of the server's scheduleThread: called once in each web process, in a thread made for it."""
+    conf.notice_dead_database(connections.databases)
     caches = Caches()
     jobs = [
         Job("flows and parameters not compared", conf.get("BOOSTER_RELOAD"), caches.refresh),

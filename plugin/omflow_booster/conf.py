@@ -16,7 +16,7 @@ DEFAULTS = {
     "BOOSTER_SCHEDULE": 1.0,  # seconds between two looks at the schedules
     "RUNNER_MAX_STEPS": 10000,  # a runner is replaced after so many steps; 0: never
     "RUNNER_MAX_MEMORY": 512,  # or when it has grown beyond so many MiB; 0: never
-    "RUNNER_LOCK_TIMEOUT": 30.0,  # seconds that a step waits for a lock of the database before it is tried again later
+    "RUNNER_LOCK_TIMEOUT": 30.0,  # seconds that a step waits for a lock of the database before it is tried again later; for another branch of its ticket it waits longer
     "RUNNER_IDLE_TIMEOUT": 60.0,  # seconds after which the database gives up a runner that froze in a transaction
 }
 
@@ -30,6 +30,15 @@ def flow_limits():
             raise ValueError("WORKER_FLOW_LIMITS: %r is not <flow uuid>:<steps at the same time>, for example 8f14e45f:2,*:8" % part)
         limits[flow.strip()] = int(limit)
     return limits
+
+
+def notice_dead_database(databases):
+    """Has connections to PostgreSQL notice within a minute that the host of the database is gone; the system itself takes two hours."""
+    for database in databases.values():
+        if "postgresql" in database["ENGINE"]:
+            options = database.setdefault("OPTIONS", {})
+            for name, value in (("keepalives_idle", 30), ("keepalives_interval", 10), ("keepalives_count", 3)):
+                options.setdefault(name, value)
 
 
 def get(name):

@@ -42,6 +42,7 @@ class Runner:
         from . import conf, install, server
         from .caches import Caches
         self.pipe, self.code = pipe, code
+        conf.notice_dead_database(connections.databases)
         self.using = router.db_for_write(server.queue_model())
         self.connection = connections[self.using]
         if self.connection.vendor != "postgresql":
@@ -95,7 +96,7 @@ class Runner:
         except Stale as error:
             fields = {"untried": True, "recycle": True, "retry_after_ms": 1}
             problem = error
-        except Busy as error:
+        except (Busy, Away) as error:
             fields, problem = {"untried": True, "retry_after_ms": random.randint(BUSY_PAUSE, 2 * BUSY_PAUSE)}, error
         except MissingModule as error:
             # Deploying takes seconds here and minutes elsewhere, until the patch has come.
@@ -120,15 +121,18 @@ class Runner:
         """Runs a step to the end of its commit, and queues what follows."""
         from django.db import InterfaceError, OperationalError
         from .transaction import StepTransaction
-        item = message["item"]
         try:
             self.caches.refresh()
         except (OperationalError, InterfaceError):  # the database has closed the connection since the last step, or was away
             self.connection.close()
-            self.caches.refresh()
+            try:
+                self.caches.refresh()
+            except (OperationalError, InterfaceError) as error:
+                raise Away(str(error).strip()) from None
         self.code.check()
-        with StepTransaction(self.connection, self.pipe.lease.check, self.idle_timeout) as transaction:
-            if not self.lock_row(message["id"]):
+        with StepTransaction(self.connection, self.pipe.lease.check, self.idle_timeout, self.lock_timeout) as transaction:
+            item = self.lock_row(message["id"], message["item"])
+            if item is None:
                 transaction.commit()
                 return  # done by an earlier delivery
             param = item["input_param"]
@@ -147,11 +151,17 @@ class Runner:
             except Refused as error:
                 print("follow-up work is not queued yet (%s); the worker finds its rows" % error, file=sys.stderr)
 
-    def lock_row(self, step):
-        """Locks the step's own row, which is the fence against every other delivery. Returns False if it is gone: the step is done."""
+    def lock_row(self, step, item):
+        """Locks the step's own row, which is the fence against every other delivery, and returns the item as it stands there: a database that was
+        restored may have given the number to another step than the message is of. None if the row is gone: the step is done."""
+        names = ["name", "module_name", "method_name", "input_param"] if step.startswith("q") else ["body"]
+        columns = ", ".join(self.connection.ops.quote_name(name) for name in names)
         with self.connection.cursor() as cursor:
-            cursor.execute("SELECT id FROM %s WHERE id = %%s FOR UPDATE" % self.table(step), [int(step[1:])])
-            return cursor.fetchone() is not None
+            cursor.execute("SELECT %s FROM %s WHERE id = %%s FOR UPDATE" % (columns, self.table(step)), [int(step[1:])])
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        return dict(item, **(dict(zip(names, row)) if len(names) > 1 else json.loads(row[0])))
 
     def delete_row(self, step):
         """The engine has deleted it already, unless two rows had the same queue_id: then it deletes none."""
@@ -194,6 +204,10 @@ class Runner:
 
 class Busy(Exception):
     """Others run, beside which this step may not: nothing of it was begun."""
+
+
+class Away(Exception):
+    """The database does not answer: nothing of the step was begun."""
 
 
 BUSY_PAUSE = 100  # milliseconds, at least, until such a step is tried again

@@ -41,7 +41,7 @@ class Schedules:
             try:
                 if due(Plan(pk, exec_time, every, cycle, days), last, moment):
                     fire(model, pk, moment)
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 wrong[pk] = "%s: %s" % (type(error).__name__, error)
                 if self.wrong.get(pk) != wrong[pk]:
                     log.error("schedule %s: %s; it does not fire until it is corrected", pk, wrong[pk])

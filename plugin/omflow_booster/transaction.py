@@ -2,7 +2,9 @@
 
 The server's engine is written for autocommit. It must not notice that it runs in a transaction:
 
-- A statement that fails does not spoil the ones after it, because the engine catches errors and goes on. Each statement has a savepoint.
+- A statement that fails does not spoil the ones after it, because the engine catches errors and goes on. Each statement has a savepoint. So has an
+  atomic block that has none of Django's (savepoint=False), because in autocommit the outermost block is rolled back as a whole.
+- Constraints that Django makes deferrable are checked after each statement, as there, and in an atomic block at its end.
 - What ends a transaction (commit, rollback, close) does nothing, as it would do nothing there.
 - What is to happen after a commit happens after ours.
 - Another step of the same ticket sees either nothing or everything. In autocommit the two branches of a ticket that meet in a collection see each
@@ -13,9 +15,14 @@ import hashlib
 import threading
 
 from django.db import Error, InterfaceError, OperationalError
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 
-SAVEPOINT = "omflow_booster"
-PASSING = ("08", "40", "55P03", "57P", "25P03")  # SQLSTATEs: connection, deadlock, lock timeout, shutdown, idle for too long
+SAVEPOINTS = ("omflow_booster_a", "omflow_booster_b")  # of statements, in turn: the new one is there, or the old one still is
+BLOCK = "omflow_booster_block"
+DJANGOS = ('SELECT "', "SELECT COUNT(", "SELECT (1)", 'SELECT DISTINCT "', 'INSERT INTO "', 'UPDATE "', 'DELETE FROM "')
+# SQLSTATEs that say nothing about the statement: connection, aborted transaction, idle for too long, deadlock, full disk or memory, lock timeout,
+# shutdown, trouble of the system or of the database itself.
+PASSING = ("08", "25P02", "25P03", "40", "53", "55P03", "57P", "58", "XX")
 HEARTBEATS = 4  # in the time after which the database gives up an idle transaction
 
 
@@ -26,14 +33,16 @@ class StepSpoiled(Exception):
 class StepTransaction:
     """A transaction on a Django connection to PostgreSQL, to be used in a with statement. It rolls back unless commit() was called.
 
-    check is called before every statement; what it raises spoils the step. idle_timeout, in seconds, is that of the session.
+    check is called before every statement; what it raises spoils the step. idle_timeout and lock_timeout, in seconds, are those of the session.
     """
 
-    def __init__(self, connection, check, idle_timeout):
-        self.connection, self.check, self.beat = connection, check, idle_timeout / HEARTBEATS
+    def __init__(self, connection, check, idle_timeout, lock_timeout):
+        self.connection, self.check, self.beat, self.lock_timeout = connection, check, idle_timeout / HEARTBEATS, lock_timeout
         self.tickets = ()  # keys to lock before the next statement
         self.spoiled = None  # why nothing more may be done
-        self.savepoint = False  # ours is there: of the last statement
+        self.begun = False  # something was sent
+        self.savepoint = None  # ours that is there, of the last statement
+        self.block = False  # that of an atomic block is
         self.ending = threading.Lock()  # against the heartbeat
         self.over = threading.Event()
 
@@ -72,6 +81,8 @@ class StepTransaction:
         self.check()
         if self.spoiled:
             raise self.spoiled
+        if self.block:
+            self.send(self.prelude("", None)[0])  # it may have to be rolled back
         with self.connection.wrap_database_errors:
             self.finish(lambda raw: raw.commit())
         self.committed = True
@@ -118,12 +129,13 @@ class StepTransaction:
             self.check()
         except Exception as error:
             self.spoil(error)
+        verb = sql.lstrip()[:9].upper() if isinstance(sql, str) else ""
+        run = self.nested if verb.startswith(("SAVEPOINT", "RELEASE S", "ROLLBACK ")) else self.guarded
         try:
-            return self.guarded(execute, sql, params, many, context)
+            return run(verb, execute, sql, params, many, context)
         except Error as error:
             if self.passing(error):
                 self.spoil(StepSpoiled("%s: %s" % (type(error).__name__, str(error).strip())))
-            self.raw("ROLLBACK TO SAVEPOINT " + SAVEPOINT)
             raise
 
     def passing(self, error):
@@ -133,26 +145,75 @@ class StepTransaction:
             return isinstance(error, (OperationalError, InterfaceError)) or bool(self.connection.connection.closed)
         return state.startswith(PASSING) or bool(self.connection.connection.closed)
 
-    def guarded(self, execute, sql, params, many, context):
-        """Runs a statement under our savepoint, in one round trip where that is possible."""
-        verb = sql.lstrip()[:9].upper() if isinstance(sql, str) else ""
-        if verb.startswith(("SAVEPOINT", "RELEASE S", "ROLLBACK ")):  # Django's own, of an atomic block: ours must not be between them
-            if self.savepoint and not verb.startswith("ROLLBACK"):
-                self.raw("RELEASE SAVEPOINT " + SAVEPOINT)
-            self.savepoint = False
-            return execute(sql, params, many, context)
-        # Tickets are locked in one order everywhere, so that two steps cannot wait for each other.
-        first = ["SELECT pg_advisory_xact_lock(%d)" % ticket for ticket in self.tickets]
-        if self.savepoint:
-            first.append("RELEASE SAVEPOINT " + SAVEPOINT)
-        first = "; ".join(first + ["SAVEPOINT " + SAVEPOINT])
-        if isinstance(sql, str) and not many and getattr(context["cursor"].cursor, "name", None) is None:
-            sql = "%s; %s" % (first, sql)
+    def guarded(self, verb, execute, sql, params, many, context):
+        """Runs a statement under a savepoint of ours, in one round trip where that is possible."""
+        fresh = SAVEPOINTS[self.savepoint == SAVEPOINTS[0]]
+        first, then = self.prelude(verb, fresh)
+        # The database takes such a string as a whole or, when it cannot be read, not at all. Django's own statements can be read.
+        if isinstance(sql, str) and sql.startswith(DJANGOS) and not many and getattr(context["cursor"].cursor, "name", None) is None:
+            sql = "%s; %s" % ("; ".join(first), sql)
         else:
+            self.send(first)
+            vars(self).update(then)
+        try:
+            result = execute(sql, params, many, context)
+        except Error as error:
+            if not self.passing(error) and self.connection.connection.get_transaction_status() == TRANSACTION_STATUS_INERROR:
+                try:
+                    self.raw("ROLLBACK TO SAVEPOINT " + fresh)
+                except Exception:  # it is not there: taking the statement back would take back the one before, too
+                    self.spoil(StepSpoiled("%s: %s" % (type(error).__name__, str(error).strip())))
+                vars(self).update(then)
+            raise
+        vars(self).update(then)
+        return result
+
+    def nested(self, verb, execute, sql, params, many, context):
+        """Runs a savepoint statement of Django's, which is the edge of an atomic block. Ours must not be between those."""
+        connection = self.connection
+        if verb.startswith("ROLLBACK"):
+            self.savepoint = None  # it goes with that
+            return execute(sql, params, many, context)
+        outermost = connection.in_atomic_block and not any(connection.savepoint_ids)
+        first, then = self.prelude(verb, None)
+        if outermost and verb.startswith("RELEASE"):
+            first.append("SET CONSTRAINTS ALL IMMEDIATE")
+        self.send(first)
+        vars(self).update(then)
+        result = execute(sql, params, many, context)
+        if outermost and verb.startswith("SAVEPOINT") and not self.block:
+            self.raw("SET CONSTRAINTS ALL DEFERRED")
+        return result
+
+    def prelude(self, verb, fresh):
+        """What is to be sent before a statement, and what of our attributes changes with it. fresh: the savepoint to set at last."""
+        connection, block, first = self.connection, self.block, []
+        if not self.begun:
+            first.append("SET CONSTRAINTS ALL IMMEDIATE")
+        if self.tickets:  # in one order everywhere, so that two steps cannot wait for each other, and for as long as it takes
+            first.append("SET LOCAL lock_timeout = 0")
+            first += ["SELECT pg_advisory_xact_lock(%d)" % ticket for ticket in self.tickets]
+            first.append("SET LOCAL lock_timeout = %d" % (self.lock_timeout * 1000))
+        if self.savepoint:
+            first.append("RELEASE SAVEPOINT " + self.savepoint)
+        if not connection.in_atomic_block:
+            if block and connection.needs_rollback:
+                first.append("ROLLBACK TO SAVEPOINT " + BLOCK)
+            if block:
+                first.append("RELEASE SAVEPOINT " + BLOCK)
+            block = connection.needs_rollback = False
+        elif not block and not any(connection.savepoint_ids) and not verb.startswith("RELEASE") and (
+                connection.savepoint_ids or not verb.startswith("SAVEPOINT")):
+            first.append("SAVEPOINT " + BLOCK)
+            block = True
+        if fresh:
+            first.append("SAVEPOINT " + fresh)
+        return first, {"begun": True, "tickets": (), "savepoint": fresh, "block": block}
+
+    def send(self, statements):
+        if statements:
             with self.connection.wrap_database_errors:
-                self.raw(first)
-        self.savepoint, self.tickets = True, ()
-        return execute(sql, params, many, context)
+                self.raw("; ".join(statements))
 
     def raw(self, sql):
         """A statement that does not come back to us."""

@@ -1,4 +1,5 @@
 """The runner against the contract of the OMFLOW Server, with real Django and PostgreSQL; the test speaks for the worker."""
+import json
 import os
 import random
 import sys
@@ -7,7 +8,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import FLOW, Case, Runner  # noqa: E402
+from harness import FLOW, Case, Runner, connect  # noqa: E402
 
 
 class EffectTest(Case):
@@ -73,14 +74,22 @@ class EffectTest(Case):
 
     def test_step_of_the_workers_own_outbox(self):
         self.sql("CREATE TABLE omflow_booster_outbox (id bigserial PRIMARY KEY, body text)")
-        self.sql("INSERT INTO omflow_booster_outbox (body) VALUES ('')")
         runner = Runner(self)
         item = {"queue_id": "", "name": "Other", "module_name": "omformflow.production.points", "method_name": "woken", "input_param": {"number": 1}}
+        self.sql("INSERT INTO omflow_booster_outbox (body) VALUES (%s)", json.dumps(item))
         for _ in range(2):
             runner.tell(op="run", id="o1", attempt=1, key="", deadline=int((time.time() + 60) * 1000), item=item)
             self.assertEqual(runner.answer()["op"], "done")
         self.assertEqual(self.effects(), ["woken"])
         self.assertEqual(self.sql("SELECT id FROM omflow_booster_outbox"), [])
+
+    def test_row_that_is_another_step_than_the_message(self):
+        """A database that was set back gives a number again. What runs is what stands in it."""
+        runner = Runner(self)
+        stale = dict(self.item(self.insert("of before")), row=2)
+        row = self.insert("now", number=2)
+        self.assertEqual(runner.step(row, item=stale)["op"], "done")
+        self.assertEqual((self.effects(1), self.effects(2)), ([], ["now"]))
 
     def test_refused_put_leaves_the_row_to_the_reconciler(self):
         runner = Runner(self)
@@ -131,6 +140,18 @@ class EngineTest(Case):
     def test_atomic_blocks(self):
         self.assertEqual(self.done("blocks"), ["outer", "outer too", "blocks"])
         self.assertIn("committed", self.runner.errors())
+
+    def test_statements_that_cannot_be_read(self):
+        """Neither raw SQL with an error in it nor a value that no column takes undoes what was done before."""
+        self.assertEqual(self.done("unreadable"), ["before", "between", "unreadable"])
+
+    def test_constraints_at_the_end_of_each_statement(self):
+        self.sql("CREATE TABLE made (effect bigint REFERENCES omformmodel_effect (id) DEFERRABLE INITIALLY DEFERRED)")
+        self.assertEqual(self.done("constraints"), ["constraints", "linked"])
+        self.assertEqual(self.sql("SELECT count(*) FROM made"), [1])
+
+    def test_blocks_without_a_savepoint(self):
+        self.assertEqual(self.done("blocks_without_savepoint"), ["kept", "blocks_without_savepoint"])
 
     def test_changes_of_tables(self):
         self.assertEqual(self.done("changes_tables"), ["changes_tables"])
@@ -212,6 +233,18 @@ class LeaseTest(Case):
         self.assertEqual((answer["op"], answer["rows"]), ("failed", []))
         self.assertEqual((self.effects(), len(self.rows())), (["begun", "waits"], 1))
         self.assertEqual(frozen.step(self.rows()[0])["op"], "done")
+
+    def test_database_that_does_not_answer_costs_no_try(self):
+        runner = Runner(self)
+        row = self.insert("a")
+        item = self.item(row)
+        with connect("postgres").cursor() as cursor:
+            cursor.execute("ALTER DATABASE %s ALLOW_CONNECTIONS false" % self.database)
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (self.database,))
+            answer = runner.step(row, item=item)
+            self.assertEqual((answer["op"], answer.get("untried")), ("failed", True), answer)
+            cursor.execute("ALTER DATABASE %s ALLOW_CONNECTIONS true" % self.database)
+        self.assertEqual(runner.step(row, item=item)["op"], "done")
 
     def test_silence_is_not_a_freeze(self):
         runner = Runner(self, RUNNER_IDLE_TIMEOUT="3")

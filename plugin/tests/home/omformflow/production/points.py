@@ -65,6 +65,57 @@ def blocks(param):
     transaction.on_commit(lambda: print("committed"))
 
 
+def blocks_without_savepoint(param):
+    """In autocommit the outermost block is undone as a whole, and what comes after it does not notice."""
+    try:
+        with transaction.atomic(savepoint=False):
+            Effect.objects.create(number=param["data_no"], point="undone")
+            Once.objects.create(name="twice")
+            Once.objects.create(name="twice")
+    except Exception:
+        Effect.objects.create(number=param["data_no"], point="kept")
+    try:
+        Once.objects.bulk_create([Once(name="in bulk"), Once(name="in bulk")])
+    except Exception:
+        pass
+    if Once.objects.exists():
+        raise AssertionError("a block that failed had an effect")
+
+
+def constraints(param):
+    """Deferred ones: broken by a statement, only within a block, and by a block."""
+    def refer(effect):
+        connection.cursor().execute("INSERT INTO made VALUES (%s)", [effect])
+    try:
+        refer(999)
+    except Exception:
+        pass
+    with transaction.atomic():
+        refer(4711)
+        with transaction.atomic():
+            Effect.objects.create(id=4711, number=param["data_no"], point="linked")
+    try:
+        with transaction.atomic():
+            refer(999)
+    except Exception:
+        pass
+
+
+def unreadable(param):
+    """Statements that the database does not begin, or never gets."""
+    Effect.objects.create(number=param["data_no"], point="before")
+    try:
+        connection.cursor().execute("SELEC 1")
+    except Exception:
+        pass
+    Effect.objects.create(number=param["data_no"], point="between")
+    for attempt in (lambda: Effect.objects.create(number=1, point="\0"), lambda: connection.cursor().execute("SELECT %s", [object()])):
+        try:
+            attempt()
+        except Exception:
+            pass
+
+
 def changes_tables(param):
     with connection.schema_editor() as editor:
         editor.execute("CREATE TABLE made_by_step (id integer)")
