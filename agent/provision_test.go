@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -57,6 +60,42 @@ func TestNewHostGetsTheFilesOfAnotherServer(t *testing.T) {
 	third.start()
 	third.eventually(func() bool { return third.count("worker-start") == 1 }, "new server works")
 	require.Equal(t, "v2", third.read("omflow/app.py"))
+}
+
+func TestSettingsThatAreThereAlreadyAreKept(t *testing.T) {
+	t.Parallel()
+	b := newBus(t)
+	one := newWatchingNode(t, b, "srv1")
+	one.start()
+	fresh := newBareNode(t, b, "srv2")
+	fresh.write(patch.SettingsFile, "its own")
+	fresh.start()
+	fresh.eventually(func() bool { return fresh.count("worker-start") == 1 }, "new server works")
+	require.Equal(t, "its own", fresh.read(patch.SettingsFile))
+	require.Equal(t, "v0", fresh.read("omflow/app.py"))
+}
+
+// Who answers on the bus is not known before the signature of his artifact is checked. Until then nothing outside of the agent's own directory is touched.
+func TestGiftWithAnIDThatIsAPath(t *testing.T) {
+	t.Parallel()
+	b := newBus(t)
+	fresh := newBareNode(t, b, "srv1")
+	victim := filepath.Join(filepath.Dir(fresh.cfg.DataDir), "victim.tar.zst")
+	require.NoError(t, os.WriteFile(victim, []byte("kept"), 0o600))
+	answer := func(subject string, with any) {
+		data, err := json.Marshal(with)
+		require.NoError(t, err)
+		sub, err := fresh.client.NC.Subscribe(subject, func(m *nats.Msg) { _ = m.Respond(data) })
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = sub.Unsubscribe() })
+	}
+	artifact, err := json.Marshal(patch.Announcement{ID: "../../victim", Object: "x", Size: 4, SHA256: strings.Repeat("0", 64)})
+	require.NoError(t, err)
+	answer(bus.HomeSubject, bus.HomeOffer{Node: "evil", Seq: 7, Files: 1})
+	answer(bus.GiveSubject("evil"), bus.HomeGift{Seq: 7, Artifact: artifact})
+	fresh.start()
+	fresh.state(func(s bus.AgentState) bool { return strings.Contains(s.PatchState, `names the id "../../victim"`) })
+	require.FileExists(t, victim)
 }
 
 func TestNewHostWaitsForAServer(t *testing.T) {
