@@ -82,3 +82,9 @@ func TestCopyThatRecoveredByItselfIsNotBeingRebuilt(t *testing.T) {
 	require.Nil(t, a.healing)
 	require.False(t, a.due(bus.StreamWork, group, states))
 }
+
+func TestObjectStoresAreComparedInSmallWindows(t *testing.T) {
+	t.Parallel()
+	require.EqualValues(t, objectSpan, spanOf("OBJ_"+bus.ObjectPatches))
+	require.EqualValues(t, contentSpan, spanOf(bus.StreamWork))
+}
