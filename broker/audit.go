@@ -27,7 +27,7 @@ const (
 	standsAfter    = 20 * time.Second // without any change, a copy that is behind is rebuilt
 )
 
-// verdict is what the audit says of the copies.
+// verdict is what the audit says of the copies; nil before it has said anything.
 type verdict struct {
 	finding string // why the other Booster must not take over; empty when nothing differs
 	pending string // what is not compared yet
@@ -35,8 +35,8 @@ type verdict struct {
 }
 
 // compared says whether the audit has anything against a takeover.
-func (b *Broker) compared() string {
-	switch v := b.audit.Load(); {
+func (v *verdict) compared() string {
+	switch {
 	case v == nil:
 		return "no automatic takeover yet: copies are not compared yet"
 	case v.pending != "":
