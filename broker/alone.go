@@ -283,7 +283,11 @@ func (s *store) bringAlong() error {
 
 // setMemberAside moves the store of the member out of the way, or removes what was made since.
 func (s *store) setMemberAside() error {
-	if _, err := os.Stat(s.path(memberAside)); errors.Is(err, os.ErrNotExist) {
+	there, err := s.has(memberAside)
+	if err != nil {
+		return err
+	}
+	if !there {
 		return s.setAside(memberAside)
 	}
 	if err := os.RemoveAll(s.path(storeName)); err != nil {
