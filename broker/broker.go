@@ -96,7 +96,7 @@ func (b *Broker) Run(ctx context.Context) error {
 		}
 	}
 	if b.cfg.mode() == modeStandalone {
-		if err := b.store.goAlone(); err != nil {
+		if err := b.goAlone(ctx); err != nil {
 			return err
 		}
 	} else {
@@ -245,11 +245,6 @@ func (b *Broker) layout(replicas int) bus.Layout {
 func (b *Broker) ensureAlone(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
 	defer cancel()
-	if b.store.marker.Alone != "" {
-		if err := b.restoreAlone(ctx); err != nil {
-			return err
-		}
-	}
 	return bus.Ensure(ctx, b.js, b.layout(1))
 }
 

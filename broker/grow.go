@@ -115,11 +115,7 @@ func (b *Broker) takeAlone(ctx context.Context) error {
 		return nil // nothing to bring: it never served
 	}
 	b.log.Info().Msg("growing from one Booster to two: taking a snapshot")
-	opts := nodeOptions(b.name(), b.store.dir, Sync{Interval: singleSync})
-	opts.Host, opts.Port = "127.0.0.1", -1
-	starting, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
-	defer cancel()
-	alone, err := startNode(starting, opts, b.log)
+	alone, err := b.startHidden(ctx, Sync{Interval: singleSync})
 	if err != nil {
 		return err
 	}
@@ -134,6 +130,15 @@ func (b *Broker) takeAlone(ctx context.Context) error {
 		return os.RemoveAll(dir)
 	}
 	return nil
+}
+
+// startHidden starts a single server on the store, for nobody but this process.
+func (b *Broker) startHidden(ctx context.Context, sync Sync) (*node, error) {
+	opts := nodeOptions(b.name(), b.store.dir, sync)
+	opts.Host, opts.Port = "127.0.0.1", -1
+	starting, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
+	defer cancel()
+	return startNode(starting, opts, b.log)
 }
 
 // worthBringing tells a queue from the store of a Booster that was started and never used.
