@@ -224,7 +224,7 @@ func (a *auditor) heal(ctx context.Context, stream string, found comparison, sta
 		a.doubt[stream] = fmt.Sprintf("the copies of %s differ, and nobody knows which is right", stream)
 		log.Msg("copies differ without a majority that is right: nothing is repaired")
 	case h != nil && (h.member != found.odd || h.stream != stream): // one at a time
-		a.doubt[stream] = fmt.Sprintf("the copy of %s that %s has differs, and another one is rebuilt first", stream, found.odd)
+		a.doubt[stream] = fmt.Sprintf("%s of %s differs, and another copy is rebuilt first", stream, found.odd)
 	case h != nil && h.life == states[found.odd].Life && !h.overdue():
 		// It was told, and has not stopped yet.
 	case found.odd == a.name():
@@ -239,9 +239,6 @@ func (a *auditor) heal(ctx context.Context, stream string, found comparison, sta
 		}
 		log.Msg("copy differs from the others: it is rebuilt")
 		a.rebuild(ctx, stream, found.odd, "differed", states)
-		if a.healing == nil {
-			a.doubt[stream] = fmt.Sprintf("the copy of %s that %s has differs, and is not rebuilt", stream, found.odd)
-		}
 	}
 }
 
@@ -254,6 +251,7 @@ func (a *auditor) rebuild(ctx context.Context, stream, member, why string, state
 	if err := a.order(ctx, askRebuild, member, stream); err != nil {
 		a.log.Error().Err(err).Str("member", member).Msg("rebuild refused")
 		a.healing = nil
+		a.doubt[stream] = fmt.Sprintf("%s of %s %s, and could not be rebuilt", stream, member, why)
 		delete(a.stands, standingKey(stream, member))
 	}
 }

@@ -46,7 +46,7 @@ func TestCopyThatCouldNotBeRebuiltIsDueAgain(t *testing.T) {
 	require.NoError(t, a.round(t.Context(), v))
 	require.Nil(t, a.healing, "it refused")
 	require.Contains(t, b.audit.Load().compared(), "not compared yet")
-	require.Contains(t, b.audit.Load().finding, "is not rebuilt")
+	require.Contains(t, b.audit.Load().finding, "could not be rebuilt")
 	states, err := a.states(t.Context(), v)
 	require.NoError(t, err)
 	group := []string{"x", "y", "odd"}
