@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
@@ -262,6 +264,28 @@ func (v *view) led() error {
 	return nil
 }
 
+// goAlone makes a single store of that of a former member, which was told so, before anybody can connect.
+func (b *Broker) goAlone(ctx context.Context) error {
+	if b.store.marker.Alone == "" {
+		return nil
+	}
+	if err := b.store.goAlone(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
+	defer cancel()
+	if err := b.restoreAlone(ctx); err != nil {
+		return fmt.Errorf("go on alone: %w", err)
+	}
+	if err := b.reach("restored alone"); err != nil {
+		return err
+	}
+	if err := b.store.change(func(m *marker) { m.Alone = "" }); err != nil {
+		return err
+	}
+	return b.store.forgetOld()
+}
+
 // goAlone brings the store of a former member to where a single server can be started. It may be called again.
 func (s *store) goAlone() error {
 	if s.marker.Alone == "" {
@@ -283,7 +307,11 @@ func (s *store) bringAlong() error {
 
 // setMemberAside moves the store of the member out of the way, or removes what was made since.
 func (s *store) setMemberAside() error {
-	if _, err := os.Stat(s.path(memberAside)); errors.Is(err, os.ErrNotExist) {
+	there, err := s.has(memberAside)
+	if err != nil {
+		return err
+	}
+	if !there {
 		return s.setAside(memberAside)
 	}
 	if err := os.RemoveAll(s.path(storeName)); err != nil {
@@ -292,27 +320,64 @@ func (s *store) setMemberAside() error {
 	return atomicfile.SyncDir(s.dir)
 }
 
-// restoreAlone brings the streams back, has them checked against the snapshot, and only then lets the store of the member go.
+// restoreAlone brings the streams back and has them checked against the snapshot. No client gets in meanwhile: killed in the middle, this
+// begins anew, and what a client was told is stored would be lost.
 func (b *Broker) restoreAlone(ctx context.Context) error {
 	src, err := snapshot.OpenDir(b.store.path(growthDir))
 	if err != nil {
-		return fmt.Errorf("go on alone: %w", err)
-	}
-	defer func() { _ = src.Close() }()
-	if _, err := snapshot.Restore(ctx, b.js, src, snapshot.RestoreOptions{Replicas: 1, Progress: b.progress("restore")}); err != nil {
-		return fmt.Errorf("go on alone: %w", err)
-	}
-	kv, err := b.js.KeyValue(ctx, bus.BucketControl)
-	if err == nil {
-		err = kv.Purge(ctx, bus.KeyWitness) // there is nothing to vote on
-	}
-	if err != nil {
-		return fmt.Errorf("go on alone: dismiss the witness: %w", err)
-	}
-	messages, bytes := src.Manifest().Totals()
-	if err := b.store.change(func(m *marker) { m.Alone = "" }); err != nil {
 		return err
 	}
+	defer func() { _ = src.Close() }()
+	alone, err := b.startHidden(ctx, Sync{Always: true})
+	if err != nil {
+		return err
+	}
+	_, err = snapshot.Restore(ctx, alone.js, src, snapshot.RestoreOptions{Replicas: 1, Progress: b.progress("restore")})
+	if err == nil {
+		err = dismissAll(ctx, alone.js)
+	}
+	alone.stop()
+	if err == nil {
+		err = syncTree(b.store.path(storeName))
+	}
+	if err != nil {
+		return err
+	}
+	messages, bytes := src.Manifest().Totals()
 	b.log.Info().Uint64("messages", messages).Uint64("bytes", bytes).Msg("going on alone: queue restored and checked")
-	return b.store.forgetOld()
+	return nil
+}
+
+// dismissAll notes that nobody is witness: there is nothing to vote on.
+func dismissAll(ctx context.Context, js jetstream.JetStream) error {
+	kv, err := js.KeyValue(ctx, bus.BucketControl)
+	if err == nil {
+		err = kv.Purge(ctx, bus.KeyWitness)
+	}
+	if err != nil {
+		return fmt.Errorf("dismiss the witness: %w", err)
+	}
+	return nil
+}
+
+// syncTree makes durable what a server has restored: it flushes what clients store, and nothing of this (nats-server 2.15.2, RestoreStream).
+func syncTree(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	return fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir():
+			return atomicfile.SyncDir(filepath.Join(dir, path))
+		}
+		f, err := root.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Sync(), f.Close())
+	})
 }

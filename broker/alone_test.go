@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -162,4 +163,35 @@ func TestStepDownHandsOver(t *testing.T) {
 	require.Equal(t, "this Booster is not active", refused.Header.Get("Nats-Service-Error"))
 	_, err = client.NC.Request(bus.StepDownSubject("nobody"), nil, patience)
 	require.ErrorIs(t, err, nats.ErrNoResponders)
+}
+
+// A restore that did not come to its end begins anew, so nobody may have stored anything before.
+func TestNobodyConnectsBeforeAllIsRestoredAlone(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	aged(t, cfg)
+	leaver := New(cfg, zerolog.Nop())
+	s, err := openStore(t.Context(), cfg.DataDir, "", modeStandalone)
+	require.NoError(t, err)
+	leaver.store = s
+	require.NoError(t, leaver.takeAlone(t.Context())) // the snapshot that a member would take
+	require.NoError(t, s.change(func(m *marker) { m.Mode, m.Alone = modeCluster, aloneTaken }))
+	s.close()
+
+	power := errors.New("power cut")
+	first := New(cfg, zerolog.Nop())
+	first.interrupt = func(at string) error {
+		require.Equal(t, "restored alone", at)
+		_, err := bus.Dial(bus.ClientConfig{IP: "127.0.0.1", Port: cfg.Port}, t.Name())
+		require.Error(t, err)
+		require.DirExists(t, filepath.Join(cfg.DataDir, memberAside))
+		return power
+	}
+	require.ErrorIs(t, first.Run(t.Context()), power)
+	b, _ := started(t, cfg)
+	require.Empty(t, b.store.marker.Alone)
+	sameAsBefore(t, cfg, 1)
+	for _, left := range []string{memberAside, growthDir} {
+		require.NoDirExists(t, filepath.Join(cfg.DataDir, left))
+	}
 }

@@ -27,7 +27,7 @@ const (
 	standsAfter    = 20 * time.Second // without any change, a copy that is behind is rebuilt
 )
 
-// verdict is what the audit says of the copies.
+// verdict is what the audit says of the copies; nil before it has said anything.
 type verdict struct {
 	finding string // why the other Booster must not take over; empty when nothing differs
 	pending string // what is not compared yet
@@ -35,8 +35,8 @@ type verdict struct {
 }
 
 // compared says whether the audit has anything against a takeover.
-func (b *Broker) compared() string {
-	switch v := b.audit.Load(); {
+func (v *verdict) compared() string {
+	switch {
 	case v == nil:
 		return "no automatic takeover yet: copies are not compared yet"
 	case v.pending != "":
@@ -119,6 +119,7 @@ func (a *auditor) round(ctx context.Context, v *view) (err error) {
 		a.at[stream], a.unlike[stream] = time.Now(), 0
 		delete(a.doubt, stream)
 		if !found.sound() {
+			delete(a.passed, stream) // due again, however this ends
 			a.heal(ctx, stream, found, states)
 			break
 		}
@@ -164,6 +165,9 @@ func (a *auditor) due(stream string, group []string, states map[string]replicaSt
 	if a.doubt[stream] != "" && time.Since(a.at[stream]) < doubtFor {
 		return false
 	}
+	if h := a.healing; h != nil && h.stream == stream && h.overdue() {
+		return true // it may have recovered by itself
+	}
 	first := states[group[0]].Streams[stream]
 	together, differ := true, false
 	for _, member := range group {
@@ -199,9 +203,16 @@ func (a *auditor) pass(ctx context.Context, stream string, group []string, state
 			}
 		}
 	}
-	if h := a.healing; h != nil && h.stream == stream && a.passed[stream][h.member] != h.life {
-		a.log.Info().Str("member", h.member).Str("stream", stream).Dur("took", time.Since(h.since)).Msg("copy rebuilt and found equal")
-		a.healing = nil
+	if h := a.healing; h != nil && h.stream == stream {
+		log := a.log.Info().Str("member", h.member).Str("stream", stream).Dur("took", time.Since(h.since))
+		switch {
+		case a.passed[stream][h.member] != h.life:
+			log.Msg("copy rebuilt and found equal")
+			a.healing = nil
+		case h.overdue():
+			log.Msg("copy found equal without a rebuild")
+			a.healing = nil
+		}
 	}
 }
 
@@ -212,8 +223,10 @@ func (a *auditor) heal(ctx context.Context, stream string, found comparison, sta
 	case found.undecided:
 		a.doubt[stream] = fmt.Sprintf("the copies of %s differ, and nobody knows which is right", stream)
 		log.Msg("copies differ without a majority that is right: nothing is repaired")
-	case h != nil && (h.member != found.odd || h.stream != stream || (h.life == states[found.odd].Life && time.Since(h.since) < healingAfter)):
-		// One at a time: this one is found again.
+	case h != nil && (h.member != found.odd || h.stream != stream): // one at a time
+		a.doubt[stream] = fmt.Sprintf("%s of %s differs, and another copy is rebuilt first", stream, found.odd)
+	case h != nil && h.life == states[found.odd].Life && !h.overdue():
+		// It was told, and has not stopped yet.
 	case found.odd == a.name():
 		a.doubt[stream] = "the active's own copy of " + stream + " differs: it hands over"
 		log.Msg("own copy differs from the others: handing over")
@@ -229,7 +242,7 @@ func (a *auditor) heal(ctx context.Context, stream string, found comparison, sta
 	}
 }
 
-// rebuild has a member start again without its copy of a stream.
+// rebuild has a member start again without its copy of a stream. A member that could not be told is not being healed: what is wrong is found again.
 func (a *auditor) rebuild(ctx context.Context, stream, member, why string, states map[string]replicaState) {
 	if !a.active() {
 		return // frozen since the comparison: the other Booster may be giving such orders now
@@ -237,8 +250,16 @@ func (a *auditor) rebuild(ctx context.Context, stream, member, why string, state
 	a.healing = &healing{stream, member, states[member].Life, why, time.Now()}
 	if err := a.order(ctx, askRebuild, member, stream); err != nil {
 		a.log.Error().Err(err).Str("member", member).Msg("rebuild refused")
+		a.healing = nil
+		a.doubt[stream] = fmt.Sprintf("%s of %s %s, and could not be rebuilt", stream, member, why)
+		delete(a.stands, standingKey(stream, member))
 	}
 }
+
+func standingKey(stream, member string) string { return stream + " " + member }
+
+// overdue tells whether a rebuild should have begun by now.
+func (h healing) overdue() bool { return time.Since(h.since) >= healingAfter }
 
 func (h healing) text() string {
 	return fmt.Sprintf("%s is being rebuilt: %s %s", h.member, h.stream, h.why)
@@ -248,25 +269,25 @@ func (h healing) text() string {
 // A Booster that was cut off as the active takes back what it was given meanwhile and nobody acknowledged, at two seconds for each message
 // (nats-server 2.15.2): an hour for what came in seconds, in which nobody could take over.
 func (a *auditor) standsStill(stream string, s streamView, states map[string]replicaState) (behind string) {
-	key := func(member string) string { return stream + " " + member }
 	for _, m := range s.members {
 		c, there := states[m.Name].Streams[stream]
 		switch {
 		case !there:
 			return "" // somebody is away: what the others have is all there is
 		case s.isCurrent(m.Name):
-			delete(a.stands, key(m.Name))
+			delete(a.stands, standingKey(stream, m.Name))
 			continue
 		case behind != "":
 			return "" // two are behind
 		}
 		behind = m.Name
-		if seen, known := a.stands[key(behind)]; !known || seen.copy != c {
-			a.stands[key(behind)] = standing{c, time.Now()}
+		key := standingKey(stream, behind)
+		if seen, known := a.stands[key]; !known || seen.copy != c {
+			a.stands[key] = standing{c, time.Now()}
 		}
 	}
-	rebuilding := a.healing != nil && time.Since(a.healing.since) < healingAfter
-	if behind == "" || rebuilding || s.leader != a.name() || len(s.members) != maxReplicas-1 || time.Since(a.stands[key(behind)].since) < standsAfter {
+	rebuilding := a.healing != nil && !a.healing.overdue()
+	if behind == "" || rebuilding || s.leader != a.name() || len(s.members) != maxReplicas-1 || time.Since(a.stands[standingKey(stream, behind)].since) < standsAfter {
 		return ""
 	}
 	return behind
@@ -277,7 +298,7 @@ func (a *auditor) pending(v *view, states map[string]replicaState) (text string,
 	for _, stream := range slices.Sorted(maps.Keys(v.streams)) {
 		for _, m := range v.streams[stream].members {
 			if s, answers := states[m.Name]; stream != "KV_"+bus.BucketNodes && (!answers || a.passed[stream][m.Name] != s.Life) {
-				text, there = fmt.Sprintf("%s of %s is not compared yet", stream, m.Name), there || answers
+				text, there = fmt.Sprintf("%s of %s is not compared yet", stream, m.Name), there || answers && a.doubt[stream] == ""
 			}
 		}
 	}

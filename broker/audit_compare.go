@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 const (
 	contentSpan  = 8192             // sequences of one question
+	objectSpan   = 64               // the same for an object store, in chunks of 128 KiB
 	settleLooks  = 2                // further looks at what differs
 	settlePause  = time.Second      // before each
 	followWithin = 20 * time.Second // all members reach the same place of the log, or the comparison is put off
@@ -54,7 +56,7 @@ func (a *auditor) compare(ctx context.Context, stream string, group []string) (c
 	}
 	for from := first; from <= last; {
 		began := time.Now()
-		to := min(from+contentSpan, last+1)
+		to := min(from+spanOf(stream), last+1)
 		copies, next, err := a.window(ctx, stream, group, from, to)
 		if err != nil {
 			return c, err
@@ -73,6 +75,14 @@ func (a *auditor) compare(ctx context.Context, stream string, group []string) (c
 		bus.Sleep(ctx, rest)
 	}
 	return c, ctx.Err()
+}
+
+// spanOf is how much one question covers: what a member reads in a moment, for it answers within callTimeout.
+func spanOf(stream string) uint64 {
+	if strings.HasPrefix(stream, "OBJ_") {
+		return objectSpan
+	}
+	return contentSpan
 }
 
 // again looks at a window when everybody has got to where the furthest is now.

@@ -96,7 +96,7 @@ func (b *Broker) Run(ctx context.Context) error {
 		}
 	}
 	if b.cfg.mode() == modeStandalone {
-		if err := b.store.goAlone(); err != nil {
+		if err := b.goAlone(ctx); err != nil {
 			return err
 		}
 	} else {
@@ -245,11 +245,6 @@ func (b *Broker) layout(replicas int) bus.Layout {
 func (b *Broker) ensureAlone(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
 	defer cancel()
-	if b.store.marker.Alone != "" {
-		if err := b.restoreAlone(ctx); err != nil {
-			return err
-		}
-	}
 	return bus.Ensure(ctx, b.js, b.layout(1))
 }
 
@@ -269,12 +264,23 @@ func (b *Broker) waitForStreams(ctx context.Context) error {
 		}
 		if time.Since(said) > 10*time.Second && time.Since(b.started) > 3*time.Second {
 			said = time.Now()
-			b.log.Warn().Str("other", hostPort(b.cfg.HAIP, b.cfg.HAClusterPort)).
-				Msg("waiting for the other Booster: alone this one has no majority; start the other, and check HA_BOOSTER_IP and port " + fmt.Sprint(b.cfg.HAClusterPort))
+			b.log.Warn().Str("other", hostPort(b.cfg.HAIP, b.cfg.HAClusterPort)).Msg(b.awaited())
 		}
 		bus.Sleep(ctx, 200*time.Millisecond)
 	}
 	return nil
+}
+
+// awaited says what keeps the streams from being there, as far as it is known.
+func (b *Broker) awaited() string {
+	switch v := b.view.Load(); {
+	case v == nil || v.metaLeader == "":
+		return fmt.Sprintf("waiting for the other Booster: alone this one has no majority; start the other, and check HA_BOOSTER_IP and port %d", b.cfg.HAClusterPort)
+	case b.growing.Load():
+		return "waiting for the streams: the queue is being restored into the cluster"
+	default:
+		return "waiting for the streams: they are being made or restored, or nobody leads them yet"
+	}
 }
 
 // watch waits for the requested stop, for the server to fail, or for the other Booster to go on alone.

@@ -232,3 +232,15 @@ func TestSync(t *testing.T) {
 		require.ErrorContains(t, s.Decode(in), "use auto, always, or an interval", in)
 	}
 }
+
+func TestWhatABoosterWaitsFor(t *testing.T) {
+	t.Parallel()
+	b := New(Config{HAClusterPort: 5170}, zerolog.Nop())
+	require.Contains(t, b.awaited(), "waiting for the other Booster")
+	b.view.Store(&view{})
+	require.Contains(t, b.awaited(), "check HA_BOOSTER_IP and port 5170")
+	b.view.Store(&view{metaLeader: "x"})
+	require.Contains(t, b.awaited(), "nobody leads them yet")
+	b.growing.Store(true)
+	require.Contains(t, b.awaited(), "is being restored")
+}

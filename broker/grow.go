@@ -44,10 +44,19 @@ func (s *store) growing() bool { return s.marker.Growth != "" }
 // moving tells whether the streams are on their way from one store into another.
 func (s *store) moving() bool { return s.growing() || s.marker.Alone != "" }
 
-// brings tells whether there is a snapshot to restore.
+// brings tells whether there is a snapshot to restore. One that cannot be looked at is one: opening it says why.
 func (s *store) brings() bool {
-	_, err := os.Stat(s.path(growthDir))
-	return s.growing() && err == nil
+	there, err := s.has(growthDir)
+	return s.growing() && (there || err != nil)
+}
+
+// has tells whether something is in the data directory. What cannot be looked at is not absent: absence ends in a removal.
+func (s *store) has(name string) (bool, error) {
+	_, err := os.Stat(s.path(name))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // advance writes the next step of the growth down.
@@ -98,15 +107,15 @@ func (b *Broker) takeAlone(ctx context.Context) error {
 	if err := os.RemoveAll(dir); err != nil { // of an attempt that ended in the middle
 		return err
 	}
-	if entries, err := os.ReadDir(b.store.path(storeName)); errors.Is(err, os.ErrNotExist) || len(entries) == 0 {
+	entries, err := os.ReadDir(b.store.path(storeName))
+	switch {
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return err
+	case len(entries) == 0:
 		return nil // nothing to bring: it never served
 	}
 	b.log.Info().Msg("growing from one Booster to two: taking a snapshot")
-	opts := nodeOptions(b.name(), b.store.dir, Sync{Interval: singleSync})
-	opts.Host, opts.Port = "127.0.0.1", -1
-	starting, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
-	defer cancel()
-	alone, err := startNode(starting, opts, b.log)
+	alone, err := b.startHidden(ctx, Sync{Interval: singleSync})
 	if err != nil {
 		return err
 	}
@@ -123,6 +132,15 @@ func (b *Broker) takeAlone(ctx context.Context) error {
 	return nil
 }
 
+// startHidden starts a single server on the store, for nobody but this process.
+func (b *Broker) startHidden(ctx context.Context, sync Sync) (*node, error) {
+	opts := nodeOptions(b.name(), b.store.dir, sync)
+	opts.Host, opts.Port = "127.0.0.1", -1
+	starting, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
+	defer cancel()
+	return startNode(starting, opts, b.log)
+}
+
 // worthBringing tells a queue from the store of a Booster that was started and never used.
 func worthBringing(m snapshot.Manifest) bool {
 	for _, s := range m.Streams {
@@ -135,8 +153,8 @@ func worthBringing(m snapshot.Manifest) bool {
 
 // setAside moves the old store out of the server's way. It may be called again.
 func (s *store) setAside(aside string) error {
-	if _, err := os.Stat(s.path(storeName)); errors.Is(err, os.ErrNotExist) {
-		return nil
+	if there, err := s.has(storeName); err != nil || !there {
+		return err
 	}
 	if err := os.Rename(s.path(storeName), s.path(aside)); err != nil {
 		return err
@@ -146,10 +164,18 @@ func (s *store) setAside(aside string) error {
 
 // abandonGrowth puts the store of a single Booster back, because HA_BOOSTER_IP is not set any more before the growth was complete.
 func (s *store) abandonGrowth() error {
-	if _, err := os.Stat(s.path(memberAside)); err == nil { // it was about to be a member of a new cluster, see bringAlong
+	member, err := s.has(memberAside)
+	if err != nil {
+		return err
+	}
+	if member { // it was about to be a member of a new cluster, see bringAlong
 		return s.change(func(m *marker) { m.Mode, m.Growth, m.Alone = modeCluster, "", aloneTaken })
 	}
-	if _, err := os.Stat(s.path(storeAside)); err == nil {
+	old, err := s.has(storeAside)
+	if err != nil {
+		return err
+	}
+	if old {
 		if err := os.RemoveAll(s.path(storeName)); err != nil { // half a copy of it
 			return err
 		}

@@ -64,7 +64,10 @@ func (b *Broker) controlTopology(ctx context.Context) {
 		b.steering.Lock()
 		err := b.control(ctx)
 		b.steering.Unlock()
-		if err != nil && ctx.Err() == nil && err.Error() != last {
+		switch {
+		case err == nil:
+			last = "" // the same thing later is news
+		case ctx.Err() == nil && err.Error() != last:
 			last = err.Error()
 			b.log.Warn().Err(err).Msg("cluster not in shape yet")
 		}
@@ -312,7 +315,7 @@ func (b *Broker) takeover() string {
 	if b.cfg.mode() == modeStandalone {
 		return "one Booster: no standby, no automatic takeover"
 	}
-	v := b.view.Load()
+	v, audit := b.view.Load(), b.audit.Load() // others replace them
 	switch {
 	case v == nil:
 		return "not known yet"
@@ -320,8 +323,8 @@ func (b *Broker) takeover() string {
 		return "no majority of Boosters and witness"
 	case !b.leads():
 		return "" // the active says it
-	case b.audit.Load() != nil && b.audit.Load().finding != "":
-		return "no automatic takeover: " + b.audit.Load().finding
+	case audit != nil && audit.finding != "":
+		return "no automatic takeover: " + audit.finding
 	case v.size < 3:
 		return "no automatic takeover: no witness"
 	}
@@ -343,5 +346,5 @@ func (b *Broker) takeover() string {
 			}
 		}
 	}
-	return b.compared()
+	return audit.compared()
 }

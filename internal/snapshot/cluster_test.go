@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"os"
 	"testing"
 	"time"
 
@@ -16,10 +17,9 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/freeport"
 )
 
-// cluster starts three servers and connects to one of them from inside, as a Booster does.
-func cluster(t *testing.T) jetstream.JetStream {
+// cluster starts three servers and connects to the first of them from inside, as a Booster does.
+func cluster(t *testing.T) (servers []*server.Server, js jetstream.JetStream) {
 	t.Helper()
-	var servers []*server.Server
 	var routes []*url.URL
 	ports := make([]int, 3)
 	for i := range ports {
@@ -31,7 +31,7 @@ func cluster(t *testing.T) jetstream.JetStream {
 	for i := range ports {
 		s, err := server.NewServer(&server.Options{
 			ServerName: fmt.Sprint("s", i), Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, MaxPayload: bus.MaxPayload,
-			JetStream: true, StoreDir: t.TempDir(), Routes: routes,
+			JetStream: true, StoreDir: t.TempDir(), Routes: routes, Tags: []string{fmt.Sprint("s", i)},
 			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: ports[i]},
 		})
 		require.NoError(t, err)
@@ -43,7 +43,7 @@ func cluster(t *testing.T) jetstream.JetStream {
 	nc, err := nats.Connect("", nats.InProcessServer(servers[0]))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
+	js, err = jetstream.New(nc)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -51,7 +51,63 @@ func cluster(t *testing.T) jetstream.JetStream {
 		_, err := js.AccountInfo(ctx)
 		return err == nil && len(servers[0].JetStreamClusterPeers())+len(servers[1].JetStreamClusterPeers())+len(servers[2].JetStreamClusterPeers()) >= 3
 	}, patience, 50*time.Millisecond)
-	return js
+	return servers, js
+}
+
+// A server lists the streams that have a leader, and names the others apart.
+func TestTakeNeedsALeaderOfEveryStream(t *testing.T) {
+	t.Parallel()
+	servers, js := cluster(t)
+	for _, on := range []string{"s0", "s2"} {
+		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ON_" + on, Subjects: []string{on}, Placement: &jetstream.Placement{Tags: []string{on}}})
+		require.NoError(t, err)
+	}
+	_, m := taken(t, js)
+	require.Len(t, m.Streams, 2)
+
+	gone := servers[2]
+	gone.Shutdown()
+	gone.WaitForShutdown()
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := js.AccountInfo(ctx)
+		return err == nil
+	}, patience, 50*time.Millisecond, "two of three are a majority")
+	dir := t.TempDir()
+	_, err := Take(t.Context(), js, dir, TakeOptions{})
+	require.EqualError(t, err, "nobody leads ON_s2 at the moment; try again in some seconds")
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}
+
+// An election in the middle of the list is waited for, and so is nothing for the sake of heartbeats.
+func TestTakeWaitsForAnElection(t *testing.T) {
+	t.Parallel()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
+	require.NoError(t, err)
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	require.True(t, s.ReadyForConnections(patience))
+	nc, err := nats.Connect("", nats.InProcessServer(s))
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	asked := 0
+	_, err = nc.Subscribe("$JS.API.STREAM.LIST", func(m *nats.Msg) {
+		asked++
+		answer := `{"total":3,"limit":256,"streams":[{"config":{"name":"DEAD","storage":"file"}}],"missing":["WORK","KV_NODES"]}`
+		if asked > 1 {
+			answer = `{"total":3,"limit":256,"streams":[{"config":{"name":"DEAD","storage":"file"}},{"config":{"name":"WORK","storage":"file"}}],"missing":["KV_NODES"]}`
+		}
+		_ = m.Respond([]byte(answer))
+	})
+	require.NoError(t, err)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	names, err := taker{link: newLink(js, 0)}.streams(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []string{"WORK", "DEAD"}, names)
 }
 
 // From one Booster to a cluster of three, interrupted on the way, and back to one: what a cluster does not keep of a consumer is which
@@ -63,7 +119,7 @@ func TestGrowAndShrink(t *testing.T) {
 	want := see(t, alone.JS)
 	dir, m := taken(t, alone.JS)
 
-	grown := cluster(t)
+	_, grown := cluster(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	_, err := Restore(ctx, grown, opened(t, dir), RestoreOptions{Replicas: 3, Progress: func(p Progress) {

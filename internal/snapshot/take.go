@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,6 +24,8 @@ import (
 const (
 	takeTries = 3               // for one stream whose transfer is interrupted
 	takePause = 2 * time.Second // before the next try: a Booster that is started again needs a moment
+
+	ledPatience = 10 * time.Second // until somebody leads every stream: an election
 )
 
 // TakeOptions may be left empty.
@@ -47,7 +50,7 @@ func Take(ctx context.Context, js jetstream.JetStream, dir string, o TakeOptions
 			_ = os.RemoveAll(filepath.Join(dir, streamsDir))
 		}
 	}()
-	names, err := t.streams(ctx, js)
+	names, err := t.streams(ctx)
 	if err != nil {
 		return m, err
 	}
@@ -89,27 +92,60 @@ func (t taker) prepare() error {
 	return os.MkdirAll(filepath.Join(t.dir, streamsDir), 0o700)
 }
 
+// nodes is the stream of the heartbeats.
+const nodes = "KV_" + bus.BucketNodes
+
 // kept tells whether a stream is worth anything after a restart: what is in memory is not, and neither are heartbeats.
 func kept(c jetstream.StreamConfig) bool {
-	return c.Storage == jetstream.FileStorage && c.Name != "KV_"+bus.BucketNodes
+	return c.Storage == jetstream.FileStorage && c.Name != nodes
 }
 
-// streams lists what is to be taken, in that order.
-func (t taker) streams(ctx context.Context, js jetstream.JetStream) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, actTimeout)
-	defer cancel()
-	var names []string
-	list := js.ListStreams(ctx)
-	for info := range list.Info() {
-		if kept(info.Config) {
-			names = append(names, info.Config.Name)
+// streams lists what is to be taken, in that order. It fails when nobody leads one of them for long: a snapshot without WORK is none.
+func (t taker) streams(ctx context.Context) ([]string, error) {
+	for end := time.Now().Add(ledPatience); ; {
+		names, silent, err := t.list(ctx)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("list streams: %w", err)
+		case len(silent) == 0:
+			takeOrder(names)
+			return names, nil
+		case time.Now().After(end):
+			return nil, fmt.Errorf("nobody leads %s at the moment; try again in some seconds", strings.Join(silent, ", "))
+		}
+		if err := pause(ctx, brokenEvery); err != nil {
+			return nil, err
 		}
 	}
-	if err := list.Err(); err != nil {
-		return nil, fmt.Errorf("list streams: %w", err)
+}
+
+// list asks once. In a cluster each stream is described by its leader, and the answer only names those that nobody answers for; a client's
+// ListStreams drops these names.
+func (t taker) list(ctx context.Context) (names, silent []string, err error) {
+	for offset := 0; ; {
+		var page struct {
+			Total   int                     `json:"total"`
+			Limit   int                     `json:"limit"`
+			Streams []*jetstream.StreamInfo `json:"streams"`
+			Missing []string                `json:"missing"`
+		}
+		if err := t.link.ask(ctx, "STREAM.LIST", map[string]int{"offset": offset}, &page); err != nil {
+			return nil, nil, err
+		}
+		for _, s := range page.Streams {
+			if kept(s.Config) && !slices.Contains(page.Missing, s.Config.Name) {
+				names = append(names, s.Config.Name)
+			}
+		}
+		for _, name := range page.Missing {
+			if name != nodes {
+				silent = append(silent, name)
+			}
+		}
+		if offset += page.Limit; page.Limit <= 0 || offset >= page.Total {
+			return names, silent, nil
+		}
 	}
-	takeOrder(names)
-	return names, nil
 }
 
 // take brings one stream into its file, and begins it again when the transfer is interrupted.

@@ -1,0 +1,31 @@
+package broker
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+)
+
+// What cannot be looked at must not be taken for "there is nothing": the old store is removed then.
+func TestStoreThatCannotBeReadIsNotEmpty(t *testing.T) {
+	t.Parallel()
+	b := New(testConfig(t), zerolog.Nop())
+	b.store = &store{dir: t.TempDir()}
+	require.NoError(t, b.takeAlone(t.Context()), "it never served")
+	require.NoError(t, os.WriteFile(b.store.path(storeName), nil, 0o600))
+	require.Error(t, b.takeAlone(t.Context()), "not a directory")
+
+	s := &store{dir: t.TempDir(), marker: marker{Growth: growthRestoring}}
+	require.False(t, s.brings())
+	require.NoError(t, os.Mkdir(s.path(growthDir), 0o700))
+	require.True(t, s.brings())
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	s.dir = file // a path below a file is not absent
+	require.True(t, s.brings())
+	require.Error(t, s.setMemberAside())
+	require.Error(t, s.abandonGrowth())
+}
