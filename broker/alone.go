@@ -75,9 +75,9 @@ func GoAlone(ctx context.Context, cfg Config, log zerolog.Logger, o AloneOptions
 	b.store = s
 	report := AloneReport{Booster: b.name()}
 	switch {
-	case s.marker.Mode != modeCluster || s.growing():
+	case s.marker().Mode != modeCluster || s.growing():
 		return report, no("is no member of a cluster")
-	case s.marker.Alone != "":
+	case s.marker().Alone != "":
 		return report, no("goes on alone already")
 	}
 	if o.Confirm != nil {
@@ -129,7 +129,7 @@ func (b *Broker) awaitAnswer(ctx context.Context) {
 func (b *Broker) startMember(ctx context.Context, lost bool) (stop func(), err error) {
 	opts := nodeOptions(b.name(), b.store.dir, b.cfg.sync())
 	opts.Host, opts.Port = "127.0.0.1", -1
-	host, port, advertise, routes := b.cfg.listenHost(), b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort), b.routes(b.store.marker.Witness)
+	host, port, advertise, routes := b.cfg.listenHost(), b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort), b.routes(b.store.marker().Witness)
 	company := func() {}
 	if lost {
 		var route string
@@ -266,7 +266,7 @@ func (v *view) led() error {
 
 // goAlone makes a single store of that of a former member, which was told so, before anybody can connect.
 func (b *Broker) goAlone(ctx context.Context) error {
-	if b.store.marker.Alone == "" {
+	if b.store.marker().Alone == "" {
 		return nil
 	}
 	if err := b.store.goAlone(); err != nil {
@@ -288,7 +288,7 @@ func (b *Broker) goAlone(ctx context.Context) error {
 
 // goAlone brings the store of a former member to where a single server can be started. It may be called again.
 func (s *store) goAlone() error {
-	if s.marker.Alone == "" {
+	if s.marker().Alone == "" {
 		return nil
 	}
 	if err := s.setMemberAside(); err != nil {

@@ -89,7 +89,7 @@ func TestShrinkingNeedsToKnowTheOtherBooster(t *testing.T) {
 	require.NoError(t, c.runs[0].stop())
 	_, err := GoAlone(t.Context(), c.cfg[0], zerolog.Nop(), AloneOptions{})
 	require.ErrorContains(t, err, "--gone")
-	require.Empty(t, c.boosters[0].store.marker.Alone)
+	require.Empty(t, c.boosters[0].store.marker().Alone)
 	_, err = GoAlone(t.Context(), c.cfg[0], zerolog.Nop(), AloneOptions{Gone: true})
 	require.NoError(t, err)
 	// A start that was killed in the middle goes on.
@@ -189,7 +189,7 @@ func TestNobodyConnectsBeforeAllIsRestoredAlone(t *testing.T) {
 	}
 	require.ErrorIs(t, first.Run(t.Context()), power)
 	b, _ := started(t, cfg)
-	require.Empty(t, b.store.marker.Alone)
+	require.Empty(t, b.store.marker().Alone)
 	sameAsBefore(t, cfg, 1)
 	for _, left := range []string{memberAside, growthDir} {
 		require.NoDirExists(t, filepath.Join(cfg.DataDir, left))

@@ -28,7 +28,7 @@ func (b *Broker) routes(witness string) []string {
 // followWitness dials the witness that was appointed last, and remembers it for the next start: after a full stop this Booster and the
 // witness must find each other without the other Booster.
 func (b *Broker) followWitness(v *view) error {
-	if v.grant == nil || v.grant.Address == b.store.marker.Witness {
+	if v.grant == nil || v.grant.Address == b.store.marker().Witness {
 		return nil
 	}
 	if err := b.setRoutes(b.routes(v.grant.Address)); err != nil {

@@ -86,7 +86,7 @@ func (b *Broker) Run(ctx context.Context) error {
 		return err
 	}
 	defer store.close() // last: another process must not open the store while this one writes
-	b.store, b.log = store, b.log.With().Str(logging.Node, store.marker.Name).Logger()
+	b.store, b.log = store, b.log.With().Str(logging.Node, store.marker().Name).Logger()
 	if b.limit, err = store.budget(b.cfg.StoreMB, freeSpace); err != nil {
 		return err
 	}
@@ -152,10 +152,10 @@ func (b *Broker) live(ctx context.Context) error {
 
 // start brings up the server, within BOOSTER_START_TIMEOUT.
 func (b *Broker) start(ctx context.Context) (err error) {
-	opts := nodeOptions(b.store.marker.Name, b.store.dir, b.cfg.sync())
+	opts := nodeOptions(b.store.marker().Name, b.store.dir, b.cfg.sync())
 	opts.Host, opts.Port = b.cfg.listenHost(), b.cfg.Port
 	if b.cfg.mode() == modeCluster {
-		if err := clustered(opts, b.cfg.listenHost(), b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort), b.routes(b.store.marker.Witness)); err != nil {
+		if err := clustered(opts, b.cfg.listenHost(), b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort), b.routes(b.store.marker().Witness)); err != nil {
 			return err
 		}
 	}
@@ -188,11 +188,11 @@ func (b *Broker) serve(ctx context.Context) error {
 		parts.Go(func() { b.holdLease(inner) })
 		parts.Go(func() { b.auditReplicas(inner) })
 		defer func() {
-			if b.store.marker.Left == "" {
+			if b.store.marker().Left == "" {
 				b.awaitAudit()
 			}
 			stopControl() // it would take leadership back
-			if b.store.marker.Left == "" && b.leads() {
+			if b.store.marker().Left == "" && b.leads() {
 				if _, err := b.handOver(context.Background()); err != nil {
 					b.log.Warn().Err(err).Msg("stopping without handing over")
 				}
@@ -310,7 +310,7 @@ func (b *Broker) coordinator() *rollout.Coordinator {
 func (b *Broker) offer() (micro.Service, error) {
 	s, err := micro.AddService(b.nc, micro.Config{
 		Name: bus.ServiceBooster, Version: bus.ServiceVersion, Description: "carries queued steps and patches",
-		Metadata: map[string]string{"name": b.store.marker.Name, "version": buildinfo.Version(), "mode": b.store.marker.Mode},
+		Metadata: map[string]string{"name": b.store.marker().Name, "version": buildinfo.Version(), "mode": b.store.marker().Mode},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("offer service %s: %w", bus.ServiceBooster, err)
@@ -328,9 +328,9 @@ func (b *Broker) offer() (micro.Service, error) {
 func (b *Broker) describe() bus.Node {
 	host, _ := os.Hostname()
 	return bus.Node{
-		Role: bus.ServiceBooster, Name: b.store.marker.Name, Host: host, PID: os.Getpid(), Version: buildinfo.Version(), Started: b.started,
+		Role: bus.ServiceBooster, Name: b.store.marker().Name, Host: host, PID: os.Getpid(), Version: buildinfo.Version(), Started: b.started,
 		Booster: &bus.BoosterState{
-			Mode: b.store.marker.Mode, Duty: b.duty(), Address: b.cfg.address(), Sync: b.cfg.sync().String(),
+			Mode: b.store.marker().Mode, Duty: b.duty(), Address: b.cfg.address(), Sync: b.cfg.sync().String(),
 			StoreBytes: size(filepath.Join(b.store.dir, storeName)), StoreLimit: b.limit, Takeover: b.takeover(),
 		},
 	}

@@ -73,12 +73,12 @@ func TestStartCreatesTheBusAndRestartKeepsIt(t *testing.T) {
 	c := dial(t, cfg)
 	_, err := c.JS.Publish(t.Context(), "work.formflow.f1.q1", []byte("x"))
 	require.NoError(t, err)
-	name := first.store.marker.Name
+	name := first.store.marker().Name
 	c.Close()
 	require.NoError(t, stop(), "a requested stop is no error")
 
 	second, _ := started(t, cfg)
-	require.Equal(t, name, second.store.marker.Name, "the name is generated once")
+	require.Equal(t, name, second.store.marker().Name, "the name is generated once")
 	c = dial(t, cfg)
 	stream, err := c.JS.Stream(t.Context(), bus.StreamWork)
 	require.NoError(t, err)

@@ -39,10 +39,10 @@ const (
 
 func (s *store) path(name string) string { return filepath.Join(s.dir, name) }
 
-func (s *store) growing() bool { return s.marker.Growth != "" }
+func (s *store) growing() bool { return s.marker().Growth != "" }
 
 // moving tells whether the streams are on their way from one store into another.
-func (s *store) moving() bool { return s.growing() || s.marker.Alone != "" }
+func (s *store) moving() bool { return s.growing() || s.marker().Alone != "" }
 
 // brings tells whether there is a snapshot to restore. One that cannot be looked at is one: opening it says why.
 func (s *store) brings() bool {
@@ -72,13 +72,13 @@ func (s *store) restored(stream string) error {
 // prepareGrowth brings the store of a single Booster to where its server can be started as a member of a cluster.
 func (b *Broker) prepareGrowth(ctx context.Context) error {
 	s := b.store
-	if s.marker.Alone != "" { // told to go on alone, and there is another Booster now
+	if s.marker().Alone != "" { // told to go on alone, and there is another Booster now
 		return s.bringAlong()
 	}
-	if s.marker.Mode == modeCluster {
+	if s.marker().Mode == modeCluster {
 		return nil
 	}
-	if s.marker.Growth != growthTaken {
+	if s.marker().Growth != growthTaken {
 		if err := b.takeAlone(ctx); err != nil {
 			return fmt.Errorf("grow to two Boosters: %w; the queue is untouched", err)
 		}
@@ -206,7 +206,7 @@ func (b *Broker) finishGrowth(ctx context.Context, v *view) error {
 		return err
 	}
 	done, err := snapshot.Restore(ctx, b.js, src, snapshot.RestoreOptions{
-		Replicas: replicas(v), Progress: b.progress("restore"), Finish: b.store.restored, Finished: b.store.marker.Restored,
+		Replicas: replicas(v), Progress: b.progress("restore"), Finish: b.store.restored, Finished: b.store.marker().Restored,
 	})
 	var occupied *snapshot.OccupiedError
 	if errors.As(err, &occupied) {
@@ -236,7 +236,7 @@ func (b *Broker) outwaitSweep(m snapshot.Manifest) error {
 	const sweep, each, second = 31 * time.Second, 1500 * time.Millisecond, 2_000 // messages in a second, on a slow machine
 	var takes time.Duration
 	for _, s := range m.Streams {
-		if !slices.Contains(b.store.marker.Restored, s.Name) {
+		if !slices.Contains(b.store.marker().Restored, s.Name) {
 			takes += each + time.Duration(s.Messages/second)*time.Second
 		}
 	}

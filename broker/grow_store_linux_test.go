@@ -18,7 +18,10 @@ func TestStoreThatCannotBeReadIsNotEmpty(t *testing.T) {
 	require.NoError(t, os.WriteFile(b.store.path(storeName), nil, 0o600))
 	require.Error(t, b.takeAlone(t.Context()), "not a directory")
 
-	s := &store{dir: t.TempDir(), marker: marker{Growth: growthRestoring}}
+	s, err := openStore(t.Context(), t.TempDir(), "", modeStandalone)
+	require.NoError(t, err)
+	t.Cleanup(s.close)
+	require.NoError(t, s.advance(modeCluster, growthRestoring))
 	require.False(t, s.brings())
 	require.NoError(t, os.Mkdir(s.path(growthDir), 0o700))
 	require.True(t, s.brings())

@@ -124,7 +124,7 @@ func TestGrowthThatEndsInTheMiddleGoesOn(t *testing.T) {
 			a, runA := startBooster(t, cfgA, "a")
 			runA.wait(t)
 			runB.wait(t)
-			require.Empty(t, a.store.marker.Growth)
+			require.Empty(t, a.store.marker().Growth)
 			sameAsBefore(t, cfgA, 2)
 		})
 	}

@@ -3,22 +3,21 @@ package broker
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/shirou/gopsutil/v4/disk"
 	"github.com/shirou/gopsutil/v4/host"
 
-	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/document"
 )
 
 // Modes of a store. A store that one mode wrote is never opened in another: the server would take its streams for orphans and
@@ -43,10 +42,9 @@ const (
 
 // store is the data directory while this process holds it.
 type store struct {
-	dir    string
-	marker marker // changed by change only
-	mu     sync.Mutex
-	lock   *flock.Flock
+	dir  string
+	book *document.Document[marker] // booster.json
+	lock *flock.Flock
 }
 
 // marker is booster.json.
@@ -94,29 +92,29 @@ func (s *store) open(name, mode, machine string) error {
 	if err := os.WriteFile(s.lock.Path(), fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600); err != nil {
 		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("data directory %s is not writable: %s", s.dir, err), Fix: "make it writable or choose another"}
 	}
-	data, err := os.ReadFile(filepath.Join(s.dir, markerName))
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return s.create(name, mode, machine)
+	var err error
+	var unreadable *fs.PathError
+	switch s.book, err = document.Open[marker](filepath.Join(s.dir, markerName)); {
+	case errors.As(err, &unreadable):
+		return err
 	case err != nil:
-		return fmt.Errorf("read %s: %w", markerName, err)
-	}
-	if err := json.Unmarshal(data, &s.marker); err != nil {
 		return s.refuse(fmt.Sprintf("%s is damaged (%s)", markerName, err))
 	}
-	switch {
-	case s.marker.Format > markerFormat:
-		return s.refuse(fmt.Sprintf("it was written by a newer omflow-booster (format %d, this one knows %d)", s.marker.Format, markerFormat))
-	case machine != "" && s.marker.Machine != "" && machine != s.marker.Machine && name != s.marker.Name:
+	switch m := s.marker(); {
+	case !s.book.Saved():
+		return s.create(name, mode, machine)
+	case m.Format > markerFormat:
+		return s.refuse(fmt.Sprintf("it was written by a newer omflow-booster (format %d, this one knows %d)", m.Format, markerFormat))
+	case machine != "" && m.Machine != "" && machine != m.Machine && name != m.Name:
 		return &config.Error{
-			Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("data directory %s was made on another machine: two Boosters named %q would fight", s.dir, s.marker.Name),
-			Fix: "use an empty directory; or, if that machine is gone for good, confirm with BOOSTER_NAME=" + s.marker.Name,
+			Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("data directory %s was made on another machine: two Boosters named %q would fight", s.dir, m.Name),
+			Fix: "use an empty directory; or, if that machine is gone for good, confirm with BOOSTER_NAME=" + m.Name,
 		}
-	case name != "" && name != s.marker.Name:
-		return &config.Error{Var: "BOOSTER_NAME", Problem: fmt.Sprintf("%q, but the data directory belongs to %q", name, s.marker.Name), Fix: "unset it, or use another data directory"}
+	case name != "" && name != m.Name:
+		return &config.Error{Var: "BOOSTER_NAME", Problem: fmt.Sprintf("%q, but the data directory belongs to %q", name, m.Name), Fix: "unset it, or use another data directory"}
 	}
-	if s.marker.Left != "" {
-		return s.refuse("this Booster has left its cluster (" + s.marker.Left + ")")
+	if s.marker().Left != "" {
+		return s.refuse("this Booster has left its cluster (" + s.marker().Left + ")")
 	}
 	return s.fit(mode)
 }
@@ -126,15 +124,15 @@ func (s *store) fit(mode string) error {
 	switch {
 	case mode == modeStandalone && s.growing():
 		return s.abandonGrowth()
-	case s.marker.Mode == mode, s.marker.Alone != "": // it was told so, see alone.go
+	case s.marker().Mode == mode, s.marker().Alone != "": // it was told so, see alone.go
 		return nil
-	case s.marker.Mode == modeStandalone && mode == modeCluster:
+	case s.marker().Mode == modeStandalone && mode == modeCluster:
 		return nil // it grows first, see grow.go
 	case mode == modeStandalone:
 		return s.refuse(fmt.Sprintf("it was written in mode %q and this Booster runs alone (HA_BOOSTER_IP is not set); `omflow-booster cluster shrink` makes one Booster of two",
-			s.marker.Mode))
+			s.marker().Mode))
 	default:
-		return s.refuse(fmt.Sprintf("it was written in mode %q, and this is a %s", s.marker.Mode, mode))
+		return s.refuse(fmt.Sprintf("it was written in mode %q, and this is a %s", s.marker().Mode, mode))
 	}
 }
 
@@ -150,29 +148,18 @@ func (s *store) create(name, mode, machine string) error {
 		}
 		name = bus.Token(strings.ToLower(machine)) + "-" + strings.ToLower(rand.Text()[:6])
 	}
-	s.marker = marker{Format: markerFormat, Mode: mode, Machine: machine, Name: name, Created: time.Now().UTC().Truncate(time.Second)}
-	if err := s.save(); err != nil {
+	made := marker{Format: markerFormat, Mode: mode, Machine: machine, Name: name, Created: time.Now().UTC().Truncate(time.Second)}
+	if err := s.change(func(m *marker) { *m = made }); err != nil {
 		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: err.Error(), Fix: "make the directory writable or choose another"}
 	}
 	return nil
 }
 
-// change changes booster.json.
-func (s *store) change(how func(m *marker)) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	how(&s.marker)
-	return s.save()
-}
+// marker is what booster.json says.
+func (s *store) marker() marker { return s.book.Get() }
 
-// save writes booster.json.
-func (s *store) save() error {
-	data, err := json.MarshalIndent(s.marker, "", "  ")
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(filepath.Join(s.dir, markerName), append(data, '\n'), 0o600)
-}
+// change changes booster.json.
+func (s *store) change(how func(m *marker)) error { return s.book.Change(how) }
 
 // machineID tells machines apart; empty where the system does not say.
 func machineID(ctx context.Context) string {

@@ -119,7 +119,7 @@ func (b *Broker) control(ctx context.Context) error {
 	return b.appointWitness(ctx, v)
 }
 
-func (b *Broker) name() string { return b.store.marker.Name }
+func (b *Broker) name() string { return b.store.marker().Name }
 
 // look asks the own server and, for the streams, the cluster. Who is witness is not in it.
 func (b *Broker) look(ctx context.Context) (*view, error) {
