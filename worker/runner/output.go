@@ -68,7 +68,7 @@ func (r *process) receive(line []byte) {
 			r.logLine("stdout", line)
 		}
 	case err != nil:
-		r.fail("sent a " + err.Error())
+		r.fail("broke the protocol (" + err.Error() + ")")
 	case m.Op == opReady:
 		r.greeted(m)
 	case m.Op == opPut, m.Op == opDone, m.Op == opFailed:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 
 	"github.com/omflow-booster/omflow-booster/internal/work"
 )
@@ -90,27 +91,39 @@ func encode(m any) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
+// spoken finds a message of ours in a line that is none: user code printed in front of it without a newline, or it holds NaN.
+var spoken = regexp.MustCompile(`"op"\s*:\s*"(` + opReady + `|` + opPut + `|` + opDone + `|` + opFailed + `)"`)
+
+const maxQuoted = 1 << 10 // bytes of such a line that its error repeats
+
 // decode reads a line of a runner's standard output. It tells a message (true) from something that user code printed
-// (false), and fails for a message of ours whose fields are of the wrong type: that runner is broken.
+// (false). It fails for a message of ours that cannot be read: the worker would wait for it for as long as a step may take.
 func decode(line []byte) (message, bool, error) {
-	if line = bytes.TrimSpace(line); len(line) == 0 || line[0] != '{' {
-		return message{}, false, nil
-	}
+	line = bytes.TrimSpace(line)
 	var head struct {
-		Op string `json:"op"`
+		Op any `json:"op"`
 	}
-	_ = json.Unmarshal(line, &head) // what is not JSON has no op
-	if head.Op == "" {
+	if !bytes.HasPrefix(line, []byte("{")) || json.Unmarshal(line, &head) != nil {
+		if bytes.Contains(line, []byte(`"op"`)) && spoken.Match(line) {
+			return message{}, true, fmt.Errorf("unreadable message: %s", cut(string(line), maxQuoted))
+		}
 		return message{}, false, nil
 	}
-	m := message{Op: head.Op}
-	switch head.Op {
+	op, _ := head.Op.(string)
+	if op == "" {
+		return message{}, false, nil
+	}
+	m := message{Op: op}
+	switch op {
 	case opReady, opPut, opDone, opFailed:
 	default:
 		return m, true, nil // of a later protocol, or a dict that user code printed
 	}
 	if err := json.Unmarshal(line, &m); err != nil {
-		return m, true, fmt.Errorf("malformed %q message: %w", head.Op, err)
+		return m, true, fmt.Errorf("malformed %q message: %w", op, err)
+	}
+	if m.ID == "" && op != opReady {
+		return m, true, fmt.Errorf("malformed %q message: no id", op)
 	}
 	return m, true, nil
 }

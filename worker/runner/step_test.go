@@ -180,6 +180,9 @@ func TestBrokenRunners(t *testing.T) {
 	t.Parallel()
 	for method, want := range map[string]string{
 		"malformed":    `malformed "done" message`,
+		"print-before": `unreadable message: 50%{"op":"done","id":"q`,
+		"nan":          `"error": NaN, "op": "failed"}`,
+		"no-id":        `malformed "done" message: no id`,
 		"long-line":    "line of more than 16 MiB",
 		"close-stdout": "signal: killed",
 	} {

@@ -115,6 +115,15 @@ func (r *testRunner) step(m runMessage) {
 	case "malformed":
 		fmt.Println(`{"op":"done","id":5}`)
 		select {}
+	case "print-before": // what user code printed has no newline
+		fmt.Println(`50%{"op":"done","id":"` + m.ID + `"}`)
+		select {}
+	case "nan":
+		fmt.Println(`{"id": "` + m.ID + `", "error": NaN, "op": "failed"}`)
+		select {}
+	case "no-id":
+		fmt.Println(`{"op":"done"}`)
+		select {}
 	case "long-line":
 		fmt.Print(strings.Repeat("x", maxLine+2*readBuffer))
 		select {}
