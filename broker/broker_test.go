@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
@@ -64,6 +65,22 @@ func dial(t *testing.T, cfg Config) *bus.Client {
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	return c
+}
+
+// A nuid is the prefix of this process and a count, and inboxes are nuids: who sees one could compute the password.
+func TestPasswordOfTheSystemAccountIsNoCountedID(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	b, stop := started(t, cfg)
+	const prefix = 12 // of a nuid
+	public := nuid.Next()[:prefix]
+	require.Contains(t, b.nc.NewInbox(), public, "an inbox shows it")
+	require.NotContains(t, b.secret, public)
+	require.GreaterOrEqual(t, len(b.secret), 26, "128 bits")
+	first := b.secret
+	require.NoError(t, stop())
+	again, _ := started(t, cfg)
+	require.NotEqual(t, first, again.secret, "new with each start")
 }
 
 func TestStartCreatesTheBusAndRestartKeepsIt(t *testing.T) {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"math"
@@ -14,7 +15,6 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -33,7 +33,9 @@ type node struct {
 	nc     *nats.Conn // as any client
 	sys    *nats.Conn // system account: peers and leaders of the meta group
 	js     jetstream.JetStream
-	secret string // password of the user "system" in the system account: new with each start
+	// secret is the password of the user "system" in the system account, new with each start. It must not come from nuid: that counts on from a
+	// prefix which every inbox of this process shows.
+	secret string
 }
 
 // nodeOptions are the options that Boosters and witnesses share.
@@ -82,7 +84,7 @@ func hostPort(host string, port int) string { return net.JoinHostPort(host, strc
 
 // startNode starts the server and waits until it has recovered its store and takes connections, or ctx ends.
 func startNode(ctx context.Context, opts *server.Options, log zerolog.Logger) (*node, error) {
-	n := &node{opts: opts, secret: nuid.Next()}
+	n := &node{opts: opts, secret: rand.Text()}
 	system := server.NewAccount("$SYS")
 	connections := map[string]struct{}{jwt.ConnectionTypeInProcess: {}, jwt.ConnectionTypeStandard: {}}
 	opts.Accounts, opts.SystemAccount = []*server.Account{system}, system.GetName()
