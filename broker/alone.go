@@ -360,7 +360,8 @@ func dismissAll(ctx context.Context, js jetstream.JetStream) error {
 	return nil
 }
 
-// syncTree makes durable what a server has restored: it flushes what clients store, and nothing of this (nats-server 2.15.2, RestoreStream).
+// syncTree makes durable what a server has restored: it flushes what clients store, and nothing of this (nats-server 2.15.2, RestoreStream). The server may
+// run meanwhile; a file that it removes needs no flush.
 func syncTree(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -368,16 +369,23 @@ func syncTree(dir string) error {
 	}
 	defer func() { _ = root.Close() }()
 	return fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir():
-			return atomicfile.SyncDir(filepath.Join(dir, path))
+		if err == nil {
+			err = syncOne(root, dir, path, d)
 		}
-		f, err := root.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			return err
+		if errors.Is(err, fs.ErrNotExist) && path != "." {
+			return nil
 		}
-		return errors.Join(f.Sync(), f.Close())
+		return err
 	})
+}
+
+func syncOne(root *os.Root, dir, path string, d fs.DirEntry) error {
+	if d.IsDir() {
+		return atomicfile.SyncDir(filepath.Join(dir, path))
+	}
+	f, err := root.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }

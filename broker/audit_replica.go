@@ -19,6 +19,7 @@ const (
 	askContent = "content" // contentQuestion, contentAnswer
 	askRebuild = "rebuild" // a stream: put its copy aside, start again without it
 	askDiscard = "discard" // a stream: the copy that was put aside is not needed any more
+	askFlush   = "flush"   // nothing: make durable what a restore has stored, see grow.go
 )
 
 func auditSubject(what, member string) string { return "audit." + what + "." + bus.Token(member) }
@@ -75,6 +76,7 @@ func answerAudit(n *node, s *store, log zerolog.Logger, end context.CancelCauseF
 		askContent: func(m *nats.Msg) any { return r.content(m.Data) },
 		askRebuild: func(m *nats.Msg) any { return outcome(r.rebuild(string(m.Data))) },
 		askDiscard: func(m *nats.Msg) any { return outcome(r.store.discard(string(m.Data))) },
+		askFlush:   func(*nats.Msg) any { return outcome(syncTree(r.store.path(storeName))) },
 	} {
 		_, err := n.sys.Subscribe(auditSubject(what, n.opts.ServerName), func(m *nats.Msg) {
 			if data, err := json.Marshal(answer(m)); err == nil {

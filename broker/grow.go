@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -226,7 +227,52 @@ func (b *Broker) finishGrowth(ctx context.Context, v *view) error {
 	if err := bus.Ensure(making, b.js, b.layout(replicas(v))); err != nil { // what is in no snapshot: heartbeats
 		return err
 	}
+	if err := b.flushMembers(ctx); err != nil {
+		return fmt.Errorf("bring the queue into the cluster: %w", err)
+	}
+	if err := b.reach("new store flushed"); err != nil {
+		return err
+	}
 	return b.growthDone()
+}
+
+// flushMembers has every member that holds a copy of a stream make it durable. The server does not flush what it restores, and a power cut must not take
+// the new copies once the old store is gone.
+func (b *Broker) flushMembers(ctx context.Context) error {
+	v, err := b.look(ctx)
+	if err != nil {
+		return err
+	}
+	members := map[string]bool{}
+	for _, s := range v.streams {
+		members[s.leader] = true
+		for _, p := range s.members {
+			members[p.Name] = true
+		}
+	}
+	delete(members, "")
+	for member := range members {
+		call, cancel := context.WithTimeout(ctx, time.Minute)
+		reply, err := b.sys.RequestWithContext(call, auditSubject(askFlush, member), nil)
+		cancel()
+		if errors.Is(err, nats.ErrNoResponders) && member != b.name() { // an older program: it flushes what it copies, as every member does
+			b.log.Warn().Str("member", member).Msg("this member does not answer, so what was restored there is flushed by the system, within a minute")
+			continue
+		}
+		var answer struct {
+			Error string `json:"error"`
+		}
+		if err == nil {
+			err = json.Unmarshal(reply.Data, &answer)
+		}
+		if err == nil && answer.Error != "" {
+			err = errors.New(answer.Error)
+		}
+		if err != nil {
+			return fmt.Errorf("flush the new store of %s: %w", member, err)
+		}
+	}
+	return nil
 }
 
 // outwaitSweep keeps a restore away from the moment, 30 s after its start, at which a server deletes what it holds and the cluster does not know
