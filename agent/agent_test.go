@@ -73,7 +73,7 @@ func TestServerThatEndsIsStartedAgainAndReported(t *testing.T) {
 	n.cfg.HealthTimeout = 300 * time.Millisecond
 	n.start() // ready all the same, with a worker
 	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
-	s := n.state(func(s bus.AgentState) bool { return s.Restarts > 2 && s.Server == "failing" })
+	s := n.state(func(s bus.AgentState) bool { return s.Restarts > 2 && s.Server == "failing" && s.Worker != "starting" })
 	require.Equal(t, "server: exit status 3", s.LastError)
 	require.Equal(t, "running", s.Worker)
 	require.NoError(t, os.Remove(filepath.Join(n.cfg.Home, "broken")))

@@ -35,6 +35,7 @@ type Config struct {
 	StopTimeout   time.Duration `envconfig:"AGENT_STOP_TIMEOUT" default:"45s" desc:"how long worker and server each have to stop before they are killed"`
 	HealthTimeout time.Duration `envconfig:"AGENT_HEALTH_TIMEOUT" default:"1m" desc:"how long the server may take to become healthy"`
 	HealthEvery   time.Duration `envconfig:"AGENT_HEALTH_INTERVAL" default:"1s" desc:"how often OMFLOW_HEALTH_URL is asked while the server starts"`
+	Settle        time.Duration `envconfig:"AGENT_SETTLE" default:"3s" desc:"how long the server has to stay healthy with a patch before the patch counts as good"`
 	RestartMin    time.Duration `envconfig:"AGENT_RESTART_MIN" default:"1s" desc:"pause before the first restart of a server or worker that ended; doubles each time"`
 	RestartMax    time.Duration `envconfig:"AGENT_RESTART_MAX" default:"1m" desc:"longest pause; who ran for so long starts over with the first"`
 	Provision     string        `envconfig:"AGENT_PROVISION" default:"on" desc:"on: an empty OMFLOW_HOME gets the files of another server if OMFLOW_COMMAND is set, and an empty one elsewhere those of this one; off: neither"`
@@ -104,6 +105,7 @@ func (c *Config) Validate() error {
 		{"AGENT_STOP_TIMEOUT", c.StopTimeout},
 		{"AGENT_HEALTH_TIMEOUT", c.HealthTimeout},
 		{"AGENT_HEALTH_INTERVAL", c.HealthEvery},
+		{"AGENT_SETTLE", c.Settle},
 		{"AGENT_RESTART_MIN", c.RestartMin},
 		{"AGENT_RESTART_MAX", c.RestartMax},
 		{"AGENT_WATCH_QUIET", c.WatchQuiet},

@@ -99,8 +99,13 @@ func (f *follower) proof(ctx context.Context, hooks patch.Hooks) error {
 		}
 		return ctx.Err()
 	case patch.RestartRunners:
-		return f.host.checkServer(ctx)
+		if err := f.host.checkServer(ctx); err != nil {
+			return err
+		}
 	default:
-		return f.host.startServer(ctx)
+		if err := f.host.startServer(ctx); err != nil {
+			return err
+		}
 	}
+	return f.host.settle(ctx)
 }

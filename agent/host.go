@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
@@ -36,9 +37,9 @@ type host struct {
 // newHost prepares the children and starts none. name is the agent's, mark what its processes are found by.
 func newHost(cfg *Config, worker []string, name, mark string, log zerolog.Logger) *host {
 	h := &host{cfg: cfg, log: log}
-	env := supervise.Mark(append(os.Environ(), "OMFLOW_AGENT="+name), mark)
+	env := append(os.Environ(), "OMFLOW_AGENT="+name)
 	spec := supervise.Spec{
-		Dir: cfg.Home, Env: env, StopTimeout: cfg.StopTimeout,
+		Dir: cfg.Home, Env: env, Owner: mark, StopTimeout: cfg.StopTimeout,
 		RestartMin: cfg.RestartMin, RestartMax: cfg.RestartMax, ReadyEvery: cfg.HealthEvery,
 	}
 	h.spec = spec
@@ -130,6 +131,24 @@ func (h *host) checkServer(ctx context.Context) error {
 			return fmt.Errorf("the OMFLOW Server was not healthy within %s: %w", h.cfg.HealthTimeout, err)
 		}
 	}
+}
+
+// settle watches a healthy server for AGENT_SETTLE, and returns an error if it ends or is not healthy at the end of that time, or ctx ended. A server that falls over
+// a moment after it answered is not a good version.
+func (h *host) settle(ctx context.Context) error {
+	if h.server == nil {
+		return ctx.Err()
+	}
+	first := h.server.Status()
+	for end := time.Now().Add(h.cfg.Settle); time.Now().Before(end); {
+		if !bus.Sleep(ctx, min(h.cfg.HealthEvery, h.cfg.Settle)) {
+			return ctx.Err()
+		}
+		if now := h.server.Status(); now.State != supervise.Running || now.Restarts != first.Restarts {
+			return fmt.Errorf("the OMFLOW Server was healthy and ended within AGENT_SETTLE (%s): %s", h.cfg.Settle, now.Error)
+		}
+	}
+	return h.checkServer(ctx)
 }
 
 func (h *host) startWorker() {

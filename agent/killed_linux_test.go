@@ -51,7 +51,7 @@ func (n *node) startProcess(env ...string) *exec.Cmd {
 	n.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, os.Args[0], "agent")
 	cmd.Env = append(os.Environ(), "OMFLOW_HOME="+n.cfg.Home, "OMFLOW_COMMAND="+n.cfg.Command, "OMFLOW_HEALTH_URL="+n.cfg.HealthURL,
-		"AGENT_DATA_DIR="+n.cfg.DataDir, "BOOSTER_PORT="+strconv.Itoa(n.cfg.Port), "AGENT_HEALTH_INTERVAL=20ms",
+		"AGENT_DATA_DIR="+n.cfg.DataDir, "BOOSTER_PORT="+strconv.Itoa(n.cfg.Port), "AGENT_HEALTH_INTERVAL=20ms", "AGENT_SETTLE=40ms",
 		"OMFLOW_PYTHON="+n.cfg.Python, "AGENT_HOOK_TIMEOUT="+n.cfg.HookTimeout.String(),
 		"AGENT_HEALTH_TIMEOUT="+n.cfg.HealthTimeout.String(), "AGENT_PATCH_INTERVAL="+n.cfg.PatchEvery.String(), "AGENT_NAME="+n.cfg.Name, "BOOSTER_JOIN_FILE="+n.cfg.JoinFile,
 		"TEST_WORKER="+os.Args[0]+" worker "+n.dir)

@@ -26,7 +26,8 @@ import (
 // TestMain lets the test binary play the OMFLOW Server, the worker and an agent that can be killed:
 //
 //	server DIR ADDRESS   answers at ADDRESS; ends at once if the home has a file "broken"; notices a home between two versions, in
-//	                     which omflow/first.py and omflow/second.py differ; is not healthy while the home has a file "sick"
+//	                     which omflow/first.py and omflow/second.py differ; is not healthy while the home has a file "sick", and
+//	                     ends a moment after its first answer if it has a file "falls-over"
 //	worker DIR           ends on request, but not while the home has a file "long-step"
 //	python DIR ARGS…     is pip or migrate: says so, waits while the home has a file "<hook>-hangs", fails if it has a file "<hook>-fails"
 //	agent                configured by its environment, as the product; kills itself at the n-th operation TEST_KILL_AT=<op>:<n>
@@ -78,6 +79,9 @@ func playServer(dir, address string) {
 		_ = http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			if _, err := os.Stat("sick"); err == nil {
 				w.WriteHeader(http.StatusInternalServerError)
+			}
+			if _, err := os.Stat("falls-over"); err == nil {
+				time.AfterFunc(100*time.Millisecond, func() { os.Exit(3) })
 			}
 		}))
 	}()

@@ -55,7 +55,7 @@ func newNode(t *testing.T, b *bustest.Bus, name string) *node {
 		ClientConfig: b.Config(), Config: logging.Config{Level: "info", Format: "json"}, Home: t.TempDir(), DataDir: t.TempDir(), Name: name,
 		Command:   fmt.Sprintf("'%s' server '%s' %s", os.Args[0], n.dir, address),
 		HealthURL: "http://" + address, Worker: "on", Witness: "off", WitnessPort: 5169,
-		StopTimeout: patience, HealthTimeout: patience, HealthEvery: poll, RestartMin: poll, RestartMax: time.Minute,
+		StopTimeout: patience, HealthTimeout: patience, HealthEvery: poll, Settle: 2 * poll, RestartMin: poll, RestartMax: time.Minute,
 		PatchEvery: 200 * time.Millisecond, PatchRetry: poll, Watch: watchOff, Provision: "on", WatchQuiet: 100 * time.Millisecond, WatchEvery: 2 * time.Second,
 		LogSize: "10MB", LogKeep: 5,
 		HookTimeout: patience,

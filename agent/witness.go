@@ -183,7 +183,7 @@ func (w *witness) spec(grant bus.WitnessGrant) supervise.Spec {
 		"WITNESS_NAME="+grant.Name, "WITNESS_ADDRESS="+grant.Address, "WITNESS_BOOSTERS="+strings.Join(grant.Boosters, ","),
 		"WITNESS_DATA_DIR="+filepath.Join(w.dir.path, witnessDirs, grant.Name), "LOG_FORMAT=json")
 	return supervise.Spec{
-		Name: "witness", Command: w.command, Dir: w.dir.path, Env: supervise.Mark(env, w.mark), ReadyEvery: w.cfg.HealthEvery,
+		Name: "witness", Command: w.command, Dir: w.dir.path, Env: env, Owner: w.mark, ReadyEvery: w.cfg.HealthEvery,
 		StopTimeout: w.cfg.StopTimeout, RestartMin: w.cfg.RestartMin, RestartMax: w.cfg.RestartMax,
 	}
 }

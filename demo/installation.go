@@ -33,7 +33,7 @@ type scope struct {
 // settings that only a demo wants: it cannot wait as long as an installation should.
 var serverHaste = []string{
 	"WORKER_RECONCILE=1s", "WORKER_RETRY_BASE=500ms",
-	"AGENT_HEALTH_INTERVAL=100ms", "AGENT_RESTART_MIN=500ms", "AGENT_STOP_TIMEOUT=10s",
+	"AGENT_HEALTH_INTERVAL=100ms", "AGENT_SETTLE=500ms", "AGENT_RESTART_MIN=500ms", "AGENT_STOP_TIMEOUT=10s",
 	"OMFLOWTEST_STEP_MIN=2ms", "OMFLOWTEST_STEP_MAX=5ms",
 }
 

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -10,6 +11,9 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 )
+
+// errTaken says why a child is not started: its users would be served by a program that nobody supervises, and that nobody updates.
+var errTaken = errors.New("another program answers in its place already; end that program, or set the address of the health check to the child's own")
 
 // killWait bounds the wait for a process that was killed: the kernel may hold it back, for example in a dead network disk.
 const killWait = 10 * time.Second
@@ -104,6 +108,9 @@ func (c *Child) Run(ctx context.Context) error {
 // once runs the process from its start to its end. cause says why it ended by itself, and is nil if that was requested.
 // err is final: the process cannot be ended.
 func (c *Child) once(ctx context.Context, restart bool) (cause, err error) {
+	if c.spec.Ready != nil && c.spec.Ready(ctx) == nil {
+		return errTaken, nil
+	}
 	p, err := startProcess(c.spec, c.log)
 	if err != nil {
 		return err, nil

@@ -84,6 +84,28 @@ func TestChildIsRunningOnlyWhenItIsReady(t *testing.T) {
 	require.EqualValues(t, 5, asked.Load())
 }
 
+// Whoever answers before the child has started is not the child: nobody supervises that program, and a patch would be proven by it.
+func TestChildIsNotStartedWhileAnotherProgramAnswers(t *testing.T) {
+	t.Parallel()
+	var foreign atomic.Bool
+	foreign.Store(true)
+	c, dir, _ := supervised(t, "good", func(s *Spec) {
+		s.Ready = func(context.Context) error {
+			if foreign.Load() || len(notes(t, s.Dir, "good started")) > 0 {
+				return nil
+			}
+			return errors.New("nobody answers")
+		}
+	})
+	c.Start()
+	eventually(t, func() bool { return c.Status().State == Failing }, "it is not started")
+	require.Contains(t, c.Status().Error, "another program answers")
+	require.Empty(t, notes(t, dir, "good started"))
+	foreign.Store(false)
+	require.NoError(t, c.WaitRunning(t.Context()))
+	require.Len(t, notes(t, dir, "good started"), 1)
+}
+
 func TestChildThatDoesNotEndIsKilledWithAllThatItStarted(t *testing.T) {
 	t.Parallel()
 	c, dir, _ := supervised(t, "family", func(s *Spec) { s.StopTimeout = 100 * time.Millisecond })

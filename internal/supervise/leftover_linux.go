@@ -21,20 +21,39 @@ import (
 // the owner's mark. They are asked first, parents before children so that a worker can let its runners finish, and killed
 // after timeout. Call it before the first child is started, and only while no other process can be that owner.
 func EndLeftovers(ctx context.Context, owner string, timeout time.Duration, log zerolog.Logger) error {
+	_, err := end(ctx, owner, "", timeout, log)
+	return err
+}
+
+// endStrays ends what a child has left behind outside of its group, after the child itself has ended: a process that moved to a session of its own (a server
+// that became a daemon, a command that a shell started with setsid) would answer in the name of the child's successor. It returns how many there were.
+func endStrays(owner, child string, log zerolog.Logger) int {
+	if owner == "" {
+		return 0
+	}
+	n, err := end(context.Background(), owner, child, strayGrace, log)
+	if err != nil {
+		log.Error().Err(err).Msg("the child has left a process behind")
+	}
+	return n
+}
+
+// end ends the processes with a mark and returns how many it had to ask.
+func end(ctx context.Context, owner, child string, timeout time.Duration, log zerolog.Logger) (int, error) {
 	asked := make(map[int]bool)
 	kill := time.Now().Add(timeout)
 	giveUp := kill.Add(killWait)
 	for {
-		left, err := marked(owner)
+		left, err := find(owner, child)
 		if err != nil {
-			return fmt.Errorf("look for processes of an earlier run: %w", err)
+			return len(asked), fmt.Errorf("look for processes of an earlier run: %w", err)
 		}
 		if len(left) == 0 {
-			return nil
+			return len(asked), nil
 		}
 		now := time.Now()
 		if now.After(giveUp) {
-			return fmt.Errorf("process %d of an earlier run does not end, even when it is killed; end it by hand", left[0].pid)
+			return len(asked), fmt.Errorf("process %d of an earlier run does not end, even when it is killed; end it by hand", left[0].pid)
 		}
 		for _, p := range left {
 			hasParent := slices.ContainsFunc(left, func(other leftover) bool { return other.pid == p.parent })
@@ -49,21 +68,23 @@ func EndLeftovers(ctx context.Context, owner string, timeout time.Duration, log 
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return len(asked), ctx.Err()
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
 
+// strayGrace is how long a process that left the group of its child has to end before it is killed.
+const strayGrace = 5 * time.Second
+
 type leftover struct{ pid, parent int }
 
-// marked lists the living processes with the owner's mark, ourselves excepted.
-func marked(owner string) ([]leftover, error) {
+// find lists the living processes with a mark, ourselves excepted.
+func find(owner, child string) ([]leftover, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
 	}
-	mark := []byte("\x00" + markVariable + "=" + owner + "\x00")
 	var found []leftover
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
@@ -74,7 +95,7 @@ func marked(owner string) ([]leftover, error) {
 		if err != nil { // ended meanwhile, or of another user
 			continue
 		}
-		if !bytes.Contains(append([]byte{0}, env...), mark) {
+		if !belongs(markOf(env), owner, child) {
 			continue
 		}
 		if parent, err := parentOf(pid); err == nil {
@@ -82,6 +103,16 @@ func marked(owner string) ([]leftover, error) {
 		}
 	}
 	return found, nil
+}
+
+// markOf is the mark in the environment of a process, whose variables end in a zero byte each; empty without one.
+func markOf(env []byte) string {
+	for variable := range bytes.SplitSeq(env, []byte{0}) {
+		if mark, ok := bytes.CutPrefix(variable, []byte(markVariable+"=")); ok {
+			return string(mark)
+		}
+	}
+	return ""
 }
 
 var errEnded = errors.New("process has ended")

@@ -46,10 +46,37 @@ func TestKilledServiceLeavesNothingRunningTwice(t *testing.T) {
 
 func TestLeftoversOfOthersAreLeftAlone(t *testing.T) {
 	t.Parallel()
-	c, dir, _ := supervised(t, "good", func(s *Spec) { s.Env = Mark(s.Env, "other owner") })
+	c, dir, _ := supervised(t, "good", func(s *Spec) { s.Owner = "other owner" })
 	c.Start()
 	eventually(t, func() bool { return len(notes(t, dir, "good started")) == 1 }, "child runs")
 	require.NoError(t, EndLeftovers(t.Context(), "other", time.Second, zerolog.Nop()))
 	require.True(t, alive(notes(t, dir, "good started")[0]))
 	require.Empty(t, notes(t, dir, "good asked to end"))
+}
+
+// A process that has left the group of its child ends with it all the same: it would answer in the name of the child's successor.
+func TestWhatLeftTheGroupEndsWithTheChild(t *testing.T) {
+	t.Parallel()
+	c, dir, _ := supervised(t, "leaver", func(s *Spec) { s.Owner = s.Dir })
+	c.Start()
+	eventually(t, func() bool {
+		return len(notes(t, dir, "good started")) == 1 && len(notes(t, dir, "leaver started")) == 1
+	}, "both run")
+	require.NoError(t, c.Stop(t.Context()))
+	require.False(t, alive(notes(t, dir, "good started")[0]))
+	require.Len(t, notes(t, dir, "good asked to end"), 1, "softly")
+}
+
+// A server that becomes a daemon cannot be supervised. Each start ends the one before it, and the error says what to do.
+func TestChildThatBecomesADaemonIsNamed(t *testing.T) {
+	t.Parallel()
+	c, dir, _ := supervised(t, "daemon", func(s *Spec) { s.Owner = s.Dir })
+	c.Start()
+	eventually(t, func() bool { return c.Status().Restarts >= 1 }, "it is started again")
+	require.Contains(t, c.Status().Error, "left 1 processes running in the background")
+	require.Contains(t, c.Status().Error, "must stay in the foreground")
+	require.NoError(t, c.Stop(t.Context()))
+	for _, pid := range notes(t, dir, "good started") {
+		require.False(t, alive(pid))
+	}
 }

@@ -11,3 +11,6 @@ import (
 
 // EndLeftovers has nothing to do on Windows: the system ends the job of every child with this process, see group.
 func EndLeftovers(context.Context, string, time.Duration, zerolog.Logger) error { return nil }
+
+// endStrays has nothing to do on Windows: a process cannot leave the job of its child.
+func endStrays(string, string, zerolog.Logger) int { return 0 }

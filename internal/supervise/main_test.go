@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -53,6 +52,12 @@ func TestMain(m *testing.M) {
 		_ = child.Start()
 		note("started")
 		select {}
+	case "leaver": // leaves a child behind that has moved to a session of its own
+		leave()
+		note("started")
+		select {}
+	case "daemon": // does the same and ends: nothing is left in the foreground
+		leave()
 	case "crash":
 		note("started")
 		os.Exit(3)
@@ -61,16 +66,23 @@ func TestMain(m *testing.M) {
 	}
 }
 
+func leave() {
+	child := exec.Command("setsid", os.Args[0])
+	child.Env = append(os.Environ(), roleVar+"=good")
+	if err := child.Start(); err != nil {
+		panic(err)
+	}
+}
+
 func parent() {
 	ctx := context.Background()
 	dir := os.Getenv(dirVar)
-	env := Mark(os.Environ(), dir)
 	if err := EndLeftovers(ctx, dir, 200*time.Millisecond, zerolog.Nop()); err != nil {
 		panic(err)
 	}
 	for _, role := range []string{"good", "family"} {
 		c := New(Spec{
-			Name: role, Command: []string{os.Args[0]}, Env: append(slices.Clone(env), roleVar+"="+role),
+			Name: role, Command: []string{os.Args[0]}, Env: append(os.Environ(), roleVar+"="+role), Owner: dir,
 			ReadyEvery: poll, StopTimeout: time.Second, RestartMin: time.Second, RestartMax: time.Minute,
 		}, zerolog.Nop())
 		c.Start()

@@ -18,10 +18,12 @@ var errUnkillable = errors.New("it did not end even when it was killed")
 
 // process is one run of a child, with everything that it starts.
 type process struct {
-	pid   int
-	group group
-	err   error         // of the leader; read it after done
-	done  chan struct{} // closed when the leader and its group have ended and their output is logged
+	pid       int
+	group     group
+	err       error // of the leader; read it after done
+	endStrays func() int
+	strays    int           // processes that it left outside of its group; read it after done
+	done      chan struct{} // closed when the leader, its group and its strays have ended and their output is logged
 }
 
 // startProcess starts the command and returns when it runs.
@@ -31,12 +33,12 @@ func startProcess(spec Spec, log zerolog.Logger) (*process, error) {
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
 	}
 	cmd := exec.Command(spec.Command[0], spec.Command[1:]...)
-	cmd.Dir, cmd.Env = spec.Dir, spec.Env
+	cmd.Dir, cmd.Env = spec.Dir, marked(spec.Env, spec.Owner, spec.Name)
 	cmd.Stdout, cmd.Stderr = in, in // files, so Wait waits for the process and not for whoever inherited its output
 
-	p := &process{done: make(chan struct{})}
+	p := &process{done: make(chan struct{}), endStrays: func() int { return endStrays(spec.Owner, spec.Name, log) }}
 	started := make(chan error)
-	go p.run(cmd, in, func() { logLines(out, spec.Output, log, spec.heard) }, out, started)
+	go p.run(cmd, in, out, func() { logLines(out, spec.Output, log, spec.heard) }, started)
 	if err := <-started; err != nil {
 		_ = out.Close()
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
@@ -46,7 +48,7 @@ func startProcess(spec Spec, log zerolog.Logger) (*process, error) {
 
 // run lives as long as the child, on one thread: the kernel's "parent died" signal is bound to the thread that forked, so that
 // thread must not end before the child.
-func (p *process) run(cmd *exec.Cmd, in *os.File, read func(), out *os.File, started chan<- error) {
+func (p *process) run(cmd *exec.Cmd, in, out *os.File, read func(), started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	prepareGroup(cmd)
@@ -64,6 +66,7 @@ func (p *process) run(cmd *exec.Cmd, in *os.File, read func(), out *os.File, sta
 	go func() { defer close(logged); read() }()
 	p.err = cmd.Wait()
 	p.group.finish() // what the leader left behind would run beside its successor
+	p.strays = p.endStrays()
 	select {
 	case <-logged:
 	case <-time.After(outputWait):
@@ -99,8 +102,12 @@ func (p *process) ended(timeout time.Duration) bool {
 
 // cause says how the process ended by itself.
 func (p *process) cause() error {
-	if p.err == nil {
-		return errors.New("exit status 0")
+	err := p.err
+	if err == nil {
+		err = errors.New("exit status 0")
 	}
-	return p.err
+	if p.strays > 0 {
+		err = fmt.Errorf("%w; it left %d processes running in the background, which were ended: its command must stay in the foreground", err, p.strays)
+	}
+	return err
 }

@@ -7,7 +7,8 @@
 //	   └──────Stop───── failing ──pause──▶ starting
 //
 // A child lives in a process group (on Windows: in a job) of its own, and does not outlive this process: the kernel ends it.
-// What the kernel cannot reach, EndLeftovers finds when the service starts again.
+// What leaves the group is found by a mark in its environment and ended with the child; what survives the service itself, EndLeftovers finds when the
+// service starts again.
 package supervise
 
 import (
@@ -32,12 +33,13 @@ type Spec struct {
 	Name    string   // in logs: server, worker
 	Command []string // program and arguments
 	Dir     string   // working directory
-	Env     []string // the whole environment, see Mark
+	Env     []string // the whole environment; Owner adds to it
+	Owner   string   // identifies the service beyond its own life, and no other; empty: what leaves the child's group is not found
 
 	Output io.Writer // gets what the child writes, as it is, beside our log; nil: nobody. It must not block: the child would, too
 
 	// Ready returns nil once the child can do its work; it is asked every ReadyEvery. If it is nil, a child that has lived
-	// for ReadyEvery counts as ready.
+	// for ReadyEvery counts as ready. It is asked before each start, too: a child is not started while another program answers in its place.
 	Ready      func(ctx context.Context) error
 	ReadyEvery time.Duration
 
