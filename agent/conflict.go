@@ -40,7 +40,7 @@ func (d *drift) conflicts(m patch.Manifest) (paths []string, err error) {
 // resolve waits while a patch and this server contradict each other, and returns the files that are to stay as they are here.
 func (f *follower) resolve(ctx context.Context, turn rollout.Turn, a patch.Announcement, m patch.Manifest) (keep []string, err error) {
 	var paths []string
-	if f.drift.book.Published.Patch == a.ID { // whatever was changed here after it was found goes on top of it
+	if f.drift.book().Published.Patch == a.ID { // whatever was changed here after it was found goes on top of it
 		return f.drift.conflicts(m)
 	}
 	said := ""

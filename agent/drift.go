@@ -3,13 +3,14 @@ package agent
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 
-	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/document"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 	"github.com/omflow-booster/omflow-booster/internal/tree"
 )
@@ -22,8 +23,6 @@ const (
 )
 
 const (
-	driftShown = 1000 // changes that an agent tells of
-
 	// A difference that removes more than so many files and more than this share of them is not published.
 	lostFew   = 20
 	lostShare = 10
@@ -33,7 +32,6 @@ const (
 // or by the server itself. Its methods belong to the follower's goroutine, but for watch, describe and tell.
 type drift struct {
 	cfg     *Config
-	dir     *dataDir
 	home    *os.Root
 	ignore  tree.Ignore
 	scanner *tree.Scanner
@@ -41,43 +39,27 @@ type drift struct {
 
 	moved chan struct{} // something in the home may have changed
 	dirty bool          // it has
-	book  treeBook
+	pages *document.Document[treeBook]
 	read  time.Time // of the last scan
 
-	mu        sync.Mutex // for what is told to others
-	baseline  string     // digest of book.Files
-	published publishedTree
-	changes   []tree.Change
-	digest    string    // of changes
-	since     time.Time // when they were first seen as they are
-}
-
-// treeBook is the file of the baseline.
-type treeBook struct {
-	Home      string        `json:"home"`
-	Files     tree.Tree     `json:"files"`
-	Published publishedTree `json:"published"`
-}
-
-// publishedTree is the last change that was found here and published.
-type publishedTree struct {
-	Digest string `json:"digest"` // of the changes
-	Patch  string `json:"patch"`
-	Sent   bool   `json:"sent"` // it is announced
+	mu       sync.Mutex // for what is told to others
+	baseline string     // digest of the book's files
+	changes  []tree.Change
+	stays    []tree.Stay
+	digest   string    // of changes
+	since    time.Time // when they were first seen as they are
 }
 
 func openDrift(cfg *Config, dir *dataDir, home *os.Root, log zerolog.Logger) (*drift, error) {
 	d := &drift{
-		cfg: cfg, dir: dir, home: home, ignore: cfg.ignore, scanner: tree.NewScanner(home, cfg.ignore), log: log,
+		cfg: cfg, home: home, ignore: cfg.ignore, scanner: tree.NewScanner(home, cfg.ignore), log: log,
 		moved: make(chan struct{}, 1),
 	}
-	if err := dir.load(treeFile, &d.book); err != nil {
+	var err error
+	if d.pages, err = document.Open[treeBook](filepath.Join(dir.path, treeFile)); err != nil {
 		return nil, err
 	}
-	if d.book.Home != home.Name() { // another home has a beginning of its own
-		d.book = treeBook{Home: home.Name()}
-	}
-	d.show()
+	d.baseline = d.book().Files.Digest()
 	return d, nil
 }
 
@@ -100,24 +82,27 @@ func (d *drift) clean() bool {
 
 // begin takes the home as it is for its baseline, if it has none.
 func (d *drift) begin(ctx context.Context) error {
-	if d.cfg.Watch == watchOff || d.book.Files != nil {
+	if d.cfg.Watch == watchOff || d.book().Files != nil {
 		return nil
 	}
-	files, err := d.scanner.Scan(ctx)
+	found, err := d.scanner.Scan(ctx)
 	if err != nil {
 		return err
 	}
-	d.log.Info().Int("files", len(files)).Str("digest", files.Digest()).Msg("the files of the home, as they are, are the baseline")
-	return d.save(func(b *treeBook) { b.Files = files })
+	if err := d.change(func(b *treeBook) { b.Files = found.Files }); err != nil {
+		return err
+	}
+	d.log.Info().Int("files", len(found.Files)).Str("digest", d.baselineDigest()).Msg("the files of the home, as they are, are the baseline")
+	return nil
 }
 
 // accept makes what a patch has left the baseline of its files.
 func (d *drift) accept(c patch.Content) error {
-	if d.cfg.Watch == watchOff || d.book.Files == nil && !c.Whole {
+	if d.cfg.Watch == watchOff || d.book().Files == nil && !c.Whole {
 		return nil
 	}
 	d.dirty = true // what was a change is none any more
-	return d.save(func(b *treeBook) {
+	return d.change(func(b *treeBook) {
 		if b.Files == nil {
 			b.Files = tree.Tree{}
 		}
@@ -130,20 +115,6 @@ func (d *drift) accept(c patch.Content) error {
 			delete(b.Files, name)
 		}
 	})
-}
-
-func (d *drift) save(edit func(b *treeBook)) error {
-	edit(&d.book)
-	d.show()
-	return d.dir.save(treeFile, d.book)
-}
-
-// show lets others see what the book says.
-func (d *drift) show() {
-	digest := d.book.Files.Digest()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.baseline, d.published = digest, d.book.Published
 }
 
 // look compares the home with its baseline, if there is reason to. changes are those that nobody has told the others of, once they have rested
@@ -161,15 +132,16 @@ func (d *drift) look(ctx context.Context) (changes []tree.Change, again time.Dur
 		return nil, 0, err
 	}
 	d.read = time.Now()
-	changes = tree.Diff(d.book.Files, now)
-	rested := d.note(changes)
-	if len(changes) == 0 && d.book.Published.Digest != "" { // the same change may be made again some day
-		return nil, 0, d.save(func(b *treeBook) { b.Published = publishedTree{} })
+	book := d.book()
+	changes = now.Since(book.Files)
+	rested := d.note(changes, now.Stays)
+	if len(changes) == 0 && book.Published.Digest != "" { // the same change may be made again some day
+		return nil, 0, d.change(func(b *treeBook) { b.Published = publishedTree{} })
 	}
 	switch {
 	case !d.unsettled():
 		return nil, 0, nil
-	case lost(changes, d.book.Files):
+	case lost(changes, book.Files):
 		if rested == 0 {
 			d.log.Error().Int("files", len(changes)).Msg("so many files are missing that this looks like a lost disk: nothing of it is published")
 		}
@@ -195,11 +167,14 @@ func lost(changes []tree.Change, baseline tree.Tree) bool {
 }
 
 // note keeps what differs, for others to ask, and returns for how long it has been the same.
-func (d *drift) note(changes []tree.Change) time.Duration {
+func (d *drift) note(changes []tree.Change, stays []tree.Stay) time.Duration {
 	digest := tree.DigestOf(changes)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.changes = changes
+	if len(stays) > 0 && !slices.Equal(stays, d.stays) {
+		d.log.Warn().Int("paths", len(stays)).Str("first", stays[0].Path).Str("why", stays[0].Why).Msg("not everything in the home can be carried to other servers")
+	}
+	d.changes, d.stays = changes, stays
 	if digest != d.digest {
 		d.digest, d.since = digest, d.read
 		if digest != "" {
@@ -211,47 +186,14 @@ func (d *drift) note(changes []tree.Change) time.Duration {
 
 // unsettled tells whether there are changes that have to be published.
 func (d *drift) unsettled() bool {
+	p := d.book().Published
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p := d.book.Published
 	return d.cfg.Watch == watchPublish && d.digest != "" && (p.Digest != d.digest || !p.Sent)
 }
 
 // known tells whether a file is as its baseline says. Where nothing is watched, nobody can tell.
 func (d *drift) known(name, digest string) bool {
-	return d.book.Files == nil || d.ignore.MatchPath(name) || d.book.Files[name].SHA256 == digest
-}
-
-// describe fills in what the heartbeat says of the home's files.
-func (d *drift) describe(state *bus.AgentState) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	state.Drift = len(d.changes)
-}
-
-// changed are all changes that the last look has found.
-func (d *drift) changed() []tree.Change {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return slices.Clone(d.changes)
-}
-
-// tell is what others are told of changes.
-func (d *drift) tell(node, repair string) bus.Drift {
-	told := bus.Drift{Node: node, Repair: repair, Watch: d.cfg.Watch, Version: patch.HomeVersion(d.home.FS()), Files: []bus.DriftFile{}}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	told.Baseline, told.Total = d.baseline, len(d.changes)
-	if told.Total == 0 {
-		return told
-	}
-	since := d.since
-	told.Since = &since
-	if d.published.Sent && d.published.Digest == d.digest {
-		told.Published = d.published.Patch
-	}
-	for _, c := range d.changes[:min(told.Total, driftShown)] {
-		told.Files = append(told.Files, bus.DriftFile{Path: c.Path, Kind: c.Kind})
-	}
-	return told
+	files := d.book().Files
+	return files == nil || d.ignore.MatchPath(name) || files[name].SHA256 == digest
 }

@@ -97,13 +97,13 @@ func (g *giver) done(gift bus.HomeGift) {
 
 // offerHome says what this server can give: all of its files, if they are as its patches have left them.
 func (f *follower) offerHome() *bus.HomeOffer {
-	book := f.drift.book
+	book := f.drift.book()
 	_, unsigned := f.trust.signer()
 	if f.cfg.Provision != "on" || unsigned != nil || len(book.Files) == 0 || !f.drift.clean() || f.standing() != "current" {
 		return nil
 	}
 	o := bus.HomeOffer{
-		Node: f.node, Seq: f.ledger.read().Seq, Baseline: book.Files.Digest(), Version: patch.HomeVersion(f.home.FS()), Files: len(book.Files),
+		Node: f.node, Seq: f.ledger.read().Seq, Baseline: f.drift.baselineDigest(), Version: patch.HomeVersion(f.home.FS()), Files: len(book.Files),
 	}
 	for _, file := range book.Files {
 		o.Bytes += file.Size
@@ -136,7 +136,7 @@ func (f *follower) storeHome(ctx context.Context, offer bus.HomeOffer) (a patch.
 	if err != nil {
 		return a, err
 	}
-	files := slices.Collect(maps.Keys(f.drift.book.Files))
+	files := slices.Collect(maps.Keys(f.drift.book().Files))
 	if there, err := tree.Read(f.home, patch.SettingsFile); err == nil && there != "" {
 		files = append(files, patch.SettingsFile)
 	}

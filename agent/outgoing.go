@@ -26,14 +26,14 @@ func (f *follower) publishDrift(ctx context.Context, changes []tree.Change) erro
 		return err
 	}
 	artifact := f.dir.artifact(outgoing)
-	m := f.drift.book.Published
+	m := f.drift.book().Published
 	if _, err := os.Stat(artifact); err != nil || m.Digest != digest { // not begun by an earlier try
 		built, err := f.buildDrift(artifact, changes, keys)
 		if err != nil {
 			return err
 		}
 		m = publishedTree{Digest: digest, Patch: built.ID}
-		if err := f.drift.save(func(b *treeBook) { b.Published = m }); err != nil {
+		if err := f.drift.change(func(b *treeBook) { b.Published = m }); err != nil {
 			return err
 		}
 	}
@@ -44,7 +44,7 @@ func (f *follower) publishDrift(ctx context.Context, changes []tree.Change) erro
 	}
 	f.log.Info().Str(logging.Patch, a.ID).Int("files", len(changes)).Msg("changed files published for all servers")
 	_ = os.Remove(artifact)
-	return f.drift.save(func(b *treeBook) { b.Published.Sent = true })
+	return f.drift.change(func(b *treeBook) { b.Published.Sent = true })
 }
 
 // publish stores and announces an artifact. This server is the first to apply it: if it does no good, then here. once, if not empty, is a reason that

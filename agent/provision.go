@@ -26,11 +26,11 @@ var errNoHome = errors.New("OMFLOW_HOME is empty, and no other server offers its
 // isNew tells whether this host has no OMFLOW Server yet, but is to have one: its home is empty, and never was anything else. An agent without
 // OMFLOW_COMMAND runs no server, whatever its home has.
 func (f *follower) isNew(ctx context.Context) bool {
-	if f.cfg.Provision != "on" || len(f.cfg.command) == 0 || f.journal.Phase() != patch.Idle || len(f.ledger.read().Entries) > 0 || f.drift.book.Files != nil {
+	if f.cfg.Provision != "on" || len(f.cfg.command) == 0 || f.journal.Phase() != patch.Idle || len(f.ledger.read().Entries) > 0 || f.drift.book().Files != nil {
 		return false
 	}
-	files, err := tree.NewScanner(f.home, f.cfg.ignore).Scan(ctx)
-	return err == nil && len(files) == 0
+	found, err := tree.NewScanner(f.home, f.cfg.ignore).Scan(ctx)
+	return err == nil && len(found.Files)+len(found.Stays) == 0
 }
 
 func (f *follower) isBare() bool {

@@ -82,7 +82,7 @@ func (f *follower) repair(ctx context.Context) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	baseline := f.drift.book.Files.Digest()
+	baseline := f.drift.baselineDigest()
 	offer, err := f.bestOffer(ctx, func(o bus.HomeOffer) bool { return o.Node != f.node && o.Baseline == baseline })
 	if errors.Is(err, errNoHome) {
 		return errors.New("no other server has these files as they should be: one has to run that is on the same patches, has no drift, and whose join file signs")

@@ -13,6 +13,15 @@ type Drift struct {
 	Files     []DriftFile `json:"files"`     // the first 1,000
 	Repair    string      `json:"repair"`    // why the last repair has failed; empty otherwise
 	Total     int         `json:"total"`
+
+	Stays      []DriftStay `json:"stays"` // the first 1,000; they are no changes
+	StaysTotal int         `json:"stays_total"`
+}
+
+// DriftStay is a file or directory of the home that cannot be carried to other servers.
+type DriftStay struct {
+	Path string `json:"path"`
+	Why  string `json:"why"` // and what to do, as the rest of a sentence that begins with the path
 }
 
 // DriftFile is a file that differs.

@@ -86,6 +86,7 @@ type AgentState struct {
 	PatchSeq    uint64 `json:"patch_seq"`    // last message of PATCH that was dealt with
 	PatchState  string `json:"patch_state"`  // current, applying, or waiting, failed or rolled back: <reason>
 	Drift       int    `json:"drift"`        // files of the home that were changed here, and are not what the last patch has left
+	Stays       int    `json:"stays"`        // files and directories of the home that cannot be carried to other servers
 	PatchNext   string `json:"patch_next"`   // id of the patch that is checked and waits for its turn
 	Server      string `json:"server_state"` // running, stopped, starting, failing, none
 	Worker      string `json:"worker_state"` // the same for the worker
@@ -93,6 +94,8 @@ type AgentState struct {
 	WorkerPID   int    `json:"worker_pid"`   // 0 when it does not run
 	Restarts    int    `json:"restarts"`     // of both, since the agent started
 	Cordoned    bool   `json:"cordoned"`     // takes no steps
+
+	StaysFirst DriftStay `json:"stays_first"` // the first of Stays
 
 	Witness        string `json:"witness"`         // AGENT_WITNESS: auto, on or off
 	WitnessAddress string `json:"witness_address"` // host:port where the Boosters would reach a witness here

@@ -139,6 +139,12 @@ func (a *App) printDrift(list []bus.Drift) error {
 		for _, f := range d.Files {
 			fmt.Fprintf(a.Stdout, "%s  %s %s\n", oneLine(d.Node), f.Kind, oneLine(f.Path))
 		}
+		for _, s := range d.Stays {
+			fmt.Fprintf(a.Stdout, "%s  stays here: %s %s\n", oneLine(d.Node), oneLine(s.Path), oneLine(s.Why))
+		}
+		if more := d.StaysTotal - len(d.Stays); more > 0 {
+			fmt.Fprintf(a.Stdout, "%s  and %d more that stay here\n", oneLine(d.Node), more)
+		}
 		if more := d.Total - len(d.Files); more > 0 {
 			fmt.Fprintf(a.Stdout, "%s  and %d more\n", oneLine(d.Node), more)
 		}

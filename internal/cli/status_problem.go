@@ -147,6 +147,14 @@ func agentProblems(r statusReport) (found []problem) {
 				"Look with `omflow-booster nodes drift " + n.Name + "`; publish the files, or undo the change.",
 			})
 		}
+		if n.Agent.Stays > 0 {
+			first := n.Agent.StaysFirst
+			found = append(found, problem{
+				"stays_behind", fmt.Sprintf("agent %s: %s of its home cannot be carried to other servers: %s %s", n.Name,
+					counted(n.Agent.Stays, "path"), oneLine(first.Path), oneLine(first.Why)),
+				"See all with `omflow-booster nodes drift " + n.Name + "`. Everything else is carried.",
+			})
+		}
 		for _, child := range []struct{ name, state string }{{"OMFLOW Server", n.Agent.Server}, {"worker", n.Agent.Worker}, {"witness", n.Agent.WitnessState}} {
 			if child.state == "failing" {
 				found = append(found, problem{

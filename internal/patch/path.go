@@ -1,11 +1,13 @@
 package patch
 
 import (
+	"fmt"
 	"io/fs"
 	"path"
 	"path/filepath"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // SettingsFile belongs to each server alone. A new server gets that of another one, because it works on the same database.
@@ -52,32 +54,56 @@ func IsGenerated(name string) bool {
 // checkPath refuses a path that is not plainly a file below the home, on Linux and on Windows alike: an artifact that one
 // node takes is good for all.
 func checkPath(name string) error {
+	if name == "" {
+		return invalid("a file has an empty path")
+	}
+	for _, problem := range []func(string) string{PathProblem, windowsProblem} {
+		if why := problem(name); why != "" {
+			return invalid("path %.300q %s", name, why)
+		}
+	}
+	if IsLocal(name) {
+		return invalid("%s belongs to each server alone and is never patched", name)
+	}
+	return nil
+}
+
+// PathProblem says why no server can be given a file with this path, as the rest of a sentence that begins with the path. It is empty for a path that is
+// plainly that of a file below the home.
+func PathProblem(name string) string {
 	switch {
 	case name == "" || name == ".":
-		return invalid("a file has an empty path")
+		return "is empty"
 	case len(name) > maxPathBytes:
-		return invalid("path %.40q… is longer than %d bytes", name, maxPathBytes)
-	case strings.ContainsRune(name, '\\'):
-		return invalid("path %q has a backslash; use forward slashes", name)
+		return fmt.Sprintf("is longer than %d bytes", maxPathBytes)
 	case strings.HasPrefix(name, "/"):
-		return invalid("path %q is absolute; paths are relative to OMFLOW_HOME", name)
-	case strings.ContainsRune(name, ':'):
-		return invalid("path %q has a colon, which a Windows server cannot store", name)
+		return "is absolute; paths are relative to OMFLOW_HOME"
+	case !utf8.ValidString(name):
+		return "has a name that is not UTF-8: rename it"
 	case strings.ContainsFunc(name, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
-		return invalid("path %q has characters that cannot be printed", name)
+		return "has characters in its name that cannot be printed: rename it"
 	case !fs.ValidPath(name):
-		return invalid("path %q is not a plain path below OMFLOW_HOME (it may not contain \"..\", \".\" or \"//\")", name)
+		return "is not a plain path below OMFLOW_HOME (it may not contain \"..\", \".\" or \"//\")"
+	}
+	return ""
+}
+
+// windowsProblem is PathProblem for a Windows server.
+func windowsProblem(name string) string {
+	switch {
+	case strings.ContainsRune(name, '\\'):
+		return "has a backslash; use forward slashes"
+	case strings.ContainsRune(name, ':'):
+		return "has a colon, which a Windows server cannot store"
 	case !filepath.IsLocal(filepath.FromSlash(name)):
-		return invalid("path %q is reserved by the operating system", name)
-	case IsLocal(name):
-		return invalid("%s belongs to each server alone and is never patched", name)
+		return "is reserved by the operating system"
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		if strings.HasSuffix(part, ".") || strings.HasSuffix(part, " ") {
-			return invalid("path %q has a name that ends in a dot or space, which a Windows server drops", name)
+			return "has a name that ends in a dot or space, which a Windows server drops"
 		}
 	}
-	return nil
+	return ""
 }
 
 // pathSet finds paths that get in each other's way.

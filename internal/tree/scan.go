@@ -9,12 +9,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
-// Scanner reads a home again and again. A file whose size, mode and time are as before is not read a second time. It belongs to one goroutine.
+// Scanner reads a home again and again. A file that looks as before is not read a second time. It belongs to one goroutine.
 type Scanner struct {
 	root   *os.Root
 	ignore Ignore
@@ -24,7 +25,9 @@ type Scanner struct {
 // stamp is by what a file is recognized that has not changed.
 type stamp struct {
 	File
-	changed time.Time
+	inode   uint64
+	changed time.Time // its content, which every program may set
+	altered time.Time // anything about it
 	read    time.Time // when the content was read
 }
 
@@ -36,43 +39,90 @@ func NewScanner(root *os.Root, ignore Ignore) *Scanner {
 	return &Scanner{root: root, ignore: ignore, seen: map[string]stamp{}}
 }
 
-// Scan reads the home. A file that goes away meanwhile is not in the tree; links and devices never are, and links to directories are not followed. It
-// fails if a file cannot be read, or ctx ends.
-func (s *Scanner) Scan(ctx context.Context) (Tree, error) {
-	found, seen := Tree{}, map[string]stamp{}
-	err := fs.WalkDir(s.root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, fs.ErrNotExist) && name != ".":
-			return nil
-		case err != nil:
-			return err
-		case name == ".":
-			return nil
-		case s.ignore.Match(name, entry.IsDir()):
-			if entry.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		case !entry.Type().IsRegular():
-			return nil
-		}
-		f, err := s.file(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		found[name], seen[name] = f.File, f
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read OMFLOW_HOME: %w", err)
+// Scan reads the home. A file that goes away meanwhile is not in the tree. What cannot be read or carried stays behind, and keeps nothing else from
+// being read. It fails if the home itself cannot be read, or ctx ends.
+func (s *Scanner) Scan(ctx context.Context) (Reading, error) {
+	r, seen := Reading{Files: Tree{}}, make(map[string]stamp, len(s.seen))
+	if err := s.dir(ctx, ".", &r, seen); err != nil {
+		return Reading{}, fmt.Errorf("read OMFLOW_HOME: %w", err)
 	}
 	s.seen = seen
-	return found, nil
+	r.sort()
+	return r, nil
+}
+
+// dir reads one directory with all that is below it.
+func (s *Scanner) dir(ctx context.Context, dir string, r *Reading, seen map[string]stamp) error {
+	entries, err := s.entries(dir)
+	for _, entry := range entries {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		name := path.Join(dir, entry.Name())
+		if s.ignore.Match(name, entry.IsDir()) {
+			continue
+		}
+		switch why := patch.PathProblem(name); {
+		case why != "":
+			r.stays(name, why)
+		case entry.IsDir():
+			if err := s.dir(ctx, name, r, seen); err != nil {
+				return err
+			}
+		case entry.Type()&fs.ModeSymlink != 0:
+			r.stays(name, "is a link, which no patch carries: put the file itself there, or name the link in AGENT_IGNORE")
+		case entry.Type().IsRegular():
+			s.regular(name, entry, r, seen)
+		}
+	}
+	switch {
+	case err == nil || errors.Is(err, fs.ErrNotExist) && dir != ".":
+		return nil
+	case dir == ".":
+		return err
+	}
+	r.stays(dir, unreadable(err))
+	return nil
+}
+
+// entries may return some of them and an error.
+func (s *Scanner) entries(dir string) ([]fs.DirEntry, error) {
+	in, err := s.root.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = in.Close() }()
+	return in.ReadDir(-1)
+}
+
+func (s *Scanner) regular(name string, entry fs.DirEntry, r *Reading, seen map[string]stamp) {
+	f, err := s.file(name, entry)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		r.stays(name, unreadable(err))
+	default:
+		r.Files[name], seen[name] = f.File, f
+	}
+}
+
+func (s *Scanner) file(name string, entry fs.DirEntry) (stamp, error) {
+	info, err := entry.Info()
+	if err != nil {
+		return stamp{}, err
+	}
+	now := stamp{File: File{Size: info.Size(), Mode: patch.Mode(info.Mode().Perm())}, changed: info.ModTime(), read: time.Now()}
+	now.inode, now.altered = identity(info)
+	if was, ok := s.seen[name]; ok && now.looksLike(was) && was.read.Sub(was.altered) > settles {
+		now.SHA256, now.read = was.SHA256, was.read
+		return now, nil
+	}
+	now.SHA256, now.Size, err = digest(s.root, name)
+	return now, err
+}
+
+func (s stamp) looksLike(was stamp) bool {
+	return s.Size == was.Size && s.inode == was.inode && s.changed.Equal(was.changed) && s.altered.Equal(was.altered)
 }
 
 // Read is the digest of one file, or empty if there is none, or no regular one.
@@ -99,18 +149,4 @@ func digest(root *os.Root, name string) (sum string, size int64, err error) {
 		return "", 0, fmt.Errorf("read %s: %w", name, err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), size, nil
-}
-
-func (s *Scanner) file(name string) (stamp, error) {
-	info, err := s.root.Lstat(name)
-	if err != nil {
-		return stamp{}, err
-	}
-	now := stamp{File: File{Size: info.Size(), Mode: patch.Mode(info.Mode().Perm())}, changed: info.ModTime(), read: time.Now()}
-	if was, ok := s.seen[name]; ok && was.Size == now.Size && was.changed.Equal(now.changed) && was.read.Sub(was.changed) > settles {
-		now.SHA256, now.read = was.SHA256, was.read
-		return now, nil
-	}
-	now.SHA256, now.Size, err = digest(s.root, name)
-	return now, err
 }
