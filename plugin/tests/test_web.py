@@ -249,46 +249,6 @@ class ScheduleTest(Case):
         self.assertEqual((len(self.rows()), web.errors().count("unknown cycle 'Yearly'")), (1, 1), "said once")
 
 
-class PlanTest(Case):
-    """When schedules fire."""
-
-    def test_times(self):
-        result = Web(self).do("""
-from omflow_booster.schedules import Plan, due
-t = lambda text: datetime.datetime.strptime(text, "%Y-%m-%d %H:%M")
-def times(cycle, start, every, days, moment, count=3):
-    plan = Plan(7, t(start), every, cycle, days)
-    found = []
-    for tag in plan.tags:
-        when = t(moment)
-        for _ in range(count):
-            when = plan.after(tag, when)
-            found.append(tag + " " + when.strftime("%Y-%m-%d %H:%M"))
-    return found
-result = [
-    times("Minutely", "2024-01-01 10:00", "15", "[]", "2024-03-01 10:15"),
-    times("Hourly", "2024-01-01 10:30", "5", "[]", "2024-01-01 10:00"),
-    times("Daily", "2024-01-01 10:30", "2", "[]", "2024-01-02 10:30"),
-    times("Weekly", "2024-01-03 08:00", "2", '["Monday", "Wednesday"]', "2024-01-01 00:00", 2),
-    times("Monthly", "2024-01-15 08:00", "1", "['01', '31']", "2024-01-20 00:00"),
-    times("Monthly", "2024-11-15 08:00", "3", ["15"], "2024-11-15 07:00"),
-    due(Plan(7, t("2024-01-01 10:00"), "1", "Daily", "[]"), json.dumps({"7": "2024-01-05 10:00:01"}), t("2024-01-06 09:59")),
-    due(Plan(7, t("2024-01-01 10:00"), "1", "Daily", "[]"), json.dumps({"7": "2024-01-05 10:00:01"}), t("2024-01-06 10:00")),
-    due(Plan(7, t("2024-01-01 10:00").replace(microsecond=700000), "1", "Minutely", "[]"), json.dumps({"7": "2024-01-01 10:00:00"}),
-        t("2024-01-01 10:00").replace(microsecond=900000)),
-]""")
-        self.assertEqual(result, [
-            ["7 2024-03-01 10:30", "7 2024-03-01 10:45", "7 2024-03-01 11:00"],
-            ["7 2024-01-01 10:30", "7 2024-01-01 15:30", "7 2024-01-01 20:30"],
-            ["7 2024-01-03 10:30", "7 2024-01-05 10:30", "7 2024-01-07 10:30"],
-            ["7_Monday 2024-01-08 08:00", "7_Monday 2024-01-22 08:00", "7_Wednesday 2024-01-03 08:00", "7_Wednesday 2024-01-17 08:00"],
-            ["7_01 2024-02-01 08:00", "7_01 2024-03-01 08:00", "7_01 2024-04-01 08:00",
-             "7_31 2024-01-31 08:00", "7_31 2024-02-29 08:00", "7_31 2024-03-31 08:00"],
-            ["7_15 2024-11-15 08:00", "7_15 2025-02-15 08:00", "7_15 2025-05-15 08:00"],
-            [], ["7"], [],
-        ])
-
-
 class PageTest(Case):
     GET = """
 from django.test import Client

@@ -23,4 +23,4 @@ ROOT_URLCONF = "omflow.urls"
 DATABASES = {"default": dict(json.loads(os.environ["STANDIN_DATABASE"]), ENGINE="django.db.backends.postgresql")}
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 USE_TZ = False
-TIME_ZONE = "UTC"
+TIME_ZONE = "Asia/Taipei"
