@@ -56,6 +56,14 @@ func (d disk) remove(op, name string) error {
 	})
 }
 
+// removeAll is remove for a directory, too, with all that is in it.
+func (d disk) removeAll(op, name string) error {
+	if there, err := d.exists(name); err == nil && !there {
+		return nil
+	}
+	return d.do(op, name, func() error { return d.root.RemoveAll(name) })
+}
+
 func (d disk) rename(op, from, to string) error {
 	return d.do(op, to, func() error { return d.root.Rename(from, to) })
 }

@@ -65,12 +65,14 @@ type record struct {
 	Made    []string `json:"made"` // directories that are not there without the patch, outer ones first
 }
 
-// change is what happens to one file.
+// change is what happens to one file, or to a directory that takes the place of one, or whose place one takes.
 type change struct {
 	Path   string `json:"path"`
 	Delete bool   `json:"delete"`
-	Old    bool   `json:"old"` // there was a file, and it has a backup; known from Switching on
-	file   int    // index in the manifest; while staging only
+	Old    bool   `json:"old"` // there was something, and it has a backup; known from Switching on
+
+	OldDir  bool     `json:"old_dir,omitempty"`  // there is a directory, which goes away with all that is in it; it is its own backup, under another name
+	NewDirs []string `json:"new_dirs,omitempty"` // a directory comes: it (".") and those in it, outer ones first
 }
 
 // Content is what the home has once a patch is in place, and what of that belongs to the patch: files that were the same already are in it.
@@ -130,7 +132,7 @@ func (j *Journal) End() error {
 	}
 	if j.record.Phase == Proven {
 		for i := range j.record.Changes {
-			if err := j.home.remove("forget backup", j.oldName(i)); err != nil {
+			if err := j.home.removeAll("forget backup", j.oldName(i)); err != nil {
 				return err
 			}
 		}
@@ -192,10 +194,26 @@ func (j *Journal) newName(i int) string { return j.beside(i, "new") }
 // oldName is where the backup of a file lies.
 func (j *Journal) oldName(i int) string { return j.beside(i, "old") }
 
+// keptName is where that lies which a server has written in a directory that had to make way for an old file.
+func (j *Journal) keptName(i int) string { return j.beside(i, "kept") }
+
 // beside names a file in the same directory. The name depends on the patch alone: what a crash leaves behind, the next try
 // finds.
 func (j *Journal) beside(i int, kind string) string {
-	return path.Join(path.Dir(j.record.Changes[i].Path), ".booster-"+j.record.Report.Patch+"-"+strconv.Itoa(i)+"."+kind)
+	return path.Join(path.Dir(j.record.Changes[i].Path), tempPrefix+j.record.Report.Patch+"-"+strconv.Itoa(i)+"."+kind)
+}
+
+// tempPrefix begins the names of what lies beside the files of a home for a while.
+const tempPrefix = ".booster-"
+
+// newDirs are the directories that are staged to take the places of files, outer ones first.
+func (j *Journal) newDirs() (dirs []string) {
+	for i, c := range j.record.Changes {
+		for _, dir := range c.NewDirs {
+			dirs = append(dirs, path.Join(j.newName(i), dir))
+		}
+	}
+	return dirs
 }
 
 // dirs are all directories in which something changes.

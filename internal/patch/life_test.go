@@ -41,14 +41,18 @@ func wayOf(name string) way {
 }
 
 var (
-	errNoLinks   = errors.New("this file system has no links")
-	errSwitch    = errors.New("the switch fails")
-	oldFiles     = map[string]string{"omflow/a.py": "old", "omflow/same.py": "same", "omflow/mode.sh": "same", "omflow/gone.py": "x", "omflow/sub/gone.txt": "y", VersionFile: "version=1\n"}
-	outcomeFile  = "outcome" // stands in for the ledger of the agent
-	compiledFile = "omflow/new/dir/__pycache__/b.cpython-312.pyc"
+	errNoLinks = errors.New("this file system has no links")
+	errSwitch  = errors.New("the switch fails")
+	oldFiles   = map[string]string{
+		"omflow/a.py": "old", "omflow/same.py": "same", "omflow/mode.sh": "same", "omflow/gone.py": "x", "omflow/sub/gone.txt": "y", VersionFile: "version=1\n",
+		"omflow/becomes/dir": "a file", "omflow/dir/a.py": "a", "omflow/dir/deep/er/b.py": "b", "omflow/dir/deep/__pycache__/b.pyc": "compiled",
+	}
+	outcomeFile   = "outcome" // stands in for the ledger of the agent
+	compiledFiles = []string{"omflow/new/dir/__pycache__/b.cpython-312.pyc", "omflow/becomes/dir/in/__pycache__/x.cpython-312.pyc"}
 )
 
-// scene is a home, a data directory and a patch that replaces, adds and deletes files, makes directories and changes a mode.
+// scene is a home, a data directory and a patch that replaces, adds and deletes files, makes directories, changes a mode, and makes a directory of a file and
+// a file of a directory.
 func scene(t *testing.T) (home *os.Root, data string, artifact []byte) {
 	t.Helper()
 	home = homeOf(t, oldFiles)
@@ -56,12 +60,14 @@ func scene(t *testing.T) (home *os.Root, data string, artifact []byte) {
 	require.NoError(t, os.Symlink("omflow", filepath.Join(home.Name(), "link")))
 	files := tree(map[string]string{
 		"omflow/same.py": "same", "omflow/new/dir/b.py": "b", "bin/run.sh": string(bytes.Repeat([]byte("#\n"), 20_000)),
-		VersionFile: "version=2\n",
+		VersionFile: "version=2\n", "omflow/becomes/dir/__init__.py": "a package", "omflow/becomes/dir/in/it.py": "deep", "omflow/dir": "a file now",
 	})
 	files["omflow/a.py"] = &fstest.MapFile{Data: []byte("new"), Mode: 0o640}
 	files["omflow/mode.sh"] = &fstest.MapFile{Data: []byte("same"), Mode: 0o755}
 	var out bytes.Buffer
-	_, err := Build(&out, files, Options{Signer: ann, Deletions: []string{"omflow/gone.py", "omflow/sub/gone.txt", "omflow/never.py"}})
+	_, err := Build(&out, files, Options{Signer: ann, Deletions: []string{
+		"omflow/gone.py", "omflow/sub/gone.txt", "omflow/never.py", "omflow/becomes/dir", "omflow/dir/a.py", "omflow/dir/deep/er/b.py",
+	}})
 	require.NoError(t, err)
 	return home, t.TempDir(), out.Bytes()
 }
@@ -93,8 +99,10 @@ func life(home, data *os.Root, artifact []byte, w way, before Before) error {
 			return errors.Join(err, j.recover(home, data, w))
 		}
 		if w.compiles {
-			if err := errors.Join(home.MkdirAll(filepath.Dir(compiledFile), 0o755), home.WriteFile(compiledFile, nil, 0o644)); err != nil {
-				return err
+			for _, name := range compiledFiles {
+				if err := errors.Join(home.MkdirAll(filepath.Dir(name), 0o755), home.WriteFile(name, nil, 0o644)); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -52,7 +52,7 @@ type Manifest struct {
 	Note      string    `json:"note"`
 	Created   time.Time `json:"created"`
 	Files     []File    `json:"files"`
-	Deletions []string  `json:"deletions"` // files that go away; one that is not there is no error
+	Deletions []string  `json:"deletions"` // files that go away; one that is not there is no error, nor is a directory in its place
 	Hooks     Hooks     `json:"hooks"`
 	Whole     bool      `json:"whole"`  // it holds all files of a home: for a server that has none yet
 	Undoes    string    `json:"undoes"` // id of the patch that it takes back
@@ -150,7 +150,7 @@ func (m Manifest) Validate(limit int64) error {
 			return err
 		}
 	}
-	if err := paths.checkNesting(); err != nil {
+	if err := paths.checkNesting(m.Files); err != nil {
 		return err
 	}
 	return m.checkHooks()

@@ -126,12 +126,16 @@ func (s pathSet) add(name string, whole bool) error {
 	return nil
 }
 
-// checkNesting refuses a path that is a file and a directory at once.
-func (s pathSet) checkNesting() error {
-	for fold, name := range s.byFold {
-		for dir := path.Dir(fold); dir != "."; dir = path.Dir(dir) {
-			if other, ok := s.byFold[dir]; ok {
-				return invalid("%q is a file and the directory of %q", other, name)
+// checkNesting refuses a file below another one, of those that a patch brings. If one of the two goes away, the patch makes a directory of a file, or back.
+func (s pathSet) checkNesting(files []File) error {
+	brought := make(map[string]bool, len(files))
+	for _, f := range files {
+		brought[strings.ToLower(f.Path)] = true
+	}
+	for _, f := range files {
+		for dir := path.Dir(strings.ToLower(f.Path)); dir != "."; dir = path.Dir(dir) {
+			if brought[dir] {
+				return invalid("%q is a file and the directory of %q", s.byFold[dir], f.Path)
 			}
 		}
 	}

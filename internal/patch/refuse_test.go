@@ -145,13 +145,14 @@ func TestHomeInWhichThePatchHasNoPlace(t *testing.T) {
 			require.NoError(t, os.Remove(filepath.Join(home, "omflow/a.py")))
 			require.NoError(t, os.Symlink(filepath.Join(outside, "b.py"), filepath.Join(home, "omflow/a.py")))
 		}, "not a regular file"},
-		"file is a directory": {func(t *testing.T, home, _ string) {
+		"file is a directory with more in it": {func(t *testing.T, home, _ string) {
 			require.NoError(t, os.Mkdir(filepath.Join(home, "omflow/b.py"), 0o755))
-		}, "not a regular file"},
-		"directory is a file": {func(t *testing.T, home, _ string) {
-			require.NoError(t, os.RemoveAll(filepath.Join(home, "omflow")))
-			require.NoError(t, os.WriteFile(filepath.Join(home, "omflow"), nil, 0o644))
-		}, "not a directory"},
+			require.NoError(t, os.WriteFile(filepath.Join(home, "omflow/b.py/notes.txt"), nil, 0o644))
+		}, "omflow/b.py is a directory on this server and has omflow/b.py/notes.txt, which the patch does not delete"},
+		"file is a directory with a link in it": {func(t *testing.T, home, outside string) {
+			require.NoError(t, os.Mkdir(filepath.Join(home, "omflow/b.py"), 0o755))
+			require.NoError(t, os.Symlink(outside, filepath.Join(home, "omflow/b.py/link")))
+		}, "has omflow/b.py/link"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

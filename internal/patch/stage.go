@@ -17,10 +17,15 @@ import (
 //
 // Files named in keep stay as they are on this server, whatever the patch says.
 func (j *Journal) Stage(artifact io.Reader, limit int64, begun Report, keep ...string) error {
+	return j.StageExact(artifact, limit, begun, nil, keep...)
+}
+
+// StageExact is Stage for a home that is to have what the artifact holds and nothing else: files named in remove go away, too.
+func (j *Journal) StageExact(artifact io.Reader, limit int64, begun Report, remove []string, keep ...string) error {
 	if j.record.Phase != Idle {
 		return fmt.Errorf("patch %s is under way (%s)", j.record.Report.Patch, j.record.Phase)
 	}
-	s := staging{Journal: j, keep: keep}
+	s := staging{Journal: j, remove: remove, keep: keep, into: make(map[int]string)}
 	m, err := walk(artifact, limit, visitor{
 		begin: func(m Manifest) error { return s.begin(m, begun) },
 		file:  s.file,
@@ -41,50 +46,36 @@ func (j *Journal) Stage(artifact io.Reader, limit int64, begun Report, keep ...s
 // staging is a journal while an artifact goes by.
 type staging struct {
 	*Journal
-	keep []string // paths
-	next int      // change whose file comes next
+	remove, keep []string       // paths
+	into         map[int]string // where a file of the manifest is written; one that is not here stays as it is
 }
 
-// begin writes into the journal what is about to change. Files that the home has already are left alone.
+// begin writes into the journal what is about to change, and makes the directories for it. Files that the home has already are left alone.
 func (s *staging) begin(m Manifest, begun Report) error {
-	r := record{Phase: Staging, Home: s.homeName(), Report: begun, Hooks: m.Hooks, Content: Content{m.Files, m.Deletions, m.Whole}}
-	r.Report.Patch = m.ID
+	p := plan{
+		staging: s, into: make(map[int]place), turned: make(map[string]int),
+		record: record{
+			Phase: Staging, Home: s.homeName(), Report: begun, Hooks: m.Hooks,
+			Content: Content{m.Files, append(slices.Clone(m.Deletions), s.remove...), m.Whole},
+		},
+	}
+	p.Report.Patch = m.ID
 	for i, f := range m.Files {
-		if slices.Contains(s.keep, f.Path) {
-			continue
-		}
-		if err := s.checkTarget(f.Path); err != nil {
+		if err := p.bring(i, f); err != nil {
 			return err
 		}
-		same, err := s.same(f)
-		if err != nil {
-			return fmt.Errorf("compare %s: %w", f.Path, err)
-		}
-		if !same {
-			r.Changes = append(r.Changes, change{Path: f.Path, file: i})
-			r.Report.Files++
-			r.Report.Bytes += f.Size
-		}
 	}
-	for _, name := range m.Deletions {
-		if slices.Contains(s.keep, name) {
-			continue
-		}
-		if err := s.checkTarget(name); err != nil {
+	for _, name := range p.Content.Deletions {
+		if err := p.drop(name); err != nil {
 			return err
 		}
-		if there, err := s.home.exists(name); err != nil || !there {
-			if err != nil {
-				return fmt.Errorf("look at %s: %w", name, err)
-			}
-			continue
-		}
-		r.Changes = append(r.Changes, change{Path: name, Delete: true})
-		r.Report.Deleted++
 	}
-	r.Made = s.missing(r.Changes)
-	if err := s.mark(r); err != nil {
+	p.Made = s.missing(p.Changes)
+	if err := s.mark(p.record); err != nil {
 		return err
+	}
+	for i, at := range p.into {
+		s.into[i] = path.Join(s.newName(at.change), at.below)
 	}
 	return s.makeDirs()
 }
@@ -110,7 +101,14 @@ func (s *staging) missing(changes []change) (dirs []string) {
 }
 
 func (s *staging) makeDirs() error {
-	for _, dir := range s.record.Made {
+	for i, c := range s.record.Changes {
+		if len(c.NewDirs) > 0 {
+			if err := s.home.removeAll("stage clear directory", s.newName(i)); err != nil { // what is left of an earlier try
+				return err
+			}
+		}
+	}
+	for _, dir := range append(slices.Clone(s.record.Made), s.newDirs()...) {
 		err := s.home.do("stage make directory", dir, func() error { return s.home.root.Mkdir(dir, 0o755) })
 		if err == nil {
 			err = s.home.do("stage own directory", dir, func() error { return keepOwner(s.home.root, dir, dir) })
@@ -124,14 +122,16 @@ func (s *staging) makeDirs() error {
 
 // file writes one file under its temporary name, unless the home has it already.
 func (s *staging) file(index int, f File, in io.Reader) error {
-	i := s.next
-	if i == len(s.record.Changes) || s.record.Changes[i].Delete || s.record.Changes[i].file != index {
+	name, ok := s.into[index]
+	if !ok {
 		return nil
 	}
-	s.next++
-	name := s.newName(i)
 	return s.home.write("stage", name, in, func() error {
-		if err := s.home.do("stage own", name, func() error { return keepOwner(s.home.root, name, f.Path) }); err != nil {
+		replaces := f.Path
+		if dir := path.Dir(name); dir != path.Dir(f.Path) { // in a directory that is new
+			replaces = name
+		}
+		if err := s.home.do("stage own", name, func() error { return keepOwner(s.home.root, name, replaces) }); err != nil {
 			return err
 		}
 		// After the owner: changing that may clear bits.
@@ -157,38 +157,6 @@ func (s *staging) probe() error {
 		if err := errors.Join(out.Close(), s.home.remove("stage end probe", name)); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// checkTarget refuses a home in which a file has no place.
-func (j *Journal) checkTarget(name string) error {
-	for i, c := range name {
-		if c != '/' {
-			continue
-		}
-		dir := name[:i]
-		info, err := j.home.root.Lstat(dir)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil // so is everything below
-		case err != nil:
-			return fmt.Errorf("look at %s: %w", dir, err)
-		case info.Mode()&fs.ModeSymlink != 0:
-			// It may lead to the logs or uploads, if not out of the home.
-			return invalid("%s is a symbolic link on this server; a patch goes through real directories only", dir)
-		case !info.IsDir():
-			return invalid("%s is not a directory on this server, so %s has no place", dir, name)
-		}
-	}
-	info, err := j.home.root.Lstat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return fmt.Errorf("look at %s: %w", name, err)
-	case !info.Mode().IsRegular():
-		return invalid("%s is not a regular file on this server (%s)", name, info.Mode().Type())
 	}
 	return nil
 }

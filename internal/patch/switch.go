@@ -14,7 +14,7 @@ func (j *Journal) Switch() error {
 	r := j.record
 	r.Changes = slices.Clone(r.Changes)
 	for i := range r.Changes {
-		if err := j.checkTarget(r.Changes[i].Path); err != nil { // the server ran since Stage
+		if err := j.checkTarget(r.Changes[i]); err != nil { // the server ran since Stage
 			return err
 		}
 		old, err := j.backUp(i)
@@ -23,21 +23,15 @@ func (j *Journal) Switch() error {
 		}
 		r.Changes[i].Old = old
 	}
-	if err := j.home.sync("back up sync directory", j.dirs()); err != nil {
+	if err := j.home.sync("back up sync directory", append(j.newDirs(), j.dirs()...)); err != nil {
 		return err
 	}
 	r.Phase = Switching
 	if err := j.mark(r); err != nil {
 		return err
 	}
-	for i, c := range j.record.Changes {
-		var err error
-		if c.Delete {
-			err = j.home.remove("switch delete", c.Path)
-		} else {
-			err = j.home.rename("switch rename", j.newName(i), c.Path)
-		}
-		if err != nil {
+	for i := range j.record.Changes {
+		if err := j.switchOne(i); err != nil {
 			return err
 		}
 	}
@@ -48,15 +42,35 @@ func (j *Journal) Switch() error {
 	return j.mark(r)
 }
 
+func (j *Journal) switchOne(i int) error {
+	c := j.record.Changes[i]
+	switch {
+	case c.Delete:
+		return j.home.remove("switch delete", c.Path)
+	case c.OldDir:
+		if err := j.home.rename("switch put aside", c.Path, j.oldName(i)); err != nil {
+			return err
+		}
+	case len(c.NewDirs) > 0:
+		if err := j.home.remove("switch clear", c.Path); err != nil {
+			return err
+		}
+	}
+	return j.home.rename("switch rename", j.newName(i), c.Path)
+}
+
 // backUp keeps the file of a change beside it: as a second name of the same file, or as a copy where there are none. old is
-// false if there is no file.
+// false if there is nothing. A directory is renamed when its time comes.
 func (j *Journal) backUp(i int) (old bool, err error) {
 	name, backup := j.record.Changes[i].Path, j.oldName(i)
 	if old, err := j.home.exists(name); err != nil || !old {
 		return false, err
 	}
-	if err := j.home.remove("back up clear", backup); err != nil {
+	if err := j.home.removeAll("back up clear", backup); err != nil {
 		return false, err
+	}
+	if j.record.Changes[i].OldDir {
+		return true, nil
 	}
 	link := j.home.do("back up link", backup, func() error { return j.home.root.Link(name, backup) })
 	if link == nil {

@@ -2,6 +2,8 @@ package patch
 
 import (
 	"io"
+	"io/fs"
+	"slices"
 )
 
 // Undo writes a signed artifact that takes back the patch that is staged, on this home and on those that are like it: files that it replaces or deletes
@@ -15,20 +17,45 @@ func (j *Journal) Undo(w io.Writer, signer Signer, author string) (Manifest, err
 	for _, f := range j.record.Content.Files {
 		brought[f.Path] = f.SHA256
 	}
-	for _, c := range j.record.Changes {
+	for i, c := range j.record.Changes {
 		there, err := j.home.exists(c.Path)
 		switch {
 		case err != nil:
 			return Manifest{}, err
+		case c.OldDir:
+			o.Deletions = append(o.Deletions, c.Path)
+			if err := j.undoDir(i, &o); err != nil {
+				return Manifest{}, err
+			}
+			continue
+		case len(c.NewDirs) > 0:
+			for name := range brought {
+				if below(c.Path, name) {
+					o.Deletions = append(o.Deletions, name)
+				}
+			}
+		}
+		switch {
 		case !there:
 			o.Deletions = append(o.Deletions, c.Path)
 			continue
-		case c.Delete:
+		case c.Delete || len(c.NewDirs) > 0:
 			o.Bases[c.Path] = BaseNone
 		default:
 			o.Bases[c.Path] = brought[c.Path]
 		}
 		o.Files = append(o.Files, c.Path)
 	}
+	slices.Sort(o.Deletions)
 	return Build(w, j.home.root.FS(), o)
+}
+
+// undoDir brings back what is in a directory of which the patch makes a file.
+func (j *Journal) undoDir(i int, o *Options) error {
+	return fs.WalkDir(j.home.root.FS(), j.record.Changes[i].Path, func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() && slices.Contains(j.record.Content.Deletions, name) {
+			o.Files, o.Bases[name] = append(o.Files, name), BaseNone
+		}
+		return err
+	})
 }
