@@ -32,7 +32,7 @@ const (
 //	GET  /healthz    200 while the worker runs; the body says whether a Booster is connected
 type api struct {
 	socket   string
-	submit   func(ctx context.Context, items []work.Item) ([]Accepted, error)
+	take     func(ctx context.Context, body io.Reader) (submitReply, int, error)
 	status   func() any
 	ready    func() bool // a Booster is connected
 	submits  chan struct{}
@@ -98,17 +98,18 @@ type submitReply struct {
 }
 
 type submittedItem struct {
-	ID     string `json:"id"`     // q<row> or o<row>
-	Queued bool   `json:"queued"` // false: its row is safe and the reconciler will publish it
+	ID     string `json:"id"`              // q<row> or o<row>
+	Queued bool   `json:"queued"`          // false: its row is safe and the reconciler will publish it
+	Error  string `json:"error,omitempty"` // why it can never be queued as it was sent; its row in omflow_queuedata is as it was
 }
 
 type apiError struct {
 	Error string `json:"error"`
 }
 
-// postItems answers 200 when every item is queued, 202 when every item is durable but some are not queued yet, 400 or 413 for
-// items that can never be taken, 503 with Retry-After when the same request may be made again later, and 500 when it is not known whether
-// the work was stored: without a submit_id, sending it again may double it.
+// postItems answers item by item. The status is 200 when every item is queued, 202 when every item is durable but some are not queued, 400 or
+// 413 when an item without a row can never be taken (then none was), 503 with Retry-After when the same request may be made again later, and
+// 500 when it is not known whether the work was stored: without a submit_id, sending it again may double it.
 func (a *api) postItems(w http.ResponseWriter, r *http.Request) {
 	select {
 	case a.submits <- struct{}{}:
@@ -117,19 +118,13 @@ func (a *api) postItems(w http.ResponseWriter, r *http.Request) {
 		unavailable(w, errors.New("too many submits at once"))
 		return
 	}
-	items, err := readItems(http.MaxBytesReader(w, r.Body, maxSubmitBytes))
-	if err != nil {
-		answer(w, statusOf(err), apiError{err.Error()})
-		return
-	}
-	list, err := a.submit(r.Context(), items)
+	reply, status, err := a.take(r.Context(), http.MaxBytesReader(w, r.Body, maxSubmitBytes))
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		unavailable(w, err)
 	case err != nil:
 		answer(w, statusOf(err), apiError{err.Error()})
 	default:
-		reply, status := describe(list)
 		if status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", retryAfter)
 		}
@@ -137,20 +132,66 @@ func (a *api) postItems(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// take submits what a request holds. One wrong item never keeps the others from being taken if it has a row: that is safe, and what is
+// wrong with it is said. An item without a row would be lost if its sender did not look, so it refuses the request as a whole.
+func (p *publisher) take(ctx context.Context, body io.Reader) (submitReply, int, error) {
+	raw, err := readItems(body)
+	if err != nil {
+		return submitReply{}, 0, err
+	}
+	items, list := make([]work.Item, 0, len(raw)), make([]Accepted, len(raw))
+	for i, data := range raw {
+		it, err := work.Parse(data)
+		row := work.RowOf(data)
+		switch {
+		case err == nil:
+			items = append(items, it)
+		case row == 0:
+			return submitReply{}, 0, fmt.Errorf("item %d: %w", i+1, err)
+		default:
+			list[i] = Accepted{ID: work.ID{Source: work.Queue, Row: row}, Err: err}
+		}
+	}
+	if len(items) > 0 {
+		taken, err := p.Submit(ctx, items)
+		if err != nil {
+			return submitReply{}, 0, err
+		}
+		for i := range list {
+			if list[i].Err == nil {
+				list[i], taken = taken[0], taken[1:]
+			}
+		}
+	}
+	reply, status := describe(list)
+	return reply, status, nil
+}
+
 // describe turns accepted items into the reply and its HTTP status.
 func describe(list []Accepted) (submitReply, int) {
-	reply, status := submitReply{Items: make([]submittedItem, len(list))}, http.StatusOK
+	reply := submitReply{Items: make([]submittedItem, len(list))}
+	var refused, again, later bool
 	for i, acc := range list {
 		reply.Items[i] = submittedItem{ID: acc.ID.String(), Queued: acc.Queued}
 		switch {
+		case acc.Err != nil:
+			reply.Items[i].Error, refused = acc.Err.Error(), true
 		case acc.Queued:
 		case acc.ID.Source == work.Outbox:
-			status = http.StatusAccepted // sending it again would double it
-		case status == http.StatusOK:
-			status = http.StatusServiceUnavailable // the sender's own row: sending it again is harmless
+			later = true
+		default:
+			again = true
 		}
 	}
-	return reply, status
+	switch {
+	case later: // sending it again would double it
+		return reply, http.StatusAccepted
+	case again: // the sender's own rows: sending them again is harmless
+		return reply, http.StatusServiceUnavailable
+	case refused:
+		return reply, http.StatusAccepted
+	}
+	return reply, http.StatusOK
 }
 
 func statusOf(err error) int {
@@ -178,8 +219,8 @@ func answer(w http.ResponseWriter, status int, body any) {
 	_ = json.NewEncoder(w).Encode(body) // the client is gone: nobody to tell
 }
 
-// readItems reads one item, an array of items, or items as JSON lines. All or none: the error names the item that is wrong.
-func readItems(r io.Reader) ([]work.Item, error) {
+// readItems reads one item, an array of items, or items as JSON lines.
+func readItems(r io.Reader) ([]json.RawMessage, error) {
 	br := bufio.NewReader(r)
 	dec := json.NewDecoder(br)
 	var raw []json.RawMessage
@@ -202,15 +243,7 @@ func readItems(r io.Reader) ([]work.Item, error) {
 			raw = append(raw, one)
 		}
 	}
-	items := make([]work.Item, len(raw))
-	for i, data := range raw {
-		it, err := work.Parse(data)
-		if err != nil {
-			return nil, fmt.Errorf("item %d: %w", i+1, err)
-		}
-		items[i] = it
-	}
-	return items, nil
+	return raw, nil
 }
 
 func malformed(err error) error {

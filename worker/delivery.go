@@ -29,6 +29,7 @@ const (
 type rows interface {
 	Check(ctx context.Context, id work.ID, seq uint64) (outbox.Check, error)
 	GiveBack(ctx context.Context, id work.ID, seq uint64) error
+	Load(ctx context.Context, ids []work.ID) ([]outbox.Stored, error)
 }
 
 // deliveries runs each delivered step to its end: done, to be tried again, or dead. All times are bounded but the step's own.
@@ -98,6 +99,9 @@ func (ds *deliveries) handle(msg jetstream.Msg, asked time.Time) {
 		d.bury("the worker ended during the last try", errors.New("no answer from the last try"), time.Time{})
 		return
 	}
+	if len(d.step.Item.InputParam) == 0 && !d.readItem(ctx) {
+		return
+	}
 	d.execute(ctx)
 }
 
@@ -155,20 +159,53 @@ func (d *delivery) checkRow(ctx context.Context) (run bool) {
 	return true
 }
 
-// lookUp reads the row. A database that does not answer is waited for with the step in hand, because trying blindly could double an
-// effect; away says that this happened. It fails when the step is not ours any more, or the worker is to stop.
+// readItem completes a step that travelled without its input_param, from its row.
+func (d *delivery) readItem(ctx context.Context) (run bool) {
+	var stored []outbox.Stored
+	_, err := d.ask(ctx, func(ctx context.Context) (err error) {
+		stored, err = d.rows.Load(ctx, []work.ID{d.step.ID})
+		return err
+	})
+	switch {
+	case err != nil:
+		d.release(0)
+	case len(stored) == 0:
+		d.counts.skipped.Add(1)
+		d.log.Info().Msg("step was done already")
+		d.complete(ctx)
+	case stored[0].Err != nil:
+		d.bury("the row cannot be carried", stored[0].Err, time.Time{})
+	default:
+		d.step.Item = stored[0].Item
+		d.step.Flow, d.step.Key = d.step.Item.Flow()
+		return true
+	}
+	return false
+}
+
+// lookUp reads whether the row is there, see ask.
 func (d *delivery) lookUp(ctx context.Context) (check outbox.Check, away bool, err error) {
+	away, err = d.ask(ctx, func(ctx context.Context) (err error) {
+		check, err = d.rows.Check(ctx, d.step.ID, d.seq)
+		return err
+	})
+	return check, away, err
+}
+
+// ask asks the database. One that does not answer is waited for with the step in hand, because trying blindly could double an
+// effect; away says that this happened. It fails when the step is not ours any more, or the worker is to stop.
+func (d *delivery) ask(ctx context.Context, query func(ctx context.Context) error) (away bool, err error) {
 	for {
 		call, cancel := context.WithTimeout(ctx, ackTimeout)
-		check, err = d.rows.Check(call, d.step.ID, d.seq)
+		err = query(call)
 		cancel()
 		if err == nil {
-			return check, away, nil
+			return away, nil
 		}
 		away = true
 		d.log.Warn().Err(err).Msg("database does not answer; waiting with the step in hand")
 		if !d.wait(ctx, databaseWait) {
-			return check, away, err
+			return away, err
 		}
 	}
 }

@@ -33,12 +33,14 @@ const (
 	publishRetry   = 100 * time.Millisecond
 	insertTimeout  = 4 * time.Second // of the statement that inserts rows
 	fullHold       = time.Second     // after the queue was full, refuse at once for this long
+	rowsAtOnce     = 100             // rows read together that may be large
 )
 
 // Accepted is one item that is safe.
 type Accepted struct {
 	ID     work.ID
-	Queued bool // its message is in WORK; if not, the row is in SQL and the reconciler publishes it
+	Queued bool  // its message is in WORK; if not, the row is in SQL and the reconciler publishes it
+	Err    error // it is no step that could be carried; its row in omflow_queuedata stays
 }
 
 // publisher brings items to WORK: a row first, then the message, then the ack.
@@ -47,12 +49,13 @@ type publisher struct {
 	js      jetstream.JetStream
 	inserts *group.Group[[]outbox.Submission, []int64]
 	remove  func(ctx context.Context, ids []work.ID) error
+	load    func(ctx context.Context, ids []work.ID) ([]outbox.Stored, error)
 	full    atomic.Int64 // unix nanoseconds until which submits are refused
 }
 
 // Submit makes items durable and queues them. An item with a row of omflow_queuedata is durable already; any other gets a row
 // of our outbox. On an error nothing new was stored. What is returned is safe: an item that is not queued yet has its row,
-// and the reconciler publishes it.
+// and the reconciler publishes it. An item without input_param is completed from its row.
 func (p *publisher) Submit(ctx context.Context, items []work.Item) ([]Accepted, error) {
 	if !p.nc.IsConnected() {
 		return nil, fmt.Errorf("%w: no connection to a Booster", ErrUnavailable)
@@ -88,9 +91,13 @@ type outgoing struct {
 	outbox  bool // its row is in our outbox
 	named   bool // by a submit_id: the row may have been made by an earlier call
 	queued  bool
+	wrong   error // it can never be queued
 	ack     jetstream.PubAckFuture
 	lastErr error
 }
+
+// open tells that the message is still to be published.
+func (o *outgoing) open() bool { return !o.queued && o.wrong == nil }
 
 // shared tells that the row may be another call's, so that this one must not remove it.
 func (o *outgoing) shared() bool { return o.outbox && o.named }
@@ -98,21 +105,33 @@ func (o *outgoing) shared() bool { return o.outbox && o.named }
 func accepted(steps []*outgoing) []Accepted {
 	list := make([]Accepted, len(steps))
 	for i, s := range steps {
-		list[i] = Accepted{ID: s.id, Queued: s.queued}
+		list[i] = Accepted{ID: s.id, Queued: s.queued, Err: s.wrong}
 	}
 	return list
 }
 
 // store gives every item its row and builds its message. Rows of one call keep the order of its items.
 func (p *publisher) store(ctx context.Context, items []work.Item) ([]*outgoing, error) {
+	rows, err := p.readRows(ctx, items)
+	if err != nil {
+		return nil, err
+	}
 	steps, bodies := make([]*outgoing, len(items)), make([][]byte, len(items))
 	var subs []outbox.Submission
 	for i, it := range items {
-		var err error
-		if bodies[i], err = it.Encode(); err != nil {
+		steps[i] = &outgoing{id: work.ID{Source: work.Queue, Row: it.Row}}
+		if it.Row > 0 && len(it.InputParam) == 0 {
+			row, found := rows[it.Row]
+			if !found || row.Err != nil {
+				steps[i].queued, steps[i].wrong = !found, row.Err // gone: it is done already
+				continue
+			}
+			it = row.Item
+			items[i] = it
+		}
+		if bodies[i], err = it.Lean().Encode(); err != nil {
 			return nil, err
 		}
-		steps[i] = &outgoing{id: work.ID{Source: work.Queue, Row: it.Row}}
 		if it.Row == 0 {
 			key := it.SubmitID
 			if key == "" {
@@ -122,18 +141,41 @@ func (p *publisher) store(ctx context.Context, items []work.Item) ([]*outgoing, 
 			steps[i] = &outgoing{id: work.ID{Source: work.Outbox}, outbox: true, named: it.SubmitID != ""}
 		}
 	}
-	rows, err := p.insert(ctx, subs)
+	inserted, err := p.insert(ctx, subs)
 	if err != nil {
 		return nil, err
 	}
 	for i, s := range steps {
 		if s.outbox {
-			s.id.Row, rows = rows[0], rows[1:]
+			s.id.Row, inserted = inserted[0], inserted[1:]
 			s.queued = s.id.Row == 0 // the same submit_id was finished just now
 		}
 		s.msg = message(s.id, items[i], bodies[i])
 	}
 	return steps, nil
+}
+
+// readRows reads the rows of items that came without their input_param: the flow in it is part of the message's subject.
+func (p *publisher) readRows(ctx context.Context, items []work.Item) (map[int64]outbox.Stored, error) {
+	var ids []work.ID
+	for _, it := range items {
+		if it.Row > 0 && len(it.InputParam) == 0 {
+			ids = append(ids, work.ID{Source: work.Queue, Row: it.Row})
+		}
+	}
+	rows := make(map[int64]outbox.Stored, len(ids))
+	for batch := range slices.Chunk(ids, rowsAtOnce) {
+		ctx, cancel := context.WithTimeout(ctx, insertTimeout)
+		stored, err := p.load(ctx, batch)
+		cancel()
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		for _, s := range stored {
+			rows[s.ID.Row] = s
+		}
+	}
+	return rows, nil
 }
 
 // insert makes the rows, and asks again under the same keys when the database did not answer: an answer that was lost must not become
@@ -216,12 +258,12 @@ func (p *publisher) publish(ctx context.Context, steps []*outgoing) {
 	for wait := publishRetry; ; wait *= 2 {
 		again := false
 		for _, s := range steps {
-			if !s.queued {
+			if s.open() {
 				s.ack, s.lastErr = p.js.PublishMsgAsync(s.msg)
 			}
 		}
 		for _, s := range steps {
-			if s.queued {
+			if !s.open() {
 				continue
 			}
 			if s.lastErr == nil {

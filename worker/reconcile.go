@@ -199,7 +199,7 @@ func (r *reconciler) prepare(ctx context.Context, stored []outbox.Stored, anyDea
 		}
 		var body []byte
 		if s.Err == nil {
-			body, s.Err = s.Item.Encode()
+			body, s.Err = s.Item.Lean().Encode()
 		}
 		if s.Err != nil {
 			r.bury(ctx, s)

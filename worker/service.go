@@ -49,17 +49,13 @@ func (w *Worker) serve() (stop func(), err error) {
 func (w *Worker) submitRequest(req micro.Request) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*publishTimeout)
 	defer cancel()
-	items, err := readItems(bytes.NewReader(req.Data()))
+	reply, status, err := w.publisher.take(ctx, bytes.NewReader(req.Data()))
+	if err == nil && status != http.StatusServiceUnavailable {
+		_ = req.RespondJSON(reply)
+		return
+	}
 	if err == nil {
-		var list []Accepted
-		if list, err = w.publisher.Submit(ctx, items); err == nil {
-			reply, status := describe(list)
-			if status != http.StatusServiceUnavailable {
-				_ = req.RespondJSON(reply)
-				return
-			}
-			err = fmt.Errorf("%w: the rows are safe and wait in the database", ErrUnavailable)
-		}
+		err = fmt.Errorf("%w: the rows are safe and wait in the database", ErrUnavailable)
 	}
 	_ = req.Error(strconv.Itoa(statusOf(err)), bus.HeaderText(err.Error()), nil)
 }

@@ -69,7 +69,7 @@ func New(cfg Config, client *bus.Client, store *outbox.Store, executor Executor,
 	w.finished = group.New(outboxBatch, w.finishBatch)
 	w.publisher = &publisher{
 		nc: client.NC, js: client.JS, inserts: group.New(outboxBatch, insertCalls(store.Insert, store.Blames)),
-		remove: func(ctx context.Context, ids []work.ID) error { return store.Finish(ctx, ids, false) },
+		remove: func(ctx context.Context, ids []work.ID) error { return store.Finish(ctx, ids, false) }, load: store.Load,
 	}
 	return w
 }
@@ -88,7 +88,7 @@ func (w *Worker) Ready() <-chan struct{} { return w.ready }
 //  4. rows of finished steps and the history are written out.
 func (w *Worker) Run(ctx context.Context) error {
 	api := &api{
-		socket: w.cfg.Socket, submit: w.publisher.Submit,
+		socket: w.cfg.Socket, take: w.publisher.take,
 		status: func() any { return w.describe() }, ready: w.client.NC.IsConnected,
 	}
 	if err := api.listen(ctx); err != nil {

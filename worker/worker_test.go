@@ -186,11 +186,91 @@ func TestRowThatCannotBeCarriedIsShownAsDead(t *testing.T) {
 	s := newSite(t)
 	s.start(newExecutor(nil))
 	s.db.MustExec(`INSERT INTO omflow_queuedata (queue_id, name, module_name, method_name, input_param) VALUES ('q', 'FormFlow', '', 'main', '{}')`)
-	s.db.MustExec(`INSERT INTO omflow_queuedata (queue_id, name, module_name, method_name, input_param) VALUES ('q', 'FormFlow', 'm', 'main', repeat('x', 5000000))`)
-	s.eventually("both dead", func() bool { return s.messages(bus.StreamDead) == 2 })
+	s.eventually("dead", func() bool { return s.messages(bus.StreamDead) == 1 })
 	require.Contains(t, s.dead("dead.formflow.-.q1").Header.Get(bus.HeaderDeadError), "module_name is missing")
-	require.Contains(t, s.dead("dead.formflow.-.q2").Header.Get(bus.HeaderDeadError), "oversized")
-	require.Equal(t, 2, s.rows("omflow_queuedata"))
+	require.Equal(t, 1, s.rows("omflow_queuedata"))
+}
+
+// Whether the reconciler finds its row, the server hands it in with or without its body, or a step queues it: it runs, once, with what its row says.
+func TestStepThatIsTooLargeForTheBusRuns(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	params := make(chan string, 10)
+	exec := newExecutor(nil)
+	large := strings.Repeat("x", work.MaxItemBytes)
+	insert := func(n int) (row int64, whole []byte) {
+		param := fmt.Sprintf(`{"flow_uuid":"f1","data_no":%d,"text":"%s"}`, n, large)
+		require.NoError(t, s.db.Get(&row, `INSERT INTO omflow_queuedata (queue_id, name, module_name, method_name, input_param)
+			VALUES ('q', 'FormFlow', 'm', 'main', $1) RETURNING id`, param))
+		return row, fmt.Appendf(nil, `{"row":%d,"queue_id":"q","name":"FormFlow","module_name":"m","method_name":"main","input_param":%s}`, row, param)
+	}
+	rowOfAStep := make(chan work.Item, 1)
+	exec.run = func(ctx context.Context, st worker.Step) error {
+		params <- st.Key + " " + fmt.Sprint(len(st.Item.InputParam))
+		select {
+		case next := <-rowOfAStep:
+			ids, err := st.Put(ctx, []work.Item{next})
+			require.NoError(t, err)
+			require.Equal(t, fmt.Sprint("q", next.Row), ids[0].String())
+		default:
+		}
+		return nil
+	}
+	insert(1) // for the reconciler
+	w := s.start(exec, func(c *worker.Config) { c.Reconcile = 100 * time.Millisecond })
+	_, whole := insert(2)
+	status, reply, _ := w.submit(whole)
+	require.Equal(t, 200, status, reply)
+	row, whole := insert(3)
+	status, reply, _ = w.submit(append(bytes.Split(whole, []byte(`,"input_param"`))[0], '}'))
+	require.Equal(t, 200, status, reply)
+	require.JSONEq(t, fmt.Sprintf(`{"items":[{"id":"q%d","queued":true}]}`, row), reply)
+	_, whole = insert(5)
+	next, err := work.Parse(whole)
+	require.NoError(t, err)
+	rowOfAStep <- next
+	w.submit(item(4, s.queueRow(4)))
+	s.eventually("all done", func() bool { return s.rows("omflow_queuedata") == 0 && s.messages(bus.StreamWork) == 0 })
+	all, repeated := exec.steps()
+	require.Equal(t, [2]int{5, 0}, [2]int{all, repeated}, "not also under a second subject")
+	got := map[string]bool{}
+	for range 5 {
+		got[<-params] = true
+	}
+	size := len(`{"flow_uuid":"f1","data_no":1,"text":""}`) + len(large)
+	for n := range 5 {
+		if n+1 != 4 {
+			require.Contains(t, got, fmt.Sprintf("f1/%d %d", n+1, size))
+		}
+	}
+	require.Zero(t, s.messages(bus.StreamDead))
+}
+
+func TestOneWrongItemKeepsNoOtherFromBeingTaken(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	w := s.start(newExecutor(nil), func(c *worker.Config) { c.Reconcile = time.Hour })
+	good, wrong, gone, odd := s.queueRow(1), s.queueRow(2), s.queueRow(3), s.queueRow(4)
+	s.db.MustExec(`DELETE FROM omflow_queuedata WHERE id = $1`, gone)
+	s.db.MustExec(`UPDATE omflow_queuedata SET module_name = '' WHERE id = $1`, odd)
+	lean := `{"row":%d,"queue_id":"q","name":"FormFlow","module_name":"m","method_name":"main"}`
+	body := bytes.Join([][]byte{
+		[]byte(fmt.Sprintf(`{"row":%d,"nom":"FormFlow"}`, wrong)), item(1, good), fmt.Appendf(nil, lean, gone), fmt.Appendf(nil, lean, odd),
+	}, []byte("\n"))
+	want := fmt.Sprintf(`{"items":[{"id":"q%d","queued":false,"error":"malformed item: unknown field \"nom\""},{"id":"q%d","queued":true},
+		{"id":"q%d","queued":true},{"id":"q%d","queued":false,"error":"malformed item: module_name is missing"}]}`, wrong, good, gone, odd)
+	status, reply, _ := w.submit(body)
+	require.Equal(t, http.StatusAccepted, status, "every one is safe; an older plugin is content with it")
+	require.JSONEq(t, want, reply)
+	s.eventually("done", func() bool { return s.rows("omflow_queuedata") == 2 })
+
+	answer, err := s.c.NC.Request(bus.SubjectSubmit, body, patience)
+	require.NoError(t, err)
+	require.JSONEq(t, want, string(answer.Data), "over the bus too")
+
+	status, reply, _ = w.submit(append([]byte(fmt.Sprintf(`{"row":%d,"nom":"FormFlow"}`+"\n", wrong)), `{"nom":"FormFlow"}`...))
+	require.Equal(t, http.StatusBadRequest, status, "one without a row would be lost if nobody looked")
+	require.Contains(t, reply, "item 2")
 }
 
 func TestEmptyBoosterIsRebuiltFromTheTable(t *testing.T) {

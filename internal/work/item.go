@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// MaxItemBytes is the largest encoded item that is carried: 4 MiB.
+// MaxItemBytes is the largest encoded item that is carried: 4 MiB. An item with a row may be larger: it travels without its input_param, see Lean.
 const MaxItemBytes = 4 << 20
 
 // Errors of Parse.
@@ -58,12 +58,13 @@ func ParseID(s string) (ID, error) {
 
 // Item is a queue item as OMFLOW writes it, plus the primary key of its row.
 type Item struct {
-	Row        int64           `json:"row,omitempty"` // primary key in omflow_queuedata; 0: none, our outbox takes it
-	QueueID    string          `json:"queue_id"`      // flow_uuid + data_id + chart_id; not unique over time
-	Name       string          `json:"name"`          // kind of queue, for example FormFlow
-	ModuleName string          `json:"module_name"`   // Python module, or any name that the executor understands
-	MethodName string          `json:"method_name"`
-	InputParam json.RawMessage `json:"input_param"` // JSON value, or the JSON text of one in a string; never changed
+	Row        int64  `json:"row,omitempty"` // primary key in omflow_queuedata; 0: none, our outbox takes it
+	QueueID    string `json:"queue_id"`      // flow_uuid + data_id + chart_id; not unique over time
+	Name       string `json:"name"`          // kind of queue, for example FormFlow
+	ModuleName string `json:"module_name"`   // Python module, or any name that the executor understands
+	MethodName string `json:"method_name"`
+	// InputParam is a JSON value, or the JSON text of one in a string; never changed. Missing: it stands in the row.
+	InputParam json.RawMessage `json:"input_param,omitempty"`
 
 	// SubmitID is the submitter's own key for work without a row: while the work waits, submitting it again changes nothing.
 	SubmitID string `json:"submit_id,omitempty"`
@@ -71,9 +72,6 @@ type Item struct {
 
 // Parse reads one item. It returns ErrOversized or ErrMalformed with what is wrong; the item is never altered.
 func Parse(data []byte) (Item, error) {
-	if len(data) > MaxItemBytes {
-		return Item{}, fmt.Errorf("%w: %d bytes, the limit is %d", ErrOversized, len(data), MaxItemBytes)
-	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	var it Item
@@ -108,9 +106,9 @@ func (it Item) Check() error {
 		return malformed("module_name is missing")
 	case it.MethodName == "":
 		return malformed("method_name is missing")
-	case len(it.InputParam) == 0:
+	case len(it.InputParam) == 0 && it.Row == 0:
 		return malformed("input_param is missing (use {} for none)")
-	case len(it.InputParam) > maxParam:
+	case len(it.InputParam) > maxParam && it.Row == 0:
 		return fmt.Errorf("%w: input_param has %d bytes, the limit is %d", ErrOversized, len(it.InputParam), maxParam)
 	case !utf8.Valid(it.InputParam):
 		return malformed("input_param is not UTF-8")
@@ -135,7 +133,26 @@ func (it Item) Check() error {
 	return nil
 }
 
-// Encode writes the body of a message.
+// Lean is the item as it travels: one that is too large, and has a row, goes without its input_param. Who runs it reads the row.
+func (it Item) Lean() Item {
+	if it.Row > 0 && len(it.InputParam) > maxParam {
+		it.InputParam = nil
+	}
+	return it
+}
+
+// RowOf is the row that an item names which Parse refuses; 0 if it names none.
+func RowOf(data []byte) int64 {
+	var it struct {
+		Row int64 `json:"row"`
+	}
+	if json.Unmarshal(data, &it) != nil {
+		return 0
+	}
+	return max(it.Row, 0)
+}
+
+// Encode writes the item as JSON, for a message after Lean.
 func (it Item) Encode() ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
@@ -144,7 +161,7 @@ func (it Item) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	data := bytes.TrimRight(buf.Bytes(), "\n")
-	if len(data) > MaxItemBytes {
+	if len(data) > MaxItemBytes && it.Row == 0 {
 		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrOversized, len(data), MaxItemBytes)
 	}
 	return data, nil

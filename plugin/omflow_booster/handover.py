@@ -84,18 +84,41 @@ class Handover:
                     if not batch:
                         self.idle.set()
                         break
-                try:
-                    status, answer = ask("POST", "/v1/items", json.dumps(batch).encode())
-                    problem = "" if status in (200, 202) else "HTTP %d %s" % (status, answer)
-                except (OSError, ValueError, http.client.HTTPException) as error:
-                    problem = "%s: %s" % (type(error).__name__, error)
+                again, problem = submit(batch)
                 if bool(problem) != failing:
                     failing = bool(problem)
                     if failing:
                         log.warning("worker does not take steps (%s); they are safe in omflow_queuedata and are queued when it does", problem)
                     else:
                         log.warning("worker takes steps again")
-                if problem:
-                    with self.lock:
+                with self.lock:
+                    if problem:
                         self.items.clear()
+                    self.items.extend(again)
+                if problem or again:
                     time.sleep(PAUSE)  # items that come meanwhile are sent together, or dropped together
+
+
+def submit(batch):
+    """Sends a batch. Returns which of its items are to be sent again, and why the worker takes none ("" if it does)."""
+    try:
+        status, answer = ask("POST", "/v1/items", json.dumps(batch).encode())
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return [], "%s: %s" % (type(error).__name__, error)
+    answers = answer.get("items") if isinstance(answer, dict) else None
+    if answers and len(answers) == len(batch):
+        for item, one in zip(batch, answers):
+            if one.get("error"):
+                log.error("step of row %s: %s", item["row"], one["error"])
+        return [item for item, one in zip(batch, answers) if not one.get("queued") and not one.get("error")], ""
+    if status in (200, 202):
+        return [], ""
+    if status not in (400, 413):
+        return [], "HTTP %d %s" % (status, answer)
+    if len(batch) == 1:
+        log.error("step of row %s: %s", batch[0]["row"], answer)
+        return [], ""
+    half = len(batch) // 2  # an older worker refuses all for one that it does not understand
+    first, problem = submit(batch[:half])
+    second, problem = ([], problem) if problem else submit(batch[half:])
+    return first + second, problem

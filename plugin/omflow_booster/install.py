@@ -14,6 +14,7 @@ from django.db.models.signals import post_save
 from . import background, server
 from .handover import Handover
 
+LARGE = 32 << 10  # characters of a parameter beyond which the worker reads it from the row: 200 items fit into a request, and into a line of a runner
 MIDDLEWARE = "omflow_booster.web.BoosterMiddleware"
 
 current = threading.local()  # .inserted: the row that this thread inserted last; .starting: the server re-queues all rows
@@ -78,8 +79,9 @@ def put_queue(monitor, module_name, method, param):
     elif row.input_param != text:
         # The engine changes the parameter between the insert and the put; what runs is what was put.
         model.objects.filter(pk=row.pk).update(input_param=text)
-    item = {"row": row.pk, "queue_id": row.queue_id or "", "name": row.name, "module_name": module_name, "method_name": method,
-            "input_param": text}
+    item = {"row": row.pk, "queue_id": row.queue_id or "", "name": row.name, "module_name": module_name, "method_name": method}
+    if len(text) <= LARGE:
+        item["input_param"] = text
     if deliver is None:
         return  # so early that nobody takes items yet: the reconciler finds the row
     transaction.on_commit(lambda: deliver(item), using=router.db_for_write(model))

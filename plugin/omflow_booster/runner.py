@@ -13,6 +13,7 @@ from . import __version__
 from .code import Code, MissingModule, Stale, active_module, module_of
 from .pipe import LeaseLost, Pipe, Refused
 
+BATCH = 200  # items in one put: a line has 16 MiB at most
 OUTBOX = "omflow_booster_outbox"  # table of the worker for steps that have no row of the server
 
 
@@ -145,9 +146,9 @@ class Runner:
             function(param)
             self.delete_row(message["id"])
             transaction.commit()
-        if self.items:
+        for first in range(0, len(self.items), BATCH):
             try:
-                self.pipe.put(message["id"], self.items)
+                self.pipe.put(message["id"], self.items[first:first + BATCH])
             except Refused as error:
                 print("follow-up work is not queued yet (%s); the worker finds its rows" % error, file=sys.stderr)
 

@@ -91,6 +91,20 @@ class EffectTest(Case):
         self.assertEqual(runner.step(row, item=stale)["op"], "done")
         self.assertEqual((self.effects(1), self.effects(2)), ([], ["now"]))
 
+    def test_step_of_any_size(self):
+        """Its parameter travels in neither direction; it stands in the rows."""
+        runner, text = Runner(self), "x" * 5000000
+        row = self.insert("a", "b", text=text)
+        item = self.item(row)
+        del item["input_param"]
+        step = runner.run(row, item=item)
+        put = runner.hear()
+        self.assertEqual((put["op"], len(put["items"]), "input_param" in put["items"][0]), ("put", 1, False))
+        runner.tell(op="stored", id=step, n=put["n"], ids=["q2"])
+        self.assertEqual(runner.hear()["op"], "done")
+        self.assertEqual(self.effects(), ["a"])
+        self.assertIn(text, self.sql("SELECT input_param FROM omflow_queuedata")[0])
+
     def test_refused_put_leaves_the_row_to_the_reconciler(self):
         runner = Runner(self)
         step = runner.run(self.insert("a", "b"))

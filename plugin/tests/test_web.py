@@ -16,15 +16,17 @@ PUT_JOB = {"module_name": "omflow.syscom.schedule_monitor", "method_name": "put_
 
 
 class FakeWorker:
-    """The worker's socket, answered by the test: it notes the items."""
+    """The worker's socket, answered by the test with reply(batch), a status and a body: it notes the items."""
 
-    def __init__(self, case, home, status=200):
+    def __init__(self, case, home, reply=lambda batch: (200, {"items": []})):
         self.items = items = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
-                items.extend(json.loads(self.rfile.read(int(self.headers["Content-Length"])).decode()))
-                self.answer(status, {"items": []})
+                batch = json.loads(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                answer = reply(batch)
+                items.extend(batch)
+                self.answer(*answer)
 
             def do_GET(self):
                 self.answer(200, {"booster_connected": True, "slots": 4})
@@ -133,6 +135,57 @@ with transaction.atomic():
             return worker.items
 
         self.eventually(file, "the hand-over")
+
+    def test_only_what_was_not_queued_is_sent_again(self):
+        """One item is wrong, one is not queued at first; the others of the batch are not sent twice."""
+        refused = []
+
+        def reply(batch):
+            answers = []
+            for item in batch:
+                if item["row"] == 3:
+                    answers.append({"id": "q3", "queued": False, "error": "malformed item"})
+                elif item["row"] == 4 and not refused:
+                    refused.append(item)
+                    answers.append({"id": "q4", "queued": False})
+                else:
+                    answers.append({"id": "q%d" % item["row"], "queued": True})
+            return (503 if len(refused) == 1 else 202), {"items": answers}
+
+        worker, web = FakeWorker(self, self.home, reply), Web(self)
+        web.do("from django.db import transaction\n"
+               "with transaction.atomic():\n for number in range(1, 7): engine.file(number, 'a')")
+        self.eventually(lambda: len(worker.items) >= 7, "the hand-over")
+        web.do("engine.file(7, 'a')")
+        self.eventually(lambda: [item["row"] for item in worker.items].count(7), "the next hand-over")
+        rows = [item["row"] for item in worker.items]
+        self.assertEqual((sorted(rows), rows.count(4)), ([1, 2, 3, 4, 4, 5, 6, 7], 2))
+        self.assertIn("step of row 3: malformed item", web.errors())
+        self.assertNotIn("does not take steps", web.errors())
+
+    def test_worker_of_before_that_refuses_a_batch_for_one_item(self):
+        taken = []
+
+        def reply(batch):
+            if any(item["row"] == 3 for item in batch):
+                return 400, {"error": "malformed item"}
+            taken.extend(item["row"] for item in batch)
+            return 200, {"items": [{"id": "q%d" % item["row"], "queued": True} for item in batch]}
+
+        web = Web(self)
+        FakeWorker(self, self.home, reply)
+        web.do("from django.db import transaction\n"
+               "with transaction.atomic():\n for number in range(1, 7): engine.file(number, 'a')")
+        self.eventually(lambda: len(taken) == 5, "the hand-over")
+        self.assertEqual(sorted(taken), [1, 2, 4, 5, 6])
+        self.assertNotIn("does not take steps", web.errors())
+
+    def test_large_parameter_stays_in_the_row(self):
+        worker, web = FakeWorker(self, self.home), Web(self)
+        web.do("engine.FormFlowMonitor.putQueue('m', 'f', {'text': 'x' * 5000000})")
+        self.eventually(lambda: worker.items, "the hand-over")
+        self.assertEqual(sorted(worker.items[0]), ["method_name", "module_name", "name", "queue_id", "row"])
+        self.assertEqual(self.sql("SELECT length(input_param) FROM omflow_queuedata"), [5000012])
 
     def test_start_puts_nothing_into_the_queue_again(self):
         self.insert("a")

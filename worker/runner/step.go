@@ -54,7 +54,7 @@ func (r *process) execute(ctx context.Context, s worker.Step, limit time.Duratio
 		default:
 		}
 	})
-	line, err := encode(runMessage{opRun, s.ID.String(), s.Attempt, s.Key, s.Lease.Deadline().UnixMilli(), s.Item})
+	line, err := encode(runMessage{opRun, s.ID.String(), s.Attempt, s.Key, s.Lease.Deadline().UnixMilli(), s.Item.Lean()})
 	if err != nil {
 		return true, fmt.Errorf("%w: the item cannot be written as JSON: %w", worker.ErrPermanent, err)
 	}
@@ -141,21 +141,28 @@ func put(ctx context.Context, s worker.Step, m message) any {
 	refuse := func(err error) any {
 		return refusedMessage{opRefused, m.ID, m.N, oneLine(err.Error())}
 	}
-	items := make([]work.Item, len(m.Items))
+	items, names := make([]work.Item, 0, len(m.Items)), make([]string, len(m.Items))
 	for i, raw := range m.Items {
-		var err error
-		if items[i], err = work.Parse(raw); err != nil {
+		it, err := work.Parse(raw)
+		row := work.RowOf(raw)
+		switch {
+		case err == nil:
+			items = append(items, it)
+		case row > 0: // as safe as the others: the reconciler says what is wrong with the row
+			names[i] = work.ID{Source: work.Queue, Row: row}.String()
+		default:
 			return refuse(fmt.Errorf("item %d: %w", i, err))
 		}
 	}
-	names := make([]string, 0, len(items))
 	if len(items) > 0 {
 		ids, err := s.Put(ctx, items)
 		if err != nil {
 			return refuse(err)
 		}
-		for _, id := range ids {
-			names = append(names, id.String())
+		for i := range names {
+			if names[i] == "" {
+				names[i], ids = ids[0].String(), ids[1:]
+			}
 		}
 	}
 	return storedMessage{opStored, m.ID, m.N, names}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -34,8 +35,11 @@ func TestItemReachesTheRunnerUnchanged(t *testing.T) {
 func TestLargestItem(t *testing.T) {
 	t.Parallel()
 	p, _, _ := startPool(t, testConfig("runner"))
-	s := newStep("size", strings.Repeat("x", work.MaxItemBytes))
-	require.EqualError(t, p.Execute(t.Context(), s), "4194306")
+	largest := work.MaxItemBytes - 16<<10
+	s := newStep("size", strings.Repeat("x", largest-2))
+	require.EqualError(t, p.Execute(t.Context(), s), fmt.Sprint(largest))
+	s = newStep("size", strings.Repeat("x", 20<<20))
+	require.EqualError(t, p.Execute(t.Context(), s), "0", "it stands in the row, and a line has 16 MiB at most")
 }
 
 func TestItemThatIsNotJSON(t *testing.T) {
@@ -76,6 +80,15 @@ func TestPut(t *testing.T) {
 		s := newStep("put", []any{item("First")})
 		s.Put = func(context.Context, []work.Item) ([]work.ID, error) { return nil, errors.New("no\nBooster") }
 		require.EqualError(t, p.Execute(t.Context(), s), `{"op":"refused","id":"`+s.ID.String()+`","n":1,"error":"no Booster"}`)
+	})
+	t.Run("one malformed item with a row", func(t *testing.T) {
+		s := newStep("put", []any{item("First"), map[string]any{"row": 8, "name": "x"}, map[string]any{
+			"row": 9, "queue_id": "q", "name": "Large", "module_name": "m", "method_name": "main"}})
+		s.Put = func(_ context.Context, items []work.Item) ([]work.ID, error) {
+			require.Len(t, items, 2)
+			return []work.ID{{Source: work.Queue, Row: 7}, {Source: work.Queue, Row: 9}}, nil
+		}
+		require.ErrorContains(t, p.Execute(t.Context(), s), `"ids":["q7","q8","q9"]`)
 	})
 	t.Run("malformed item", func(t *testing.T) {
 		s := newStep("put", []any{item("First"), map[string]any{"name": "x"}})
