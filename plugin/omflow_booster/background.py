@@ -5,8 +5,7 @@ import time
 
 from django.db import connections
 
-from . import conf
-from .caches import Caches
+from . import caches, conf
 from .schedules import Schedules
 
 log = logging.getLogger("omflow_booster")
@@ -17,12 +16,12 @@ LONGEST = 30.0  # seconds between two tries of what fails
 def start():
     """Takes the place of the server's scheduleThread: called once in each web process, in a thread made for it."""
     conf.notice_dead_database(connections.databases)
-    caches = Caches()
     jobs = [
-        Job("flows and parameters not compared", conf.get("BOOSTER_RELOAD"), caches.refresh),
+        Job("what others have changed not looked for", conf.get("BOOSTER_RELOAD"), caches.of_process().refresh),
         Job("schedules not looked at", conf.get("BOOSTER_SCHEDULE"), Schedules().fire_due),
     ]
     threading.Thread(target=run, args=(jobs,), name="omflow_booster", daemon=True).start()
+
 
 class Job:
     """Something to do every so many seconds; less often while it fails."""
@@ -44,6 +43,7 @@ class Job:
                 log.warning("%s until now: works again", self.problem)
             self.failures = 0
         self.due = time.monotonic() + min(self.every * 2 ** min(self.failures, 10), max(LONGEST, self.every))
+
 
 def run(jobs):
     """Works the jobs for ever. The connection stays open between two rounds unless Django's CONN_MAX_AGE says otherwise."""

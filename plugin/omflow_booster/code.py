@@ -57,7 +57,7 @@ def active_module(item, param):
     uuid = param.get("flow_uuid") if isinstance(param, dict) else None
     if item["name"] == "FormFlow" and uuid and name.startswith("omformflow."):
         flow = server.flows().UUIDSearch(uuid)
-        if flow is not None:
+        if flow:
             return module_of(uuid, flow)
     return name
 

@@ -13,10 +13,32 @@ def scheduler_model():
     return Scheduler
 
 
-def flow_model():
-    """The model of deployed flows."""
-    from omformflow.models import FlowActive
-    return FlowActive
+def flow_models():
+    """The models that the cache of flows is made of, those that this server has: flows, applications, their words in other languages."""
+    return installed("omformflow.FlowActive", "omformflow.ActiveApplication", "omformflow.WorkspaceApplication", "omservice.OmServiceDesign")
+
+
+def setting_model():
+    """The model of what is set on pages of the server: name, value (JSON text)."""
+    from omflow.models import SystemSetting
+    return SystemSetting
+
+
+def organization_models():
+    """The models that the chart of the organisation is made of, if this server has one: it comes with an application of its own."""
+    from django.apps import apps
+    return list(apps.get_app_config("omorganization").get_models()) if apps.is_installed("omorganization") else []
+
+
+def installed(*names):
+    from django.apps import apps
+    found = []
+    for name in names:
+        try:
+            found.append(apps.get_model(name))
+        except LookupError:  # an older server, or one without that application
+            pass
+    return found
 
 
 def parameter_model():
@@ -49,7 +71,11 @@ def flows():
     return FlowActiveGlobalObject
 
 
-def parameters():
-    """The process's cache of parameters, a dict."""
+def memory():
+    """The class whose attributes are what the process remembers: a dict each."""
     from omflow.global_obj import GlobalObject
-    return GlobalObject.__OmParameter__
+    return GlobalObject
+
+
+MENU = "sidebar_design"  # the menu at the side: the name of its setting, and its key in memory().__sidebarDesignObj__
+LDAP = "ldap_config"  # some of this setting is in memory().__ldapObj__

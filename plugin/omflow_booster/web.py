@@ -2,17 +2,21 @@
 import html
 import http.client
 import json
+import logging
 
+from django.conf import settings
 from django.db import connections, router
 from django.db.models import Count
 from django.http import HttpResponse, HttpResponseForbidden, HttpResponseRedirect, JsonResponse
 
-from . import __version__, conf, server
+from . import __version__, caches, conf, menu, server
 from .handover import ask
+
+log = logging.getLogger("omflow_booster")
 
 
 class BoosterMiddleware:
-    """Answers our two addresses and leaves every other request alone. It is the last one, so that the user is known."""
+    """Answers our two addresses. For every other request it looks first what other servers have changed. It is the last one, so that the user is known."""
 
     def __init__(self, get_response):
         self.get_response = get_response
@@ -22,7 +26,18 @@ class BoosterMiddleware:
             return health()
         if request.path == "/booster/":
             return overview(request)
+        if not request.path.startswith(settings.STATIC_URL or "/static/"):
+            look_around()
         return self.get_response(request)
+
+
+def look_around():
+    """A request knows what was deployed or set before it came, on whatever server: the user's last one may have been there."""
+    menu.begin()
+    try:
+        caches.of_process().refresh()
+    except Exception as error:  # the request finds out for itself what is wrong with the database
+        log.warning("what others have changed not looked for: %s: %s", type(error).__name__, error)
 
 
 def health():

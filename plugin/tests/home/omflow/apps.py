@@ -1,4 +1,5 @@
 """The start of the server: as the real one, it starts its threads and puts every waiting row into the queue again."""
+import datetime
 import json
 import sys
 import threading
@@ -12,11 +13,17 @@ class AppOmflowConfig(AppConfig):
     def ready(self):
         if "migrate" in sys.argv:
             return
-        from omflow.global_obj import FlowActiveGlobalObject
-        from omflow.models import QueueData
+        from omflow.global_obj import FlowActiveGlobalObject, GlobalObject
+        from omflow.models import QueueData, SystemSetting
         from omflow.syscom.q_monitor import FormFlowMonitor
         from omflow.syscom.schedule_monitor import scheduleThread
         FlowActiveGlobalObject.ServerStart()
+        for setting in SystemSetting.objects.all():
+            if setting.name == "sidebar_design":
+                GlobalObject.__sidebarDesignObj__["sidebar_design"] = json.loads(setting.value)
+                GlobalObject.__sidebarDesignObj__["design_updatetime"] = str(datetime.datetime.now())
+            elif setting.name == "ldap_config":
+                GlobalObject.__ldapObj__["ldap_client_server"] = json.loads(setting.value)["ldap_client_server"]
         if "--noreload" in sys.argv:  # a web process
             threading.Thread(target=FormFlowMonitor.setRunning, daemon=True).start()
             threading.Thread(target=scheduleThread, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The tables of the contract: the queue and the schedules."""
+"""The tables of the contract: the queue, the schedules, what is set on pages of the server."""
 from django.db import models
 
 
@@ -20,3 +20,9 @@ class Scheduler(models.Model):
     is_active = models.BooleanField(default=True)
     last_exec_time = models.TextField(null=True)
     next_exec_time = models.TextField(null=True)
+
+
+class SystemSetting(models.Model):
+    name = models.CharField(max_length=50)
+    value = models.TextField()
+    updatetime = models.DateTimeField(auto_now=True)

@@ -10,6 +10,7 @@ INSTALLED_APPS = [
     "omformflow",
     "omflow",
     "omformmodel",
+    "omorganization",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

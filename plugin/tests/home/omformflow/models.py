@@ -18,3 +18,7 @@ class OmParameter(models.Model):
     name = models.TextField(null=True)
     value = models.TextField(null=True)
     group_id = models.TextField(null=True)
+
+
+class WorkspaceApplication(models.Model):
+    language_package = models.TextField(default="{}")

@@ -193,6 +193,15 @@ def closes_elsewhere(param):
     Ticket.objects.filter(number=param["data_no"]).update(error="touched")
 
 
+def remembers(param):
+    """What this process remembers of the directory of users, the organisation and the code that it has compiled."""
+    from omflow.global_obj import GlobalObject
+    from omorganization.views import boss
+    compiled = GlobalObject.__chartCompileObj__.setdefault("code", str(len(Effect.objects.all())))
+    Effect.objects.create(number=param["data_no"], point="remembers", note="%s %s %s" % (
+        GlobalObject.__ldapObj__.get("ldap_client_server"), boss("ann"), compiled))
+
+
 def scheduled(row):
     """A schedule's own function, which gets the schedule."""
     Effect.objects.create(number=1, point="scheduled")
