@@ -42,7 +42,7 @@ type Config struct {
 	Watch         string        `envconfig:"AGENT_WATCH" default:"publish" desc:"files that are changed in the home: publish (to all servers, if the join file may sign), report, off"`
 	WatchQuiet    time.Duration `envconfig:"AGENT_WATCH_QUIET" default:"5s" desc:"how long changed files have to rest before they are published"`
 	WatchEvery    time.Duration `envconfig:"AGENT_WATCH_INTERVAL" default:"1m" desc:"how often the home is read for changes that nobody was told of"`
-	Ignore        []string      `envconfig:"AGENT_IGNORE" desc:"files of the home that belong to this server alone, as patterns: *.cache,static/generated/"`
+	Ignore        []string      `envconfig:"AGENT_IGNORE" desc:"files of the home that belong to this server alone, as patterns of a .gitignore: *.cache,static/generated/,!keep.log"`
 	HookTimeout   time.Duration `envconfig:"AGENT_HOOK_TIMEOUT" default:"10m" desc:"how long pip and migrate of a patch may each take before the patch is taken back"`
 
 	PatchEvery time.Duration `envconfig:"AGENT_PATCH_INTERVAL" default:"10s" desc:"how often the agent looks for patches that it was not told of"`

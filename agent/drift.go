@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/document"
@@ -55,6 +56,9 @@ func openDrift(cfg *Config, dir *dataDir, home *os.Root, log zerolog.Logger) (*d
 		cfg: cfg, home: home, ignore: cfg.ignore, scanner: tree.NewScanner(home, cfg.ignore), log: log,
 		moved: make(chan struct{}, 1),
 	}
+	d.scanner.OnProgress(func(files int, bytes int64) {
+		log.Info().Int("files", files).Str("bytes", humanize.IBytes(uint64(bytes))).Msg("reading the home")
+	})
 	var err error
 	if d.pages, err = document.Open[treeBook](filepath.Join(dir.path, treeFile)); err != nil {
 		return nil, err
@@ -68,7 +72,10 @@ func (d *drift) watch(ctx context.Context) {
 	if d.cfg.Watch == watchOff {
 		return
 	}
-	if err := tree.Watch(ctx, d.home.Name(), d.ignore, d.moved); err != nil {
+	partly := func(err error) {
+		d.log.Warn().Err(err).Stringer("every", d.cfg.WatchEvery).Msg("not all of the home can be watched; the rest is read from time to time")
+	}
+	if err := tree.Watch(ctx, d.home.Name(), d.ignore, d.moved, partly); err != nil {
 		d.log.Warn().Err(err).Stringer("every", d.cfg.WatchEvery).Msg("changes in the home cannot be watched; it is read from time to time")
 	}
 }
@@ -85,7 +92,7 @@ func (d *drift) begin(ctx context.Context) error {
 	if d.cfg.Watch == watchOff || d.book().Files != nil {
 		return nil
 	}
-	found, err := d.scanner.Scan(ctx)
+	found, err := d.scanner.Scan(ctx, 0)
 	if err != nil {
 		return err
 	}
@@ -127,14 +134,14 @@ func (d *drift) look(ctx context.Context) (changes []tree.Change, again time.Dur
 		return nil, 0, err
 	}
 	d.dirty = false
-	now, err := d.scanner.Scan(ctx)
+	now, err := d.scanner.Scan(ctx, 0)
 	if err != nil {
 		return nil, 0, err
 	}
 	d.read = time.Now()
 	book := d.book()
 	changes = now.Since(book.Files)
-	rested := d.note(changes, now.Stays)
+	rested := d.note(changes, now.Behind(book.Files))
 	if len(changes) == 0 && book.Published.Digest != "" { // the same change may be made again some day
 		return nil, 0, d.change(func(b *treeBook) { b.Published = publishedTree{} })
 	}

@@ -29,7 +29,7 @@ func (f *follower) isNew(ctx context.Context) bool {
 	if f.cfg.Provision != "on" || len(f.cfg.command) == 0 || f.journal.Phase() != patch.Idle || len(f.ledger.read().Entries) > 0 || f.drift.book().Files != nil {
 		return false
 	}
-	found, err := tree.NewScanner(f.home, f.cfg.ignore).Scan(ctx)
+	found, err := tree.NewScanner(f.home, f.cfg.ignore).Scan(ctx, 0)
 	return err == nil && len(found.Files)+len(found.Stays) == 0
 }
 

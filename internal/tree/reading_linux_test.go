@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"github.com/stretchr/testify/require"
 )
 
@@ -73,4 +75,36 @@ func TestScanReadsOnlyWhatHasChanged(t *testing.T) {
 		s.seen[name] = was
 	}
 	require.Equal(t, "remembered", scan(t, s).Files["a"].SHA256)
+}
+
+func TestLimitOfTheKernelIsNamed(t *testing.T) {
+	t.Parallel()
+	for errno, setting := range map[syscall.Errno]string{
+		syscall.ENOSPC: "fs.inotify.max_user_watches", syscall.EMFILE: "fs.inotify.max_user_instances",
+	} {
+		err := limit(fmt.Errorf("watch: %w", errno))
+		require.ErrorIs(t, err, errno)
+		require.Regexp(t, setting+` \(.*\) is \d+; raise it with sysctl`, err.Error())
+	}
+	require.Equal(t, syscall.EACCES, limit(syscall.EACCES))
+}
+
+// One directory that cannot be watched leaves the others watched.
+func TestWatchGoesOnWithoutWhatCannotBeWatched(t *testing.T) {
+	t.Parallel()
+	dir, _ := home(t, "a", "locked/x")
+	for at := dir; at != os.TempDir(); at = filepath.Dir(at) {
+		require.NoError(t, os.Chmod(at, 0o777))
+	}
+	require.NoError(t, os.Chmod(filepath.Join(dir, "locked"), 0))
+	w, err := fsnotify.NewWatcher()
+	require.NoError(t, err)
+	defer func() { _ = w.Close() }()
+	done := make(chan error)
+	go func() {
+		asNobody(t)
+		done <- watchBelow(w, dir, dir, Ignore{})
+	}()
+	require.ErrorIs(t, <-done, syscall.EACCES)
+	require.Equal(t, []string{dir}, w.WatchList())
 }

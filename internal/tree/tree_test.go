@@ -41,7 +41,7 @@ func TestWhatIsPartOfATree(t *testing.T) {
 	require.NoError(t, os.Symlink("omflow", filepath.Join(dir, "linked")))
 	ignore, err := NewIgnore([]string{"cache/", "static/made/", " *.cache", ""})
 	require.NoError(t, err)
-	read, err := NewScanner(root, ignore).Scan(t.Context())
+	read, err := NewScanner(root, ignore).Scan(t.Context(), 0)
 	require.NoError(t, err)
 	found := read.Files
 	require.Equal(t, Tree{
@@ -51,10 +51,6 @@ func TestWhatIsPartOfATree(t *testing.T) {
 	require.EqualValues(t, 13, found["omflow/app.py"].Size)
 	for name, part := range map[string]bool{"omflow/app.py": true, "logs/a": false, "deep/cache/x": false, "static/made/x": false, "static/makes/x": true} {
 		require.Equal(t, !part, ignore.MatchPath(name), name)
-	}
-	for _, bad := range []string{"[", "/etc"} {
-		_, err := NewIgnore([]string{bad})
-		require.ErrorContains(t, err, bad)
 	}
 }
 
@@ -83,7 +79,7 @@ func TestDiff(t *testing.T) {
 
 func scan(t *testing.T, s *Scanner) Reading {
 	t.Helper()
-	r, err := s.Scan(t.Context())
+	r, err := s.Scan(t.Context(), 0)
 	require.NoError(t, err)
 	return r
 }
@@ -106,7 +102,7 @@ func TestWatchTellsOfChanges(t *testing.T) {
 	dir, _ := home(t, "omflow/app.py", "logs/x")
 	ctx, cancel := context.WithCancel(t.Context())
 	moved, done := make(chan struct{}, 1), make(chan error, 1)
-	go func() { done <- Watch(ctx, dir, Ignore{}, moved) }()
+	go func() { done <- Watch(ctx, dir, Ignore{}, moved, func(err error) { t.Error(err) }) }()
 	told := func(name string) bool {
 		for range 100 { // until it watches
 			write(t, dir, name, time.Now().String())

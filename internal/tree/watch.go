@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"cmp"
 	"context"
 	"io/fs"
 	"path/filepath"
@@ -13,9 +14,14 @@ const freshDirs = 1024 // new directories that wait to be watched
 
 // Watch sends to moved, without waiting, when something in the home may have changed, until ctx ends. It is a hint: a kernel that watches no more
 // directories, or a network disk, leaves changes to the next Scan. It fails if nothing can be watched, and returns nil when ctx ends.
-func Watch(ctx context.Context, home string, ignore Ignore, moved chan<- struct{}) error {
+// What of it cannot be watched, the first time, is told to partly.
+func Watch(ctx context.Context, home string, ignore Ignore, moved chan<- struct{}, partly func(error)) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
+		return limit(err)
+	}
+	if err := limit(w.Add(home)); err != nil {
+		_ = w.Close()
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -41,7 +47,7 @@ func Watch(ctx context.Context, home string, ignore Ignore, moved chan<- struct{
 			return nil
 		case err := <-first:
 			if err != nil {
-				return err
+				partly(err)
 			}
 			continue
 		case err, open := <-w.Errors:
@@ -70,15 +76,19 @@ func Watch(ctx context.Context, home string, ignore Ignore, moved chan<- struct{
 	}
 }
 
-// watchBelow watches a directory and all directories below it. Of a new one, files that are in it before it is watched are found by a Scan.
+// watchBelow watches a directory and all directories below it, as far as that goes, and returns the first error. Of a new one, files that are in it before it is watched are found by a Scan.
 func watchBelow(w *fsnotify.Watcher, home, dir string, ignore Ignore) error {
-	return filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+	var first error
+	_ = filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.IsDir() {
-			return err
+			first = cmp.Or(first, err)
+			return nil
 		}
 		if rel, err := filepath.Rel(home, name); err == nil && rel != "." && ignore.Match(filepath.ToSlash(rel), true) {
 			return fs.SkipDir
 		}
-		return w.Add(name)
+		first = cmp.Or(first, limit(w.Add(name)))
+		return nil
 	})
+	return first
 }
