@@ -14,6 +14,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/buildinfo"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 	"github.com/omflow-booster/omflow-booster/internal/supervise"
@@ -69,6 +70,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if a.cfg.Name != "" {
 		who.Name = a.cfg.Name
+	}
+	if a.deps.Client.NC.IsConnected() { // else the first heartbeat finds it
+		if err := a.copied(bus.RefuseTwin(ctx, a.deps.Client.JS, bus.ServiceAgent, who.Name)); err != nil {
+			return err
+		}
 	}
 	book, err := openLedger(dir)
 	if err != nil {
@@ -135,8 +141,7 @@ func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, w 
 	group.Go(func() error { return h.run(processes) })
 	group.Go(func() error { return w.run(processes) }) // longest: while this host stops, the Boosters may need the vote
 	group.Go(func() error {
-		bus.Heartbeat(processes, a.deps.Client.JS, log, f.news, describe)
-		return nil
+		return a.copied(bus.Heartbeat(processes, a.deps.Client.JS, log, f.news, describe))
 	})
 	group.Go(func() error {
 		f.drift.watch(ctx)
@@ -156,6 +161,18 @@ func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, w 
 		return h.stop()
 	})
 	return group.Wait()
+}
+
+// copied says what to do about an agent of the same name.
+func (a *Agent) copied(err error) error {
+	var twin *bus.TwinError
+	switch {
+	case !errors.As(err, &twin):
+		return err
+	case a.cfg.Name != "":
+		return &config.Error{Var: "AGENT_NAME", Problem: err.Error(), Fix: "give this one another name"}
+	}
+	return &config.Error{Var: "AGENT_DATA_DIR", Problem: err.Error() + ": this machine is a copy of it", Fix: "empty the directory on the copy, or set AGENT_NAME there"}
 }
 
 func (a *Agent) describe(name string, h *host, f *follower, w *witness) bus.Node {

@@ -13,7 +13,6 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
-	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
 )
 
@@ -112,7 +111,7 @@ func (d *dataDir) identity() (identity, error) {
 		host = "agent"
 	}
 	random := strings.ToLower(rand.Text())
-	who = identity{Name: bus.Token(host) + "-" + random[:4], ID: random[4:]}
+	who = identity{Name: host + "-" + random[:4], ID: random[4:]}
 	return who, d.save(identityFile, who)
 }
 

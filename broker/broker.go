@@ -209,7 +209,11 @@ func (b *Broker) serve(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = service.Stop() }()
-	parts.Go(func() { bus.Heartbeat(inner, b.js, b.log, nil, b.describe) })
+	parts.Go(func() {
+		if err := bus.Heartbeat(inner, b.js, b.log, nil, b.describe); err != nil { // the cluster would not have let it in, see twin.go
+			b.log.Error().Err(err).Msg("this Booster is not among the nodes")
+		}
+	})
 	parts.Go(func() { b.coordinator().Run(inner) })
 
 	b.log.Info().Str("address", b.cfg.address()).Str("mode", b.cfg.mode()).Str("data", b.cfg.DataDir).Stringer("sync", b.cfg.sync()).

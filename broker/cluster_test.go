@@ -68,7 +68,7 @@ func agentBeat(t *testing.T, c *bus.Client, name, address string) (stop func()) 
 	started := time.Now()
 	go func() {
 		defer close(over)
-		bus.Heartbeat(ctx, c.JS, zerolog.Nop(), nil, func() bus.Node {
+		_ = bus.Heartbeat(ctx, c.JS, zerolog.Nop(), nil, func() bus.Node {
 			return bus.Node{Role: bus.ServiceAgent, Name: name, Started: started, Agent: &bus.AgentState{Witness: "on", WitnessAddress: address}}
 		})
 	}()
@@ -126,6 +126,7 @@ func activeOf(t *testing.T, takeover string, boosters ...*Broker) (active *Broke
 func TestTwoBoostersAndAWitness(t *testing.T) {
 	t.Parallel()
 	cfgA, cfgB := pair(t)
+	cfgA.Name, cfgB.Name = "台北.example.com", "高雄.example.com" // any name of a host works
 	a, runA := startBooster(t, cfgA, "a")
 	select {
 	case <-a.Ready():
@@ -140,9 +141,9 @@ func TestTwoBoostersAndAWitness(t *testing.T) {
 	c, err := bus.Dial(bus.ClientConfig{IP: "127.0.0.1", Port: cfgA.Port, SecondIP: "127.0.0.1", SecondPort: cfgB.Port}, t.Name())
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	agentBeat(t, c, "server-1", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+	agentBeat(t, c, "om1.example.com", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
 	first := activeOf(t, "no automatic takeover: no witness", a, b)
-	witness := startWitness(t, grant(t, first, "server-1"))
+	witness := startWitness(t, grant(t, first, "om1.example.com"))
 	witness.wait(t)
 	first = activeOf(t, "ok", a, b)
 

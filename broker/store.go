@@ -146,7 +146,7 @@ func (s *store) create(name, mode, machine string) error {
 		if err != nil {
 			machine = "booster"
 		}
-		name = bus.Token(strings.ToLower(machine)) + "-" + strings.ToLower(rand.Text()[:6])
+		name = strings.Join(strings.Fields(strings.ToLower(machine)), "-") + "-" + strings.ToLower(rand.Text()[:6]) // no blanks, says the server
 	}
 	made := marker{Format: markerFormat, Mode: mode, Machine: machine, Name: name, Created: time.Now().UTC().Truncate(time.Second)}
 	if err := s.change(func(m *marker) { *m = made }); err != nil {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/buildinfo"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/group"
 	"github.com/omflow-booster/omflow-booster/internal/work"
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
@@ -103,7 +104,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	sinks.Go(func() { w.finished.Run(writers, 2) })
 	sinks.Go(func() { w.publisher.inserts.Run(writers, 2) })
 	sinks.Go(func() { w.history.run(writers) })
-	fatal := make(chan error, 2)
+	fatal := make(chan error, 3)
 	services.Go(func() {
 		if err := api.serve(base); err != nil {
 			fatal <- err
@@ -114,7 +115,11 @@ func (w *Worker) Run(ctx context.Context) error {
 			fatal <- err
 		}
 	})
-	services.Go(func() { bus.Heartbeat(base, w.client.JS, w.log, nil, w.describe) })
+	services.Go(func() {
+		if err := bus.Heartbeat(base, w.client.JS, w.log, nil, w.describe); err != nil {
+			fatal <- &config.Error{Var: "WORKER_NAME", Problem: err.Error(), Fix: "give this one another name; a copied machine also needs an empty AGENT_DATA_DIR"}
+		}
+	})
 	services.Go(func() { w.watchDatabase(base) })
 
 	pulling, stopPulling := context.WithCancel(ctx)

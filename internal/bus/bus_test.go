@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"context"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -30,6 +31,42 @@ func TestSubjectsAreSafeTokens(t *testing.T) {
 	require.Equal(t, "o1", bus.SubjectID("dead.x.y.o1"))
 	require.Equal(t, "one line", bus.HeaderText("one\nline\x00"))
 	require.LessOrEqual(t, len(bus.HeaderText(strings.Repeat("é", 2000))), 1003)
+}
+
+func TestNamesAreTokensOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	for name, token := range map[string]string{
+		"server-1": "server-1", "om_1": "om_1", "a=b": "a=b", "om1.example.com": "om1=2Eexample=2Ecom", "om1_example_com": "om1_example_com",
+		"": "-", "-": "=2D", "a=2D": "a=3D2D", "a b>*/": "a=20b=3E=2A=2F", "=": "=", "==41": "==3D41", "=4.": "=4=2E",
+	} {
+		require.Equal(t, token, bus.Token(name), name)
+		require.Equal(t, name, bus.FromToken(token), token)
+	}
+	valid := regexp.MustCompile(`^[-_=a-zA-Z0-9]+$`)
+	whose := map[string]string{}
+	for _, name := range []string{"台北", "高雄", "東京", "om1.example.com", "om1_example_com", "om1-example-com", "OM1", "om1", "\xff", "\xfe", "ü", "u\u0308", " ", "_"} {
+		token := bus.Token(name)
+		require.Regexp(t, valid, token)
+		require.Equal(t, name, bus.FromToken(token))
+		require.Empty(t, whose[token], "%q and %q are one node", name, whose[token])
+		whose[token] = name
+	}
+	long := strings.Repeat("北", 100)
+	require.Regexp(t, valid, bus.Token(long))
+	require.Less(t, len(bus.Token(long)), 160)
+	require.NotEqual(t, bus.Token(long), bus.Token(long+"x"))
+	require.Equal(t, bus.FormerToken("om1.example.com"), bus.FormerToken("om1_example_com"), "why there is another one now")
+}
+
+func FuzzTokenComesBack(f *testing.F) {
+	for _, s := range []string{"", "-", "=", "=2D", "==3D", "om1.example.com", "台北"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if len(s) <= 64 {
+			require.Equal(t, s, bus.FromToken(bus.Token(s)))
+		}
+	})
 }
 
 func TestSecretsOfURLsAreNotShown(t *testing.T) {
@@ -69,7 +106,7 @@ func TestHeartbeatComesAndGoes(t *testing.T) {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		bus.Heartbeat(ctx, c.JS, zerolog.Nop(), nil, func() bus.Node { return bus.Node{Role: "worker", Name: "host.name 1"} })
+		_ = bus.Heartbeat(ctx, c.JS, zerolog.Nop(), nil, func() bus.Node { return bus.Node{Role: "worker", Name: "host.name 1"} })
 	}()
 	names := func() (names []string) {
 		nodes, err := bus.Nodes(t.Context(), c.JS)

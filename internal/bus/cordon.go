@@ -11,6 +11,7 @@ import (
 
 // Cordon keeps the worker of one node from taking steps, for as long as its key is in CONTROL. The OMFLOW Server goes on.
 type Cordon struct {
+	Node string    `json:"node"` // empty: an older program wrote it
 	By   string    `json:"by"`
 	Note string    `json:"note"`
 	At   time.Time `json:"at"`
@@ -21,20 +22,41 @@ func CordonSubject(node string) string { return "$KV." + BucketControl + "." + c
 
 func cordonKey(node string) string { return "cordon." + Token(node) }
 
+// formerKey is where an older program has the cordon of a node, or empty when that is the same place. Several nodes may share it.
+func formerKey(node string) string {
+	if key := "cordon." + FormerToken(node); key != cordonKey(node) {
+		return key
+	}
+	return ""
+}
+
 // ReadCordon is the cordon of a node. on is false when there is none.
 func ReadCordon(ctx context.Context, js jetstream.JetStream, node string) (c Cordon, on bool, err error) {
-	value, _, err := ReadKey(ctx, js, BucketControl, cordonKey(node))
-	if err != nil || len(value) == 0 {
-		return c, false, err
+	for _, key := range []string{cordonKey(node), formerKey(node)} {
+		if key == "" {
+			continue
+		}
+		value, _, err := ReadKey(ctx, js, BucketControl, key)
+		if err != nil {
+			return c, false, err
+		}
+		if len(value) == 0 {
+			continue
+		}
+		c = Cordon{}
+		if err := json.Unmarshal(value, &c); err != nil {
+			return c, true, fmt.Errorf("cordon of %s: %w", node, err)
+		}
+		if c.Node == "" || c.Node == node {
+			return c, true, nil
+		}
 	}
-	if err := json.Unmarshal(value, &c); err != nil {
-		return c, true, fmt.Errorf("cordon of %s: %w", node, err)
-	}
-	return c, true, nil
+	return Cordon{}, false, nil
 }
 
 // SetCordon keeps a node from taking steps; it finishes those that it has.
 func SetCordon(ctx context.Context, js jetstream.JetStream, node string, c Cordon) error {
+	c.Node = node
 	data, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("cordon %s: %w", node, err)
@@ -51,8 +73,28 @@ func LiftCordon(ctx context.Context, js jetstream.JetStream, node string) error 
 	if err == nil {
 		err = kv.Delete(ctx, cordonKey(node))
 	}
+	if err == nil {
+		err = liftFormer(ctx, js, kv, node)
+	}
 	if err != nil {
 		return fmt.Errorf("uncordon %s: %w", node, err)
 	}
 	return nil
+}
+
+// liftFormer removes what an older program has written, of which only it knows whether it meant this node.
+func liftFormer(ctx context.Context, js jetstream.JetStream, kv jetstream.KeyValue, node string) error {
+	key := formerKey(node)
+	if key == "" {
+		return nil
+	}
+	value, revision, err := ReadKey(ctx, js, BucketControl, key)
+	if err != nil || len(value) == 0 {
+		return err
+	}
+	var c Cordon
+	if json.Unmarshal(value, &c) == nil && c.Node != "" && c.Node != node {
+		return nil
+	}
+	return kv.Delete(ctx, key, jetstream.LastRevision(revision))
 }

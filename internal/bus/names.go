@@ -7,6 +7,7 @@ package bus
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strconv"
 	"strings"
 )
 
@@ -54,6 +55,9 @@ const (
 	EndpointDrift  = "drift"
 	DriftSubject   = ServiceAgent + "." + EndpointDrift // request: nothing; every agent answers with its Drift
 )
+
+// HolderSubject is where the living node of a role and name answers that it is there; the answer is a Node.
+func HolderSubject(role, name string) string { return "node." + Token(role) + "." + Token(name) }
 
 // StepDownSubject is where a Booster is asked to hand over to the other one; the answer is SteppedDown.
 func StepDownSubject(booster string) string { return "booster.step-down." + Token(booster) }
@@ -108,8 +112,9 @@ func DeadSubject(kind, flow, id string) string { return subject("dead", kind, fl
 // AnnounceSubject is the subject under which a patch is announced.
 func AnnounceSubject(patchID string) string { return "patch.announce." + Token(patchID) }
 
+// subject has kind and flow as labels: the row alone is the identity, and a row that an older program has queued must be found under the same subject.
 func subject(prefix, kind, flow, id string) string {
-	return prefix + "." + Token(strings.ToLower(kind)) + "." + Token(flow) + "." + Token(id)
+	return prefix + "." + label(strings.ToLower(kind)) + "." + label(flow) + "." + label(id)
 }
 
 // SubjectID returns the last token of a subject: the identity of a step on WORK or DEAD.
@@ -117,25 +122,82 @@ func SubjectID(subject string) string {
 	return subject[strings.LastIndexByte(subject, '.')+1:]
 }
 
-// Token makes s usable as one token of a subject or key: letters, digits, '-', '_', '=' stay, everything else becomes '_'.
-// An empty string becomes "-". A long one is cut and ends in a digest: the server closes connections over long subjects.
+// Token makes s usable as one token of a subject or key, and keeps apart what is different: letters, digits, '-', '_', '=' stay, and every other
+// byte becomes '=' and two hexadecimal digits, as in quoted-printable mail: om1.example.com is om1=2Eexample=2Ecom. See FromToken for the way back.
+// A name of more than 64 bytes is cut and ends in a digest: the server closes connections over long subjects.
 func Token(s string) string {
-	const limit, kept = 64, 48
+	const hexDigits = "0123456789ABCDEF"
+	s = cut(s)
+	if s == "-" {
+		return "=2D" // because of the empty name
+	}
 	if s == "" {
 		return "-"
 	}
-	if len(s) > limit {
-		digest := sha256.Sum256([]byte(s))
-		s = strings.ToValidUTF8(s[:kept], "") + "-" + hex.EncodeToString(digest[:6])
+	var b strings.Builder
+	for i := range len(s) {
+		c := s[i]
+		if !plain(rune(c)) || c == '=' && escaped(s[i:]) {
+			b.Write([]byte{'=', hexDigits[c>>4], hexDigits[c&15]})
+			continue
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
+}
+
+// FromToken is the name that Token was given, unless that was cut.
+func FromToken(token string) string {
+	if token == "-" {
+		return ""
+	}
+	var b strings.Builder
+	for i := 0; i < len(token); i++ {
+		if escaped(token[i:]) {
+			c, _ := strconv.ParseUint(token[i+1:i+3], 16, 8)
+			b.WriteByte(byte(c))
+			i += 2
+			continue
+		}
+		b.WriteByte(token[i])
+	}
+	return b.String()
+}
+
+// FormerToken is what Token was at first: it made om1.example.com and om1_example_com the same. What older programs have stored under it is still
+// read, because an order or a report must not be forgotten with an upgrade.
+func FormerToken(s string) string { return label(s) }
+
+// label makes s usable as one token that people recognise. Different ones may become the same.
+func label(s string) string {
+	if s = cut(s); s == "" {
+		return "-"
 	}
 	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_', r == '=':
+		if plain(r) {
 			return r
-		default:
-			return '_'
 		}
+		return '_'
 	}, s)
+}
+
+func plain(c rune) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '='
+}
+
+// escaped tells whether s begins with an escaped byte.
+func escaped(s string) bool {
+	digit := func(c byte) bool { return c >= '0' && c <= '9' || c >= 'A' && c <= 'F' }
+	return len(s) >= 3 && s[0] == '=' && digit(s[1]) && digit(s[2])
+}
+
+func cut(s string) string {
+	const limit, kept = 64, 48
+	if len(s) <= limit {
+		return s
+	}
+	digest := sha256.Sum256([]byte(s))
+	return strings.ToValidUTF8(s[:kept], "") + "-" + hex.EncodeToString(digest[:6])
 }
 
 // HeaderText makes s fit for a header value: one line of printable text, 1,000 bytes at most.

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,10 +30,13 @@ type Node struct {
 	Role    string    `json:"role"` // booster, worker or agent
 	Name    string    `json:"name"`
 	Host    string    `json:"host"`
+	Address string    `json:"address,omitempty"` // of that host, as the Booster sees it
 	PID     int       `json:"pid"`
 	Version string    `json:"version"` // of omflow-booster
 	Started time.Time `json:"started"`
 	At      time.Time `json:"at"` // of this heartbeat, by the node's own clock
+
+	Instance string `json:"instance,omitempty"` // of the process; empty: an older program
 
 	Booster *BoosterState `json:"booster,omitempty"`
 	Worker  *WorkerState  `json:"worker,omitempty"`
@@ -109,13 +113,20 @@ type AgentState struct {
 func (n Node) Key() string { return Token(n.Role) + "." + Token(n.Name) }
 
 // Heartbeat writes what describe returns to NODES every HeartbeatEvery, and whenever something comes from news, until ctx ends, and then removes the
-// entry. news may be nil. A Booster that is away is waited for; the entry is back with the first heartbeat after its return.
-func Heartbeat(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, news <-chan struct{}, describe func() Node) {
+// entry and returns nil. It returns a *TwinError when another living node has the name; that one's entry is left alone. news may be nil. A Booster that is
+// away is waited for; the entry is back with the first heartbeat after its return.
+func Heartbeat(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, news <-chan struct{}, describe func() Node) error {
 	tick := time.NewTicker(HeartbeatEvery)
 	defer tick.Stop()
+	h := &holder{js: js, instance: rand.Text()}
+	defer h.leave()
 	missed := false
 	for {
-		err := putNode(ctx, js, describe())
+		err := h.beat(ctx, describe())
+		var twin *TwinError
+		if errors.As(err, &twin) {
+			return twin
+		}
 		if failed := err != nil && ctx.Err() == nil; failed != missed {
 			missed = failed
 			if failed {
@@ -124,32 +135,11 @@ func Heartbeat(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, 
 		}
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.Background(), time.Second)
-			defer cancel()
-			if kv, err := js.KeyValue(last, BucketNodes); err == nil {
-				_ = kv.Purge(last, describe().Key())
-			}
-			return
+			return nil
 		case <-news:
 		case <-tick.C:
 		}
 	}
-}
-
-func putNode(ctx context.Context, js jetstream.JetStream, n Node) error {
-	ctx, cancel := context.WithTimeout(ctx, HeartbeatEvery)
-	defer cancel()
-	kv, err := js.KeyValue(ctx, BucketNodes)
-	if err != nil {
-		return err
-	}
-	n.At = time.Now()
-	data, err := json.Marshal(n)
-	if err != nil {
-		return err
-	}
-	_, err = kv.Put(ctx, n.Key(), data)
-	return err
 }
 
 // Nodes returns the living nodes, sorted by role and name, or jetstream.ErrBucketNotFound before a Booster has made the bucket.

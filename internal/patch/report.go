@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -43,6 +44,27 @@ type Report struct {
 // Key is the report's key in ROLLOUT.
 func (r Report) Key() string { return bus.Token(r.Patch) + "." + bus.Token(r.Node) }
 
+// FormerKey is where an older program has the report. Several nodes may share it, but the report says whose it is.
+func (r Report) FormerKey() string { return bus.FormerToken(r.Patch) + "." + bus.FormerToken(r.Node) }
+
+// ReadReport is what became of a patch on a node, and the revision of its entry; 0 when there is none.
+func ReadReport(ctx context.Context, js jetstream.JetStream, patchID, node string) (r Report, revision uint64, err error) {
+	asked := Report{Patch: patchID, Node: node}
+	for _, key := range []string{asked.Key(), asked.FormerKey()} {
+		value, revision, err := bus.ReadKey(ctx, js, bus.BucketRollout, key)
+		if err != nil {
+			return r, 0, err
+		}
+		if len(value) > 0 && json.Unmarshal(value, &r) == nil && r.Node == node {
+			return r, revision, nil
+		}
+		if asked.FormerKey() == key {
+			break // the same place
+		}
+	}
+	return Report{}, 0, nil
+}
+
 // PutReport writes what became of a patch on a node.
 func PutReport(ctx context.Context, js jetstream.JetStream, r Report) error {
 	kv, err := js.KeyValue(ctx, bus.BucketRollout)
@@ -71,6 +93,7 @@ func Reports(ctx context.Context, js jetstream.JetStream) (map[string][]Report, 
 	}
 	defer func() { _ = watch.Stop() }()
 	reports := make(map[string][]Report)
+	former := []Report{} // those that an older program has written
 	for {
 		select {
 		case <-ctx.Done():
@@ -80,14 +103,22 @@ func Reports(ctx context.Context, js jetstream.JetStream) (map[string][]Report, 
 				return nil, fmt.Errorf("read %s: %w", bus.BucketRollout, errors.New("connection lost"))
 			}
 			if entry == nil { // everything that is there has been sent
+				for _, r := range former {
+					if !slices.ContainsFunc(reports[r.Patch], func(newer Report) bool { return newer.Node == r.Node }) {
+						reports[r.Patch] = append(reports[r.Patch], r)
+					}
+				}
 				for _, list := range reports {
 					sort.Slice(list, func(i, j int) bool { return list[i].Node < list[j].Node })
 				}
 				return reports, nil
 			}
 			var r Report
-			if json.Unmarshal(entry.Value(), &r) == nil && entry.Key() == r.Key() { // ROLLOUT holds the plans of rollouts, too
+			switch json.Unmarshal(entry.Value(), &r); { // ROLLOUT holds the plans of rollouts, too
+			case entry.Key() == r.Key():
 				reports[r.Patch] = append(reports[r.Patch], r)
+			case entry.Key() == r.FormerKey():
+				former = append(former, r)
 			}
 		}
 	}

@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -174,12 +173,11 @@ func (c *Coordinator) reports(ctx context.Context, p Plan, members []Member) (ma
 		if !ask {
 			continue
 		}
-		value, revision, err := bus.ReadKey(ctx, c.JS, bus.BucketRollout, patch.Report{Patch: p.Patch, Node: node}.Key())
+		r, revision, err := patch.ReadReport(ctx, c.JS, p.Patch, node)
 		if err != nil {
 			return nil, err
 		}
-		var r patch.Report
-		if len(value) > 0 && json.Unmarshal(value, &r) == nil {
+		if revision > 0 {
 			reports[node] = report{r, revision}
 		}
 	}

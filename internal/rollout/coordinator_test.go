@@ -43,7 +43,7 @@ func (s *site) node(ctx context.Context, name string, end func(patch string) str
 	beats := make(chan struct{})
 	go func() {
 		defer close(beats)
-		bus.Heartbeat(ctx, c.JS, zerolog.Nop(), nil, func() bus.Node {
+		_ = bus.Heartbeat(ctx, c.JS, zerolog.Nop(), nil, func() bus.Node {
 			return bus.Node{Role: bus.ServiceAgent, Name: name, Agent: &bus.AgentState{Server: "running", PatchNext: next.Load().(string)}}
 		})
 	}()
