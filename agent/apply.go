@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
@@ -48,11 +49,12 @@ func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
 	if err := f.trust.recheck(ctx, f.client.JS, signer); err != nil {
 		return err
 	}
+	seen := glanceAt(f.home, m)
 	keep, err := f.resolve(ctx, turn, a, m) // a turn may come hours later
 	if err != nil {
 		return err
 	}
-	return f.bringIn(ctx, turn, a, started, keep)
+	return f.bringIn(ctx, turn, a, change{manifest: m, started: started, keep: keep, seen: seen})
 }
 
 // fetch downloads the artifact into the data directory, unless an earlier try has.
@@ -103,11 +105,19 @@ func (f *follower) verify(a patch.Announcement, whole bool) (m patch.Manifest, s
 	return m, signer, err
 }
 
+// change is what a patch is about to do to the home.
+type change struct {
+	manifest patch.Manifest
+	started  time.Time
+	keep     []string // paths that stay as they are here
+	seen     glance   // the files, before it was looked for contradictions
+}
+
 // bringIn applies the patch in this node's turn. Until the server has stopped, if it must, nobody notices a failure. From the first change on the patch goes
 // through, whatever happens to the turn: either the server is healthy with it, or everything is taken back.
-func (f *follower) bringIn(ctx context.Context, turn rollout.Turn, a patch.Announcement, started time.Time, keep []string) error {
+func (f *follower) bringIn(ctx context.Context, turn rollout.Turn, a patch.Announcement, c change) error {
 	log := f.log.With().Str(logging.Patch, a.ID).Logger()
-	if err := f.stage(a, started, keep); err != nil {
+	if err := f.stage(a, c.started, c.keep); err != nil {
 		return err
 	}
 	f.keepUndo(a)
@@ -127,7 +137,11 @@ func (f *follower) bringIn(ctx context.Context, turn rollout.Turn, a patch.Annou
 		log.Warn().Err(err).Msg("the turn ended before the patch was in place; taking everything back")
 		return errors.Join(err, f.takeBack(ctx, ""))
 	}
-	if err := f.journal.Switch(); err != nil {
+	err = f.stillFits(c)
+	if err == nil {
+		err = f.journal.Switch()
+	}
+	if err != nil {
 		log.Error().Err(err).Msg("patch not put into place; taking everything back")
 		if undo := f.takeBack(ctx, ""); undo != nil {
 			return errors.Join(err, undo)
@@ -137,6 +151,23 @@ func (f *follower) bringIn(ctx context.Context, turn rollout.Turn, a patch.Annou
 	_ = os.Remove(f.dir.artifact(a.ID)) // it is not needed again, and the journal may need the room
 	f.hooked = ""
 	return f.prove(ctx)
+}
+
+// stillFits fails if a file was edited while its replacement was written and the server stopped, and the edit would be lost.
+func (f *follower) stillFits(c change) error {
+	touched := c.seen.touched(f.home)
+	if len(touched) == 0 {
+		return nil
+	}
+	conflicts, err := f.drift.conflicts(c.manifest)
+	if err != nil {
+		return err
+	}
+	lost := slices.DeleteFunc(conflicts, func(name string) bool { return !slices.Contains(touched, name) || slices.Contains(c.keep, name) })
+	if len(lost) > 0 {
+		return fmt.Errorf("%s edited while the patch was about to replace it", someOf(lost))
+	}
+	return nil
 }
 
 // stage writes the new files beside the old ones.

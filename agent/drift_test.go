@@ -188,6 +188,29 @@ func TestPatchAndServerContradictEachOther(t *testing.T) {
 }
 
 // Two servers are changed at once: the order of the stream holds, and where they contradict each other everybody waits for a word.
+// An edit that is made while the worker finishes its steps, after the patch was compared with the server, is a conflict like any other.
+func TestEditWhileTheServerStopsIsNotLost(t *testing.T) {
+	t.Parallel()
+	n := newWatchingNode(t, newBus(t), "srv1")
+	n.cfg.Watch = watchReport
+	n.start()
+	n.drift(undrifted)
+	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
+	n.write("long-step", "")
+	a := publish(t, n.client, map[string]string{"omflow/app.py": "theirs", "omflow/other.py": "new"}, patch.Options{})
+	n.eventually(func() bool { return n.count("worker-drains") == 1 }, "the worker is asked to end")
+	n.write("omflow/app.py", "mine, at the last moment")
+	require.NoError(t, os.Remove(filepath.Join(n.cfg.Home, "long-step")))
+	r := n.report(a.ID, patch.StateConflict)
+	require.Contains(t, r.Error, "omflow/app.py was changed here and by the patch")
+	require.Equal(t, "mine, at the last moment", n.read("omflow/app.py"))
+	n.eventually(func() bool { return n.count("server-healthy") == 2 && n.count("worker-start") == 2 }, "the server serves meanwhile")
+	require.NoError(t, rollout.Resolve(t.Context(), n.client.JS, a.ID, rollout.Everywhere, rollout.TakeServer, "me"))
+	n.report(a.ID, patch.StateApplied)
+	require.Equal(t, "mine, at the last moment", n.read("omflow/app.py"))
+	require.Equal(t, "new", n.read("omflow/other.py"))
+}
+
 func TestTwoServersAreChangedAtOnce(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)
