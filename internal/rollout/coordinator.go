@@ -30,11 +30,12 @@ type Coordinator struct {
 
 	plans   map[string]Plan // those that somebody may be at, by patch
 	members members
+	roster  roster
 }
 
 // Run decides until ctx ends. What a former coordinator has decided is taken over.
 func (c *Coordinator) Run(ctx context.Context) {
-	c.plans = nil
+	c.plans, c.roster = nil, roster{}
 	stop, err := c.members.listen(c.JS.Conn())
 	if err != nil {
 		c.Log.Error().Err(err).Msg("patches are not rolled out from here")
@@ -57,7 +58,7 @@ func (c *Coordinator) Run(ctx context.Context) {
 // round looks at every plan that somebody waits for or is at.
 func (c *Coordinator) round(ctx context.Context) error {
 	if !c.Alone() {
-		c.plans = nil
+		c.plans, c.roster = nil, roster{}
 		return nil
 	}
 	if c.plans == nil {
@@ -66,6 +67,9 @@ func (c *Coordinator) round(ctx context.Context) error {
 		}
 	}
 	members := c.members.alive(time.Now())
+	if err := c.roster.update(ctx, c.JS, members, time.Now()); err != nil {
+		return err
+	}
 	ids := slices.Collect(maps.Keys(c.plans)) // without any, there is nothing to do
 	for _, m := range members {
 		if m.Next != "" && !slices.Contains(ids, m.Next) {
@@ -122,7 +126,8 @@ func (c *Coordinator) step(ctx context.Context, id string, members []Member) err
 			others += q.at()
 		}
 	}
-	next := decide(p, situation{now: time.Now(), members: members, reports: reports, others: others, patient: c.Patient})
+	now := time.Now()
+	next := decide(p, situation{now: now, members: members, away: c.roster.away(members, now), reports: reports, others: others, patient: c.Patient})
 	if ok && reflect.DeepEqual(next, stored) {
 		c.keep(p)
 		return nil

@@ -182,3 +182,24 @@ func TestSuggestionIsUnderTheBoostersPolicy(t *testing.T) {
 	p.State = StatePaused
 	require.Equal(t, StatePaused, p.under(Policy{MaxUnavailable: 1, Approval: true}).State)
 }
+
+// Who was there and is silent is away, whoever coordinates; one that was forgotten is not.
+func TestRosterOutlivesTheCoordinator(t *testing.T) {
+	t.Parallel()
+	s := &site{t: t, bus: bustest.New(t, bustest.Layout())}
+	js := s.bus.Client().JS
+	now := time.Now()
+	first := roster{}
+	require.NoError(t, first.update(t.Context(), js, []Member{{Name: "a", Runs: true}, {Name: "b", Runs: true}, {Name: "no-server"}}, now))
+	next := roster{}
+	require.NoError(t, next.update(t.Context(), js, []Member{{Name: "a", Runs: true}}, now))
+	require.Equal(t, []string{"b"}, next.away([]Member{{Name: "a"}}, now))
+	require.Equal(t, []string{"a", "b"}, next.away(nil, now))
+	require.Empty(t, next.away(nil, now.Add(awayFor)), "after a day nobody misses it")
+	require.NoError(t, Forget(t.Context(), js, "b"))
+	require.NoError(t, next.update(t.Context(), js, nil, now.Add(2*time.Minute)))
+	require.Equal(t, []string{"a"}, next.away(nil, now))
+	list, err := Roster(t.Context(), js)
+	require.NoError(t, err)
+	require.Len(t, list, 2)
+}

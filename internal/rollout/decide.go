@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -13,6 +14,7 @@ import (
 type situation struct {
 	now     time.Time
 	members []Member
+	away    []string          // servers that are switched off, or cannot be reached
 	reports map[string]report // on this patch, by node
 	others  int               // nodes that are at another patch
 	patient time.Duration     // how long a node may be at it
@@ -98,12 +100,9 @@ func (p *Plan) failures() (nodes []string) {
 // grant gives turns to nodes that wait. Before the patch has succeeded once, one node is at it at a time, the canary first. A node that does
 // not serve anyway may have its turn whatever the others do.
 func (p *Plan) grant(s situation) {
+	p.Held = ""
 	if w, err := parseWindow(p.Window); err != nil || !w.open(s.now) {
 		return
-	}
-	limit := p.MaxUnavailable
-	if !p.proven() {
-		limit = 1
 	}
 	at := 0 // nodes that are at this patch
 	for _, g := range p.Grants {
@@ -112,6 +111,12 @@ func (p *Plan) grant(s situation) {
 		}
 	}
 	away := s.others + at // nodes without service
+	var without []string  // those of them that no patch keeps
+	for _, name := range s.away {
+		if !p.Open(name) {
+			without = append(without, name)
+		}
+	}
 	var waiting []Member
 	for _, m := range s.members {
 		switch {
@@ -119,18 +124,19 @@ func (p *Plan) grant(s situation) {
 		case m.Next == p.Patch && p.waits(m):
 			waiting = append(waiting, m)
 			if !m.Serving {
-				away++
+				without = append(without, m.Name)
 			}
 		case !m.Serving:
-			away++
+			without = append(without, m.Name)
 		}
 	}
+	away += len(without)
 	slices.SortFunc(waiting, func(a, b Member) int { return p.rank(a) - p.rank(b) })
 	for _, m := range waiting {
 		if !p.proven() && (at > 0 || p.awaits(s, m.Name)) {
 			return
 		}
-		if m.Serving && away >= limit {
+		if m.Serving && away >= p.MaxUnavailable {
 			continue
 		}
 		p.Grants[m.Name] = Grant{At: s.now, Report: p.Grants[m.Name].Report}
@@ -138,6 +144,9 @@ func (p *Plan) grant(s situation) {
 		if m.Serving {
 			away++
 		}
+	}
+	if at == 0 && len(waiting) > 0 && len(without) >= p.MaxUnavailable { // nothing that is under way will change it
+		p.Held = fmt.Sprintf("%s without service, and %d may be at the same time", strings.Join(without, ", "), p.MaxUnavailable)
 	}
 }
 

@@ -19,6 +19,7 @@ type fleet struct {
 	members []Member
 	reports map[string]report
 	others  int
+	away    []string
 
 	revision uint64
 }
@@ -39,8 +40,8 @@ func (f *fleet) step() (open []string) {
 	for i := range f.members {
 		f.members[i].At = f.now
 	}
-	f.plan = decide(f.plan, situation{now: f.now, members: f.members, reports: f.reports, others: f.others, patient: time.Minute})
-	again := decide(f.plan, situation{now: f.now, members: f.members, reports: f.reports, others: f.others, patient: time.Minute})
+	f.plan = decide(f.plan, situation{now: f.now, members: f.members, away: f.away, reports: f.reports, others: f.others, patient: time.Minute})
+	again := decide(f.plan, situation{now: f.now, members: f.members, away: f.away, reports: f.reports, others: f.others, patient: time.Minute})
 	require.Equal(f.t, f.plan, again, "a decision that is made twice is one")
 	for _, m := range f.members {
 		if f.plan.Open(m.Name) {
@@ -90,6 +91,30 @@ func TestOneIsAtItUntilThePatchHasSucceeded(t *testing.T) {
 	require.Equal(t, []string{"a"}, f.step())
 	f.report("a", patch.StateApplied)
 	require.Equal(t, []string{"b", "d"}, f.step())
+}
+
+// A server that is switched off is without service like one that is patched: nobody gets a turn beyond the limit, and the plan says why.
+func TestServerThatIsSwitchedOffCountsAsAway(t *testing.T) {
+	f := newFleet(t, one(), "a", "b")
+	f.away = []string{"c"}
+	require.Empty(t, f.step())
+	require.Equal(t, "c without service, and 1 may be at the same time", f.plan.Held)
+	require.Equal(t, "its turn: "+f.plan.Held, f.plan.why())
+	f.member("b").Serving = false
+	require.Equal(t, []string{"b"}, f.step(), "a server that does not serve anyway loses nothing")
+	f.report("b", patch.StateApplied)
+	f.member("b").Serving = true
+	f.away = nil
+	require.Equal(t, []string{"a"}, f.step())
+	require.Empty(t, f.plan.Held)
+
+	f = newFleet(t, Policy{MaxUnavailable: 2}, "a", "b")
+	f.away = []string{"c"}
+	require.Equal(t, []string{"a"}, f.step())
+	f.away = []string{"a", "c"}
+	f.members = f.members[1:]
+	require.Empty(t, f.step(), "a server that loses power in its turn counts once")
+	require.True(t, f.plan.Open("a"))
 }
 
 func TestCanaryThatIsAwayIsNotWaitedFor(t *testing.T) {

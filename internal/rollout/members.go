@@ -20,6 +20,7 @@ type Member struct {
 	Name    string
 	Next    string    // the patch that it has checked and waits for, or is at
 	Serving bool      // its server runs, or it has none
+	Runs    bool      // it has a server
 	At      time.Time // when it said so
 }
 
@@ -48,7 +49,7 @@ func (m *members) hear(msg *nats.Msg) {
 		return
 	}
 	serving := n.Agent.Server != "failing" && n.Agent.Server != "stopped"
-	m.heard[msg.Subject] = Member{Name: n.Name, Next: n.Agent.PatchNext, Serving: serving, At: time.Now()}
+	m.heard[msg.Subject] = Member{Name: n.Name, Next: n.Agent.PatchNext, Serving: serving, Runs: n.Agent.Server != "none", At: time.Now()}
 }
 
 // alive are those that were heard lately, by name.

@@ -54,9 +54,10 @@ type Plan struct {
 	By      string    `json:"by"`     // who changed the state last
 	Changed time.Time `json:"changed"`
 	Policy
-	Grants    map[string]Grant `json:"grants"`    // by node
-	Tolerated int              `json:"tolerated"` // failures that there were when an operator had it go on
-	Migration Migration        `json:"migration"` // of the database, if the patch wants one
+	Held      string           `json:"held,omitempty"` // why nobody gets a turn though some wait for one; empty: somebody does
+	Grants    map[string]Grant `json:"grants"`         // by node
+	Tolerated int              `json:"tolerated"`      // failures that there were when an operator had it go on
+	Migration Migration        `json:"migration"`      // of the database, if the patch wants one
 
 	Resolutions map[string]string `json:"resolutions,omitempty"` // what holds in a conflict, by node or for Everywhere
 

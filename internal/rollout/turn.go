@@ -54,6 +54,9 @@ func (p Plan) why() string {
 	case "":
 		return "the active Booster to notice the patch"
 	case StateRunning:
+		if p.Held != "" {
+			return "its turn: " + p.Held
+		}
 		return "its turn"
 	default:
 		return fmt.Sprintf("rollout is %s: %s", p.State, p.Reason)
