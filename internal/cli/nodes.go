@@ -12,7 +12,7 @@ import (
 
 func (a *App) nodesCommand() *cobra.Command {
 	cmd := a.listNodesCommand("nodes")
-	cmd.AddCommand(a.listNodesCommand("ls"), a.showNodeCommand(), a.cordonCommand(), a.uncordonCommand(), a.driftCommand())
+	cmd.AddCommand(a.listNodesCommand("ls"), a.showNodeCommand(), a.cordonCommand(), a.uncordonCommand(), a.driftCommand(), a.forgetCommand())
 	return cmd
 }
 

@@ -118,6 +118,8 @@ func (p shownPatch) state() string {
 		return "no server has asked for it yet"
 	case p.Rollout.State == rollout.StateRunning && p.over():
 		return "complete"
+	case p.Rollout.State == rollout.StateRunning && p.Rollout.Held != "":
+		return "running, but no server gets its turn: " + p.Rollout.Held
 	case p.Rollout.State == rollout.StateRunning:
 		return "running"
 	}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
 // statusReport is everything that `status` knows; its JSON form is a public interface.
@@ -21,6 +23,7 @@ type statusReport struct {
 	Work     *workState    `json:"work"` // null while WORK or its consumer does not exist
 	Workers  []bus.Node    `json:"workers"`
 	Agents   []bus.Node    `json:"agents"`
+	Away     []awayServer  `json:"away"` // servers that were there and are silent
 	Problems []problem     `json:"problems"`
 }
 
@@ -55,7 +58,7 @@ func bucketStream(bucket string) string { return "KV_" + bucket }
 func gatherStatus(ctx context.Context, c *bus.Client) (statusReport, error) {
 	r := statusReport{
 		At: time.Now().UTC(), Server: c.NC.ConnectedServerName(),
-		Boosters: []bus.Node{}, Streams: []streamState{}, Workers: []bus.Node{}, Agents: []bus.Node{},
+		Boosters: []bus.Node{}, Streams: []streamState{}, Workers: []bus.Node{}, Agents: []bus.Node{}, Away: []awayServer{},
 	}
 	for _, name := range shownStreams {
 		stream, err := openStream(ctx, c.JS, name)
@@ -76,6 +79,9 @@ func gatherStatus(ctx context.Context, c *bus.Client) (statusReport, error) {
 		}
 	}
 	if err := r.gatherNodes(ctx, c); err != nil {
+		return r, err
+	}
+	if err := r.gatherAway(ctx, c); err != nil {
 		return r, err
 	}
 	r.combine()
@@ -146,6 +152,30 @@ func (r *statusReport) gatherNodes(ctx context.Context, c *bus.Client) error {
 			r.Workers = append(r.Workers, n)
 		case bus.ServiceAgent:
 			r.Agents = append(r.Agents, n)
+		}
+	}
+	return nil
+}
+
+// awayServer is an OMFLOW Server whose agent does not answer.
+type awayServer struct {
+	Name string    `json:"name"`
+	Seen time.Time `json:"seen"` // it was heard up to an hour later than that
+}
+
+func (r *statusReport) gatherAway(ctx context.Context, c *bus.Client) error {
+	call, cancel := ask(ctx)
+	defer cancel()
+	list, err := rollout.Roster(call, c.JS)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, k := range list {
+		if k.Runs && !slices.ContainsFunc(r.Agents, func(n bus.Node) bool { return n.Name == k.Name }) {
+			r.Away = append(r.Away, awayServer{Name: k.Name, Seen: k.Seen})
 		}
 	}
 	return nil

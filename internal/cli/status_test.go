@@ -250,6 +250,7 @@ func TestStatusJSON(t *testing.T) {
 		},
 		Workers:  []bus.Node{workerNode("w1", asIs)},
 		Agents:   []bus.Node{agentNode("om1", asIs)},
+		Away:     []awayServer{},
 		Problems: got.Problems,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -278,7 +279,7 @@ func TestStatusOfABareServer(t *testing.T) {
 	if err := json.Unmarshal([]byte(run(t, "", "status", "--json").stdout), &got); err != nil {
 		t.Fatal(err)
 	}
-	for _, list := range []string{"boosters", "streams", "workers", "agents", "problems"} {
+	for _, list := range []string{"boosters", "streams", "workers", "agents", "away", "problems"} {
 		if _, ok := got[list].([]any); !ok {
 			t.Errorf("%s is no list: %v", list, got[list])
 		}

@@ -1,0 +1,52 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
+)
+
+func (a *App) forgetCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "forget NODE",
+		Short: "Stop waiting for a server that is gone for good",
+		Long: "Stop waiting for a server that is gone for good. A server that does not answer counts as one without service, so a rollout\n" +
+			"may hold the others back; `status` lists such servers. One that comes back is known again by itself.",
+		Example: "  omflow-booster nodes forget server-3",
+		Args:    args(1, 1, "the name of an agent, as `status` shows it"),
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, given []string) error {
+		return a.withBus(func(c *bus.Client) error {
+			ctx, cancel := ask(cmd.Context())
+			defer cancel()
+			known, err := rollout.Roster(ctx, c.JS)
+			if err != nil {
+				return err
+			}
+			if !slices.ContainsFunc(known, func(k rollout.Known) bool { return k.Name == given[0] }) {
+				return fmt.Errorf("no server %s is known; see `omflow-booster status`", oneLine(given[0]))
+			}
+			nodes, err := livingNodes(ctx, c)
+			if err != nil {
+				return err
+			}
+			if slices.ContainsFunc(nodes, func(n bus.Node) bool { return n.Agent != nil && n.Name == given[0] }) {
+				return fmt.Errorf("server %s is alive; stop its agent first", oneLine(given[0]))
+			}
+			if err := rollout.Forget(ctx, c.JS, given[0]); err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(a.Stdout, map[string]any{"node": given[0], "forgotten": true})
+			}
+			fmt.Fprintf(a.Stdout, "%s is forgotten\n", oneLine(given[0]))
+			return nil
+		})
+	}
+	return cmd
+}

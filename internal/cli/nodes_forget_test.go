@@ -1,0 +1,42 @@
+package cli
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
+)
+
+// A server that is switched off is in status until somebody forgets it.
+func TestServerThatIsGoneIsForgotten(t *testing.T) {
+	s := newStage(t)
+	for _, name := range []string{"srv1", "srv2"} {
+		data, err := json.Marshal(rollout.Known{Name: name, Runs: true, Seen: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.c.JS.Publish(s.ctx, "$KV."+bus.BucketRollout+".server."+name, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv1", At: time.Now(), Agent: &bus.AgentState{Server: "running"}})
+	away := func() bool { return strings.Contains(run(t, "", "status").stdout, "srv2 does not answer since about") }
+	if !away() {
+		t.Fatalf("%+v", run(t, "", "status"))
+	}
+	if r := run(t, "", "nodes", "forget", "srv1"); r.code != exitFailed || !strings.Contains(r.stderr, "srv1 is alive; stop its agent first") {
+		t.Fatalf("%+v", r)
+	}
+	if r := run(t, "", "nodes", "forget", "srv3"); r.code != exitFailed || !strings.Contains(r.stderr, "no server srv3 is known") {
+		t.Fatalf("%+v", r)
+	}
+	if r := run(t, "", "nodes", "forget", "srv2", "--json"); r.code != exitOK {
+		t.Fatalf("%+v", r)
+	}
+	if away() {
+		t.Fatal("it is still missed")
+	}
+}
