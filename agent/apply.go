@@ -35,6 +35,10 @@ func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
 	if _, err := f.resolve(ctx, turn, a, m); err != nil {
 		return err
 	}
+	if err := f.witness.spare(ctx); err != nil { // a turn that it cannot use would keep the others waiting
+		f.setNext("")
+		return err
+	}
 	f.setNext(a.ID)
 	err = turn.Wait(ctx, func(why string) { // for the night, perhaps, or until somebody approves it
 		f.setState(stateWaiting + why)
@@ -126,6 +130,9 @@ func (f *follower) bringIn(ctx context.Context, turn rollout.Turn, a patch.Annou
 		err = turn.Check(ctx) // staging takes its time
 	}
 	if err != nil {
+		if errors.Is(err, errNeeded) {
+			f.setNext("")
+		}
 		return errors.Join(err, f.journal.Restore(""), f.journal.End())
 	}
 	log.Info().Str("restart", f.journal.Hooks().Restarted()).Msg("applying patch")
