@@ -68,7 +68,7 @@ func published(t *testing.T, n *node, want int) (list []patch.Announcement) {
 
 func TestFilesThatAreChangedOnOneServerReachTheOthers(t *testing.T) {
 	t.Parallel()
-	b := newBus(t)
+	b := newBusWith(t, rollout.Policy{MaxUnavailable: 2}) // one is away while another one is patched
 	nodes := []*node{newWatchingNode(t, b, "srv1"), newWatchingNode(t, b, "srv2"), newWatchingNode(t, b, "srv3")}
 	for _, n := range nodes {
 		n.write("omflow/old.py", "old")
@@ -213,7 +213,7 @@ func TestEditWhileTheServerStopsIsNotLost(t *testing.T) {
 
 func TestTwoServersAreChangedAtOnce(t *testing.T) {
 	t.Parallel()
-	b := newBus(t)
+	b := newBusWith(t, rollout.Policy{MaxUnavailable: 2}) // both were away
 	one, two := newWatchingNode(t, b, "srv1"), newWatchingNode(t, b, "srv2")
 	one.start()
 	two.start()

@@ -74,9 +74,14 @@ func newNode(t *testing.T, b *bustest.Bus, name string) *node {
 // newBus starts a bus on which patches are rolled out, as an active Booster does.
 func newBus(t *testing.T) *bustest.Bus {
 	t.Helper()
+	return newBusWith(t, rollout.Policy{MaxUnavailable: 1, MaxFailures: 100})
+}
+
+func newBusWith(t *testing.T, policy rollout.Policy) *bustest.Bus {
+	t.Helper()
 	b := bustest.New(t, bustest.Layout())
 	c := &rollout.Coordinator{
-		JS: b.Client().JS, Policy: rollout.Policy{MaxUnavailable: 1, MaxFailures: 100}, Patient: patience, Log: zerolog.Nop(), Alone: func() bool { return true },
+		JS: b.Client().JS, Policy: policy, Patient: patience, Log: zerolog.Nop(), Alone: func() bool { return true },
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
