@@ -22,15 +22,16 @@ type Config struct {
 	config.OMFLOWPython // runs the hooks of a patch
 
 	Home      string `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; required"`
-	Command   string `envconfig:"OMFLOW_COMMAND" desc:"command line that runs the OMFLOW Server in the foreground; empty: the agent starts no server"`
+	Command   string `envconfig:"OMFLOW_COMMAND" form:"command" desc:"command line that runs the OMFLOW Server in the foreground; empty: the agent starts no server"`
 	HealthURL string `envconfig:"OMFLOW_HEALTH_URL" desc:"answers 2xx when the OMFLOW Server is up; empty: it is up when it keeps running"`
 	DataDir   string `envconfig:"AGENT_DATA_DIR" default:"/var/lib/omflow-booster-agent" desc:"the agent's name, ledger of patches and artifacts under way"`
 	Name      string `envconfig:"AGENT_NAME" desc:"name on the bus; default <host name>-<4 random characters>, kept in AGENT_DATA_DIR"`
 	Worker    string `envconfig:"AGENT_WORKER" default:"on" desc:"on: run a worker beside the server; off: do not"`
 
-	IP          string `envconfig:"AGENT_IP" desc:"address of this host for the Boosters; default the one that it reaches them from"`
-	Witness     string `envconfig:"AGENT_WITNESS" default:"auto" desc:"run the third vote of two Boosters: auto (if appointed, not on a Booster's host), on (if appointed), off"`
-	WitnessPort int    `envconfig:"AGENT_WITNESS_PORT" default:"5169" desc:"port of the witness, open to the Boosters"`
+	IP            string `envconfig:"AGENT_IP" desc:"address of this host for the Boosters; default the one that it reaches them from"`
+	Witness       string `envconfig:"AGENT_WITNESS" default:"auto" desc:"run the third vote of two Boosters: auto (if appointed, not on a Booster's host), on (if appointed), off"`
+	WitnessListen string `envconfig:"AGENT_WITNESS_LISTEN" desc:"IP address that the witness listens on, if it is not AGENT_IP: behind a router, in a container; 0.0.0.0 or :: for all"`
+	WitnessPort   int    `envconfig:"AGENT_WITNESS_PORT" default:"5169" desc:"port of the witness, open to the Boosters"`
 
 	StopTimeout   time.Duration `envconfig:"AGENT_STOP_TIMEOUT" default:"45s" desc:"how long worker and server each have to stop before they are killed"`
 	HealthTimeout time.Duration `envconfig:"AGENT_HEALTH_TIMEOUT" default:"1m" desc:"how long the server may take to become healthy"`
@@ -63,6 +64,9 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if err := c.Config.Validate(); err != nil {
+		return err
+	}
+	if err := c.validatePlaces(); err != nil {
 		return err
 	}
 	if c.JoinFile != "" {
@@ -115,6 +119,28 @@ func (c *Config) Validate() error {
 		{"AGENT_HOOK_TIMEOUT", c.HookTimeout},
 	} {
 		if err := config.Positive(d.name, d.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validatePlaces checks names, addresses and paths.
+func (c *Config) validatePlaces() error {
+	if err := config.Name("AGENT_NAME", c.Name); err != nil {
+		return err
+	}
+	var err error
+	if c.IP, err = config.Host("AGENT_IP", c.IP); err != nil {
+		return err
+	}
+	if c.WitnessListen, err = config.Address("AGENT_WITNESS_LISTEN", c.WitnessListen); err != nil {
+		return err
+	}
+	for _, p := range []struct{ name, value string }{
+		{"OMFLOW_HOME", c.Home}, {"OMFLOW_PYTHON", c.Python}, {"AGENT_DATA_DIR", c.DataDir}, {"AGENT_LOG_DIR", c.LogDir},
+	} {
+		if err := config.Path(p.name, p.value); err != nil {
 			return err
 		}
 	}

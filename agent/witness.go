@@ -180,7 +180,7 @@ func (w *witness) note(grant bus.WitnessGrant) error {
 
 func (w *witness) spec(grant bus.WitnessGrant) supervise.Spec {
 	env := append(os.Environ(),
-		"WITNESS_NAME="+grant.Name, "WITNESS_ADDRESS="+grant.Address, "WITNESS_BOOSTERS="+strings.Join(grant.Boosters, ","),
+		"WITNESS_NAME="+grant.Name, "WITNESS_ADDRESS="+grant.Address, "WITNESS_LISTEN="+w.cfg.WitnessListen, "WITNESS_BOOSTERS="+strings.Join(grant.Boosters, ","),
 		"WITNESS_DATA_DIR="+filepath.Join(w.dir.path, witnessDirs, grant.Name), "LOG_FORMAT=json")
 	return supervise.Spec{
 		Name: "witness", Command: w.command, Dir: w.dir.path, Env: env, Owner: w.mark, ReadyEvery: w.cfg.HealthEvery,

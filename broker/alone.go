@@ -129,7 +129,11 @@ func (b *Broker) awaitAnswer(ctx context.Context) {
 func (b *Broker) startMember(ctx context.Context, lost bool) (stop func(), err error) {
 	opts := nodeOptions(b.name(), b.store.dir, b.cfg.sync())
 	opts.Host, opts.Port = "127.0.0.1", -1
-	host, port, advertise, routes := b.cfg.listenHost(), b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort), b.routes(b.store.marker().Witness)
+	host, err := b.listenHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	port, advertise, routes := b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort), b.routes(b.store.marker().Witness)
 	company := func() {}
 	if lost {
 		var route string

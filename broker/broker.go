@@ -47,6 +47,7 @@ type Broker struct {
 	log     zerolog.Logger
 	started time.Time
 	ready   chan struct{}
+	listen  string // see listenHost
 
 	store *store
 	limit int64 // bytes that the streams may fill
@@ -76,8 +77,12 @@ func (b *Broker) Ready() <-chan struct{} { return b.ready }
 // Run serves until ctx ends. It returns nil on a requested stop, a *config.Error for a setting that cannot work here, and an error
 // when the server or its store fails while running; the process should then end and be started again.
 func (b *Broker) Run(ctx context.Context) error {
+	host, err := b.listenHost(ctx)
+	if err != nil {
+		return err
+	}
 	for _, p := range b.cfg.ports() {
-		if err := checkPort(ctx, p.variable, b.cfg.listenHost(), p.port); err != nil {
+		if err := checkPort(ctx, p.variable, host, p.port); err != nil {
 			return err
 		}
 	}
@@ -125,6 +130,15 @@ func (b *Broker) Run(ctx context.Context) error {
 	}
 }
 
+// listenHost is the address that the server listens on, for all the life of this Booster.
+func (b *Broker) listenHost(ctx context.Context) (string, error) {
+	var err error
+	if b.listen == "" {
+		b.listen, err = b.cfg.place().resolve(ctx)
+	}
+	return b.listen, err
+}
+
 // live runs the server once: until ctx ends, it fails, or it must start again without a copy that differs (a rebuild).
 func (b *Broker) live(ctx context.Context) error {
 	if err := b.start(ctx); err != nil {
@@ -153,9 +167,12 @@ func (b *Broker) live(ctx context.Context) error {
 // start brings up the server, within BOOSTER_START_TIMEOUT.
 func (b *Broker) start(ctx context.Context) (err error) {
 	opts := nodeOptions(b.store.marker().Name, b.store.dir, b.cfg.sync())
-	opts.Host, opts.Port = b.cfg.listenHost(), b.cfg.Port
+	if opts.Host, err = b.listenHost(ctx); err != nil {
+		return err
+	}
+	opts.Port = b.cfg.Port
 	if b.cfg.mode() == modeCluster {
-		if err := clustered(opts, b.cfg.listenHost(), b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort), b.routes(b.store.marker().Witness)); err != nil {
+		if err := clustered(opts, opts.Host, b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort), b.routes(b.store.marker().Witness)); err != nil {
 			return err
 		}
 	}

@@ -1,9 +1,11 @@
 package broker
 
 import (
-	"net"
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
@@ -15,7 +17,8 @@ type Config struct {
 	logging.Config
 	Rollout
 
-	IP            string        `envconfig:"BOOSTER_IP" desc:"own address or name that the OMFLOW Servers reach; unset: this machine only"`
+	IP            string        `envconfig:"BOOSTER_IP" desc:"own address or name that the OMFLOW Servers reach, and that the Booster listens on; unset: this machine only"`
+	Listen        string        `envconfig:"BOOSTER_LISTEN" desc:"IP address to listen on, if it is not BOOSTER_IP: behind a router, in a container; 0.0.0.0 or :: for all"`
 	Port          int           `envconfig:"BOOSTER_PORT" default:"5169" desc:"port for workers, agents and commands"`
 	HAIP          string        `envconfig:"HA_BOOSTER_IP" desc:"address or name of the other Booster, if there are two"`
 	HAPort        int           `envconfig:"HA_BOOSTER_PORT" default:"5169" desc:"its port"`
@@ -68,8 +71,17 @@ func (c *Config) Validate() error {
 	if err := c.validateCluster(); err != nil {
 		return err
 	}
+	if err := config.Name("BOOSTER_NAME", c.Name); err != nil {
+		return err
+	}
+	if strings.ContainsFunc(c.Name, unicode.IsSpace) { // the server would refuse it
+		return &config.Error{Var: "BOOSTER_NAME", Problem: fmt.Sprintf("%q holds a blank", c.Name), Fix: "use a hyphen"}
+	}
 	if c.DataDir == "" {
 		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: "empty", Fix: "name a directory that the Booster may write"}
+	}
+	if err := config.Path("BOOSTER_DATA_DIR", c.DataDir); err != nil {
+		return err
 	}
 	if c.StoreMB != 0 && (c.StoreMB < minStoreMB || c.StoreMB > 1<<30) {
 		return &config.Error{Var: "BOOSTER_STORE_MB", Problem: strconv.FormatInt(c.StoreMB, 10) + " is out of range", Fix: "use 256 to 1073741824, or 0"}
@@ -84,6 +96,19 @@ func (c *Config) Validate() error {
 }
 
 func (c *Config) validateCluster() error {
+	var err error
+	if c.IP, err = config.Host("BOOSTER_IP", c.IP); err != nil {
+		return err
+	}
+	if c.HAIP, err = config.Host("HA_BOOSTER_IP", c.HAIP); err != nil {
+		return err
+	}
+	if c.Listen, err = config.Address("BOOSTER_LISTEN", c.Listen); err != nil {
+		return err
+	}
+	if c.Listen != "" && c.IP == "" {
+		return &config.Error{Var: "BOOSTER_IP", Problem: "not set", Fix: "with BOOSTER_LISTEN, others must know by which address they reach this Booster"}
+	}
 	if c.HAIP == "" {
 		return nil
 	}
@@ -144,14 +169,8 @@ func (c *Config) ports() []port {
 	return ports
 }
 
-// listenHost is where the server listens. Without an address of its own the Booster serves this machine only, because nothing
-// else was asked for; with one it listens everywhere, because the address may belong to a router or a container host.
-func (c *Config) listenHost() string {
-	if c.IP == "" || c.IP == "localhost" || net.ParseIP(c.IP).IsLoopback() {
-		return "127.0.0.1"
-	}
-	return "0.0.0.0"
-}
+// place is where the server listens.
+func (c *Config) place() place { return place{"BOOSTER_IP", c.IP, "BOOSTER_LISTEN", c.Listen} }
 
 // address is how others reach this Booster.
 func (c *Config) address() string {
@@ -159,7 +178,7 @@ func (c *Config) address() string {
 	if host == "" {
 		host = "127.0.0.1"
 	}
-	return net.JoinHostPort(host, strconv.Itoa(c.Port))
+	return hostPort(host, c.Port)
 }
 
 // Sync is how often the store is flushed to disk.

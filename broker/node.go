@@ -71,11 +71,10 @@ func clustered(opts *server.Options, listen string, port int, advertise string, 
 func routeURLs(addresses []string) ([]*url.URL, error) {
 	urls := make([]*url.URL, 0, len(addresses))
 	for _, a := range addresses {
-		u, err := url.Parse("nats://" + a)
-		if err != nil {
+		if _, _, err := net.SplitHostPort(a); err != nil {
 			return nil, fmt.Errorf("address %q of a cluster member: %w", a, err)
 		}
-		urls = append(urls, u)
+		urls = append(urls, &url.URL{Scheme: "nats", Host: a})
 	}
 	return urls, nil
 }

@@ -22,6 +22,7 @@ type WitnessConfig struct {
 
 	Name     string   `envconfig:"WITNESS_NAME" desc:"name in the cluster, from the grant: witness-…"`
 	Address  string   `envconfig:"WITNESS_ADDRESS" desc:"host:port where the Boosters reach it"`
+	Listen   string   `envconfig:"WITNESS_LISTEN" desc:"IP address to listen on, if it is not that of WITNESS_ADDRESS; from AGENT_WITNESS_LISTEN"`
 	Boosters []string `envconfig:"WITNESS_BOOSTERS" desc:"host:port of the Boosters' cluster ports, separated by commas"`
 	DataDir  string   `envconfig:"WITNESS_DATA_DIR" desc:"where its copy of the streams is stored"`
 }
@@ -35,8 +36,11 @@ func (c *WitnessConfig) Validate() error {
 	if !isWitness(c.Name) {
 		return &config.Error{Var: "WITNESS_NAME", Problem: strconv.Quote(c.Name) + " does not begin with " + bus.WitnessPrefix, Fix: byHand}
 	}
-	if _, err := c.port(); err != nil {
+	if _, _, err := c.hostPort(); err != nil {
 		return &config.Error{Var: "WITNESS_ADDRESS", Problem: err.Error(), Fix: byHand}
+	}
+	if _, err := config.Address("WITNESS_LISTEN", c.Listen); err != nil {
+		return err
 	}
 	if len(c.Boosters) == 0 {
 		return &config.Error{Var: "WITNESS_BOOSTERS", Problem: "not set", Fix: byHand}
@@ -47,16 +51,16 @@ func (c *WitnessConfig) Validate() error {
 	return nil
 }
 
-func (c *WitnessConfig) port() (int, error) {
-	_, text, err := net.SplitHostPort(c.Address)
+func (c *WitnessConfig) hostPort() (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(c.Address)
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
-	port, err := strconv.Atoi(text)
+	port, err = strconv.Atoi(text)
 	if err != nil || port < 1 || port > 65535 {
-		return 0, fmt.Errorf("%q is not a port", text)
+		return "", 0, fmt.Errorf("%q is not a port", text)
 	}
-	return port, nil
+	return host, port, nil
 }
 
 // Witness is the third member of a cluster of two Boosters: it votes and stores, so that either Booster can go on without the other. It takes
@@ -79,11 +83,15 @@ func (w *Witness) Ready() <-chan struct{} { return w.ready }
 
 // Run votes and stores until ctx ends. Its errors are those of Broker.Run.
 func (w *Witness) Run(ctx context.Context) error {
-	port, err := w.cfg.port()
+	own, port, err := w.cfg.hostPort()
 	if err != nil {
 		return err
 	}
-	if err := checkPort(ctx, "WITNESS_ADDRESS", "0.0.0.0", port); err != nil {
+	host, err := place{"AGENT_IP", own, "AGENT_WITNESS_LISTEN", w.cfg.Listen}.resolve(ctx)
+	if err != nil {
+		return err
+	}
+	if err := checkPort(ctx, "AGENT_WITNESS_PORT", host, port); err != nil {
 		return err
 	}
 	store, err := openStore(ctx, w.cfg.DataDir, w.cfg.Name, modeWitness)
@@ -95,7 +103,7 @@ func (w *Witness) Run(ctx context.Context) error {
 		return err
 	}
 	for {
-		err := w.live(ctx, store, port)
+		err := w.live(ctx, store, host, port)
 		var r rebuild
 		if ctx.Err() != nil || !errors.As(err, &r) {
 			return err
@@ -107,11 +115,11 @@ func (w *Witness) Run(ctx context.Context) error {
 }
 
 // live is Broker.live.
-func (w *Witness) live(ctx context.Context, store *store, port int) error {
+func (w *Witness) live(ctx context.Context, store *store, host string, port int) error {
 	opts := nodeOptions(w.cfg.Name, store.dir, Sync{Always: true})
 	opts.Host, opts.Port = "127.0.0.1", -1 // the server wants a port for clients; nobody is told of it
 	opts.Cluster.NoAdvertise = true
-	if err := clustered(opts, "0.0.0.0", port, w.cfg.Address, w.cfg.Boosters); err != nil {
+	if err := clustered(opts, host, port, w.cfg.Address, w.cfg.Boosters); err != nil {
 		return err
 	}
 	starting, cancel := context.WithTimeout(ctx, time.Minute)

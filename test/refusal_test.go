@@ -64,14 +64,37 @@ func TestWrongSettingsAreRefused(t *testing.T) {
 	home := dir(t)
 	file := filepath.Join(home, "file")
 	writeFiles(t, home, map[string]string{"file": "in the way"})
-	below := filepath.Join(file, "below")                // not even root can make this
-	nobody := env{"BOOSTER_PORT": strconv.Itoa(port(t))} // a Booster may run at the default port of this very machine
+	below := filepath.Join(file, "below") // not even root can make this
+	nobody := env{
+		"BOOSTER_PORT":     strconv.Itoa(port(t)),                                // a Booster may run at the default port of this very machine
+		"BOOSTER_DATA_DIR": home + "/booster", "AGENT_DATA_DIR": home + "/agent", // and must not be touched by a setting that is taken after all
+	}
 	const database = "postgres://user:" + secret + "@127.0.0.1:1/omflow"
 	item := func(param string) string {
 		return `{"name": "FormFlow", "module_name": "m", "method_name": "main", "input_param": ` + param + `}` + "\n"
 	}
 	for name, r := range map[string]refusal{
 		"port is no number":        {args: "broker", vars: env{"BOOSTER_PORT": "x"}, says: []string{"BOOSTER_PORT", `"x"`}},
+		"address from Windows":     {args: "broker", vars: env{"BOOSTER_IP": "127.0.0.1\r"}, says: []string{"BOOSTER_IP", "carriage return"}},
+		"address with a blank":     {args: "worker", vars: env{"BOOSTER_IP": "127.0.0.1 "}, says: []string{"BOOSTER_IP", "blank"}},
+		"address in quotes":        {args: "broker", vars: env{"BOOSTER_IP": `"127.0.0.1"`}, says: []string{"BOOSTER_IP", "quote"}},
+		"address with a port":      {args: "broker", vars: env{"BOOSTER_IP": "127.0.0.1:5169"}, says: []string{"BOOSTER_IP", `"127.0.0.1:5169"`, "port"}},
+		"address is a URL":         {args: "broker", vars: env{"BOOSTER_IP": "nats://127.0.0.1"}, says: []string{"BOOSTER_IP", "URL"}},
+		"address is a list":        {args: "status", vars: env{"BOOSTER_IP": "127.0.0.1,127.0.0.2"}, says: []string{"BOOSTER_IP", "several"}},
+		"address is none":          {args: "broker", vars: env{"BOOSTER_IP": "10.0.0.256"}, says: []string{"BOOSTER_IP", `"10.0.0.256"`}},
+		"address is everything":    {args: "broker", vars: env{"BOOSTER_IP": "0.0.0.0"}, says: []string{"BOOSTER_IP", "every address"}},
+		"address of another host":  {args: "broker", vars: env{"BOOSTER_IP": "192.0.2.7", "BOOSTER_DATA_DIR": home + "/b1"}, says: []string{"BOOSTER_IP", "192.0.2.7 is no address of this host", "BOOSTER_LISTEN"}},
+		"address to listen on":     {args: "broker", vars: env{"BOOSTER_IP": "10.0.0.5", "BOOSTER_LISTEN": "eth0"}, says: []string{"BOOSTER_LISTEN", `"eth0"`}},
+		"second with a port":       {args: "nodes", vars: env{"SECOND_BOOSTER_IP": "[::1]:5169"}, says: []string{"SECOND_BOOSTER_IP", "port"}},
+		"the other is a URL":       {args: "broker", vars: env{"HA_BOOSTER_IP": "http://10.0.0.6"}, says: []string{"HA_BOOSTER_IP", "URL"}},
+		"cluster of http":          {args: "status", vars: env{"BOOSTER_URL": "http://10.0.0.6:4222"}, says: []string{"BOOSTER_URL"}},
+		"agent's address":          {args: "agent", vars: env{"AGENT_IP": "10.0.0.0/8", "OMFLOW_HOME": home}, says: []string{"AGENT_IP"}},
+		"port from Windows":        {args: "work ls", vars: env{"BOOSTER_PORT": "5169\r"}, says: []string{"BOOSTER_PORT", "carriage return"}},
+		"name with a blank":        {args: "broker", vars: env{"BOOSTER_NAME": "my booster"}, says: []string{"BOOSTER_NAME", "blank"}},
+		"path with a tilde":        {args: "broker", vars: env{"BOOSTER_DATA_DIR": "~/booster"}, says: []string{"BOOSTER_DATA_DIR", "~/booster"}},
+		"join file from Windows":   {args: "join show", vars: env{"BOOSTER_JOIN_FILE": file + "\r"}, says: []string{"BOOSTER_JOIN_FILE", "carriage return"}},
+		"home from Windows":        {args: "adopt " + home, vars: env{"OMFLOW_HOME": home + "\r"}, says: []string{"OMFLOW_HOME", "carriage return"}},
+		"socket is too long":       {args: "worker", vars: env{"WORKER_SOCKET": "/tmp/" + strings.Repeat("x", 120)}, says: []string{"WORKER_SOCKET", "too long"}},
 		"port is out of range":     {args: "broker", vars: env{"BOOSTER_PORT": "70000"}, says: []string{"BOOSTER_PORT", "70000"}},
 		"port of the second one":   {args: "worker", vars: env{"SECOND_BOOSTER_PORT": "0"}, says: []string{"SECOND_BOOSTER_PORT"}},
 		"port for a command":       {args: "status", vars: env{"BOOSTER_PORT": "x"}, says: []string{"BOOSTER_PORT", `"x"`}},

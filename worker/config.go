@@ -10,7 +10,10 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 )
 
-const maxSlots = 512 // each is a process or a connection
+const (
+	maxSlots  = 512 // each is a process or a connection
+	maxSocket = 107 // bytes of its path, as Linux has it
+)
 
 // Config is the worker's environment.
 type Config struct {
@@ -34,7 +37,7 @@ type Config struct {
 	HistoryDays   int           `envconfig:"WORKER_HISTORY_DAYS" default:"30" desc:"days that the step history is kept; 0 keeps it for ever"`
 	Reconcile     time.Duration `envconfig:"WORKER_RECONCILE" default:"5s" desc:"how often rows without a message are looked for"`
 	Home          string        `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; runners start in it, and what is not set here is taken from its settings"`
-	RunnerCommand string        `envconfig:"WORKER_RUNNER_COMMAND" desc:"program that executes steps; default <OMFLOW_PYTHON> -m omflow_booster.runner"`
+	RunnerCommand string        `envconfig:"WORKER_RUNNER_COMMAND" form:"command" desc:"program that executes steps; default <OMFLOW_PYTHON> -m omflow_booster.runner"`
 }
 
 // Validate checks what does not need anything outside the process, and fills in WORKER_SLOTS.
@@ -44,6 +47,17 @@ func (c *Config) Validate() error {
 	}
 	if err := c.Config.Validate(); err != nil {
 		return err
+	}
+	if err := config.Name("WORKER_NAME", c.Name); err != nil {
+		return err
+	}
+	for _, p := range []struct{ name, value string }{{"WORKER_SOCKET", c.Socket}, {"OMFLOW_HOME", c.Home}, {"OMFLOW_PYTHON", c.Python}} {
+		if err := config.Path(p.name, p.value); err != nil {
+			return err
+		}
+	}
+	if len(c.Socket) > maxSocket {
+		return &config.Error{Var: "WORKER_SOCKET", Problem: fmt.Sprintf("%d bytes are too long for a socket", len(c.Socket)), Fix: fmt.Sprintf("use %d at most", maxSocket)}
 	}
 	if err := config.OneOf("WORKER_EXECUTOR", c.Executor, "runner", "http"); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,14 +28,25 @@ type ClientConfig struct {
 	JoinFile   string `envconfig:"BOOSTER_JOIN_FILE" desc:"the join file of this host (omflow-booster join): keys that may sign patches"`
 }
 
-// Validate checks the ports.
-func (c ClientConfig) Validate() error {
+// Validate checks every address, and brings those of hosts into their plain form.
+func (c *ClientConfig) Validate() error {
 	if c.URL != "" {
 		for part := range strings.SplitSeq(c.URL, ",") {
-			if u, err := url.Parse(strings.TrimSpace(part)); err != nil || u.Host == "" {
-				return &config.Error{Var: "BOOSTER_URL", Problem: "a part of it is not a URL", Fix: "use for example nats://10.0.0.5:4222,nats://10.0.0.6:4222"}
+			u, err := url.Parse(strings.TrimSpace(part))
+			if err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
+				return &config.Error{Var: "BOOSTER_URL", Problem: "a part of it is not the URL of a NATS server", Fix: "use for example nats://10.0.0.5:4222,nats://10.0.0.6:4222"}
 			}
 		}
+	}
+	var err error
+	if c.IP, err = config.Host("BOOSTER_IP", c.IP); err != nil {
+		return err
+	}
+	if c.SecondIP, err = config.Host("SECOND_BOOSTER_IP", c.SecondIP); err != nil {
+		return err
+	}
+	if err := config.Path("BOOSTER_JOIN_FILE", c.JoinFile); err != nil {
+		return err
 	}
 	if err := config.Port("BOOSTER_PORT", c.Port); err != nil {
 		return err
@@ -69,7 +81,8 @@ func (c ClientConfig) Shown() string {
 }
 
 func natsURL(host string, port int) string {
-	return "nats://" + net.JoinHostPort(host, strconv.Itoa(port))
+	u := url.URL{Scheme: "nats", Host: net.JoinHostPort(host, strconv.Itoa(port))} // not put together by hand: an IPv6 zone has to be escaped
+	return u.String()
 }
 
 // ErrNoBooster is returned when no Booster answers.

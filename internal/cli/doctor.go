@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -45,7 +46,8 @@ func (a *App) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Check the settings of this host, and everything that they lead to",
 		Long: "Check the settings of this host and everything that they lead to: Booster, database, worker, disk, Python. Run it\n" +
-			"with the environment of the service that makes trouble. Exit code 1 means that something fails.",
+			"with the environment of the service that makes trouble. Exit code 2 means that a setting is\n" +
+			"wrong, 1 that something else fails.",
 		Example: "  omflow-booster doctor\n  set -a; . /etc/omflow-booster/worker.env; omflow-booster doctor",
 		Args:    noArgs(),
 	}
@@ -60,8 +62,11 @@ func (a *App) doctorCommand() *cobra.Command {
 		} else if err := printFindings(a.Stdout, findings); err != nil {
 			return err
 		}
-		if tally(findings)[verdictFail] > 0 {
-			return errReported
+		switch {
+		case slices.ContainsFunc(findings, func(f finding) bool { return f.Check == checkEnvironment && f.Verdict == verdictFail }):
+			return reported(exitUsage)
+		case tally(findings)[verdictFail] > 0:
+			return reported(exitFailed)
 		}
 		return nil
 	}
@@ -70,7 +75,7 @@ func (a *App) doctorCommand() *cobra.Command {
 
 // serviceConfigs are the structs that every known variable is declared in.
 func serviceConfigs() []any {
-	return []any{&broker.Config{}, &worker.Config{}, &agent.Config{}}
+	return []any{&broker.Config{}, &worker.Config{}, &agent.Config{}, &broker.WitnessConfig{}}
 }
 
 // examine runs every check; one that fails does not keep the next from running.

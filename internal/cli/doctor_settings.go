@@ -10,6 +10,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/config"
 )
 
+const checkEnvironment = "environment"
+
 // settings is the environment beside what the services know of it.
 type settings struct {
 	configs  []any             // of the services, for config.Load
@@ -55,7 +57,7 @@ func (d doctor) environment(context.Context) []finding {
 			known++
 		}
 	}
-	return []finding{{"environment", verdictOK, fmt.Sprintf("%s set, the others have their defaults", counted(known, "variable")), ""}}
+	return []finding{{checkEnvironment, verdictOK, fmt.Sprintf("%s set, the others have their defaults", counted(known, "variable")), ""}}
 }
 
 func (d doctor) unknown() (findings []finding) {
@@ -63,7 +65,7 @@ func (d doctor) unknown() (findings []finding) {
 		if _, known := d.settings.defaults[name]; known || !hasOurPrefix(name) {
 			continue
 		}
-		f := finding{"environment", verdictWarn, name + " is set, but no service knows it", "remove it; `omflow-booster broker --env` lists what there is"}
+		f := finding{checkEnvironment, verdictWarn, name + " is set, but no service knows it", "remove it; `omflow-booster broker --env` lists what there is"}
 		if near := nearest(name, sortedKeys(d.settings.defaults)); near != "" {
 			f.Fix = "did you mean " + near + "?"
 		}
@@ -85,7 +87,7 @@ func (d doctor) invalid() (findings []finding) {
 			continue
 		}
 		reported[wrong.Error()] = true
-		findings = append(findings, finding{"environment", verdictFail, wrong.Var + ": " + wrong.Problem, wrong.Fix})
+		findings = append(findings, finding{checkEnvironment, verdictFail, wrong.Var + ": " + wrong.Problem, wrong.Fix})
 	}
 	return findings
 }

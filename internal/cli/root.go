@@ -41,8 +41,12 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// errReported ends a command with code 1 when it has already said what is wrong.
-var errReported = errors.New("reported")
+// reported ends a command that has already said what is wrong with this exit code.
+type reported int
+
+func (r reported) Error() string { return "reported" }
+
+const errReported = reported(exitFailed)
 
 // Main runs one command line and returns the exit code. SIGINT and SIGTERM end the context of the command.
 func (a *App) Main(args []string) int {
@@ -53,11 +57,12 @@ func (a *App) Main(args []string) int {
 	err := root.ExecuteContext(ctx)
 	var wrongConfig *config.Error
 	var wrongUsage usageError
+	var said reported
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, errReported):
-		return exitFailed
+	case errors.As(err, &said):
+		return int(said)
 	case errors.As(err, &wrongConfig), errors.As(err, &wrongUsage):
 		fmt.Fprintln(a.Stderr, "omflow-booster: "+err.Error())
 		return exitUsage
@@ -65,6 +70,15 @@ func (a *App) Main(args []string) int {
 		fmt.Fprintln(a.Stderr, "omflow-booster: "+err.Error())
 		return exitFailed
 	}
+}
+
+// checkSettings refuses, in every command, a setting that no shell could have meant, whether this command needs it or not: those that it reads by
+// itself are never checked twice. The doctor names all that it finds, and whoever looks a variable up wants to mend one.
+func checkSettings(cmd *cobra.Command, _ []string) error {
+	if name := cmd.Name(); name == "doctor" || name == "version" || name == "omflow-booster" || cmd.Flags().Changed("env") {
+		return nil
+	}
+	return config.CheckShape(serviceConfigs()...)
 }
 
 func (a *App) root() *cobra.Command {
@@ -83,7 +97,8 @@ func (a *App) root() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: checkSettings,
 	}
 	root.SetIn(a.Stdin)
 	root.SetOut(a.Stdout)

@@ -38,6 +38,10 @@ type submitItem struct {
 // parseItems reads items that stand one after the other (JSON lines, for example) or in one array, and checks them all.
 // An error names the line on which the item starts.
 func parseItems(data []byte) ([]submitItem, error) {
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // editors on Windows put it there
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return nil, fmt.Errorf("line 1: %w: the input is UTF-16: save it as UTF-8", work.ErrMalformed)
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	at := position{data: data, line: 1}
 	array := bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("["))

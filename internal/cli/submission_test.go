@@ -35,6 +35,12 @@ func TestParseItems(t *testing.T) {
 		{"array", "[\n" + mail + ",\n\n" + mail + "\n]\n", []int{2, 4}, ""},
 		{"array on one line", "[" + mail + "," + mail + "]", []int{1, 1}, ""},
 
+		{"byte order mark", "\ufeff" + mail + "\r\n" + mail, []int{1, 2}, ""},
+		{"byte order mark and an array", "\ufeff[" + mail + "]", []int{1}, ""},
+		{"nothing but a byte order mark", "\ufeff", nil, ""},
+
+		{"UTF-16", "\xff\xfe{\x00", nil, "line 1: malformed item: the input is UTF-16: save it as UTF-8"},
+		{"UTF-16 of the other kind", "\xfe\xff\x00{", nil, "save it as UTF-8"},
 		{"no JSON", mail + "\nhello\n", nil, "line 2: malformed item: invalid character 'h'"},
 		{"cut off", mail + "\n" + mail[:20], nil, "line 2: malformed item: the input ends inside it"},
 		{"array cut off", "[" + mail + ",\n" + mail, nil, "malformed item"},

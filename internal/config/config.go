@@ -37,6 +37,12 @@ type Validator interface{ Validate() error }
 // Load fills the struct that spec points to from the environment and validates it.
 // It returns an *Error for a value of the wrong form.
 func Load(spec any) error {
+	if err := CheckShape(spec); err != nil {
+		return err
+	}
+	if err := unsetEmpty(spec); err != nil {
+		return err
+	}
 	if err := envconfig.Process("", spec); err != nil {
 		var parse *envconfig.ParseError
 		var own *Error // from a type that decodes itself

@@ -9,6 +9,7 @@ import (
 type Variable struct {
 	Name    string
 	Default string
+	Form    string // of the value: empty, or formCommand
 }
 
 // Variables lists the variables of the struct that spec points to, in the order of its fields, embedded structs included.
@@ -28,7 +29,7 @@ func variables(t reflect.Type) []Variable {
 		name := field.Tag.Get("envconfig")
 		switch {
 		case name != "":
-			list = append(list, Variable{Name: name, Default: field.Tag.Get("default")})
+			list = append(list, Variable{Name: name, Default: field.Tag.Get("default"), Form: field.Tag.Get("form")})
 		case field.Anonymous && field.Type.Kind() == reflect.Struct:
 			list = append(list, variables(field.Type)...)
 		}

@@ -22,7 +22,7 @@ type Inner struct {
 
 func TestVariables(t *testing.T) {
 	t.Parallel()
-	want := []Variable{{"TEST_PORT", "5169"}, {"TEST_NAME", ""}, {"TEST_WAIT", "5s"}}
+	want := []Variable{{Name: "TEST_PORT", Default: "5169"}, {Name: "TEST_NAME"}, {Name: "TEST_WAIT", Default: "5s"}}
 	if got := Variables(&Outer{}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
