@@ -70,7 +70,7 @@ func TestTwoBoostersMeetOnIPv6(t *testing.T) {
 	}
 	cfgA, cfgB := pair(t)
 	for _, cfg := range []*Config{&cfgA, &cfgB} {
-		cfg.Config.Level, cfg.Config.Format = "info", "auto"
+		cfg.Level, cfg.Format = "info", "auto"
 		cfg.Servers, cfg.Timeout = 1, time.Minute
 	}
 	cfgA.IP, cfgA.HAIP = "[::1]", "::1"
