@@ -96,7 +96,7 @@ func (ds *deliveries) handle(msg jetstream.Msg, asked time.Time) {
 		return
 	}
 	if d.step.Attempt > d.maxAttempts {
-		d.bury("the worker ended during the last try", errors.New("no answer from the last try"), time.Time{})
+		d.bury("the worker ended during the last try, or DEAD was full", errors.New("no answer from the last try"), time.Time{})
 		return
 	}
 	if len(d.step.Item.InputParam) == 0 && !d.readItem(ctx) {
@@ -144,9 +144,7 @@ func (d *delivery) checkRow(ctx context.Context) (run bool) {
 		d.release(0)
 		return false
 	case !check.Found:
-		d.counts.skipped.Add(1)
-		d.log.Info().Msg("step was done already")
-		d.complete(ctx)
+		d.skip(ctx)
 		return false
 	}
 	if d.msg.Headers().Get(bus.HeaderCheck) == bus.CheckReconciled && d.isDead(ctx) {
@@ -170,9 +168,7 @@ func (d *delivery) readItem(ctx context.Context) (run bool) {
 	case err != nil:
 		d.release(0)
 	case len(stored) == 0:
-		d.counts.skipped.Add(1)
-		d.log.Info().Msg("step was done already")
-		d.complete(ctx)
+		d.skip(ctx)
 	case stored[0].Err != nil:
 		d.bury("the row cannot be carried", stored[0].Err, time.Time{})
 	default:
@@ -229,6 +225,8 @@ func (d *delivery) execute(ctx context.Context) {
 	switch {
 	case err == nil:
 		d.done(ctx, started)
+	case errors.Is(err, ErrDoneBefore):
+		d.skip(ctx)
 	case errors.Is(err, ErrLeaseLost) || !d.step.Lease.Valid():
 		d.log.Warn().Err(err).Msg("step left to the worker that has it now")
 	case d.hard.Err() != nil:
@@ -250,6 +248,13 @@ func (d *delivery) execute(ctx context.Context) {
 // again before anything new, and some steps that wait for each other must not keep all others from being delivered.
 func (d *delivery) patience(wait time.Duration) time.Duration {
 	return max(wait, min(wait*time.Duration(min(d.delivered, 1000)), patienceMax))
+}
+
+// skip ends a step that an earlier delivery has done. It is no try, so the history says nothing of it.
+func (d *delivery) skip(ctx context.Context) {
+	d.counts.skipped.Add(1)
+	d.log.Info().Msg("step was done already")
+	d.complete(ctx)
 }
 
 func (d *delivery) done(ctx context.Context, started time.Time) {

@@ -39,6 +39,25 @@ type site struct {
 	db  *sqldb.DB
 	bus *bustest.Bus
 	c   *bus.Client
+	log io.Writer // of workers; nil: the test's
+}
+
+// logBuffer collects the log of a worker.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }
 
 func newSite(t testing.TB, change ...func(*bus.Layout)) *site {
@@ -144,7 +163,11 @@ func (s *site) start(exec worker.Executor, change ...func(*worker.Config)) *runn
 	}
 	client, err := bus.Connect(cfg.ClientConfig, cfg.Name, zerolog.Nop())
 	require.NoError(s.t, err)
-	w := worker.New(cfg, client, outbox.New(s.open()), exec, zerolog.New(zerolog.NewTestWriter(s.t)).Level(zerolog.InfoLevel))
+	var log io.Writer = zerolog.NewTestWriter(s.t)
+	if s.log != nil {
+		log = s.log
+	}
+	w := worker.New(cfg, client, outbox.New(s.open()), exec, zerolog.New(log).Level(zerolog.InfoLevel))
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{t: s.t, socket: cfg.Socket, stop: cancel, ended: make(chan error, 1)}
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

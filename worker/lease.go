@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
 const (
@@ -72,6 +74,9 @@ func (d *delivery) pauseOrLost(ctx context.Context, wait time.Duration) bool {
 
 // tell sends one verb about the step and waits for the Booster's answer. It says nothing to a queue that it does not know to be the same.
 func (d *delivery) tell(ctx context.Context, verb string) error {
+	if err := bus.Away(d.nc); err != nil {
+		return err
+	}
 	if !d.queue.sure() {
 		return errors.New("the connection was lost and the queue not looked at since")
 	}
@@ -99,6 +104,9 @@ func (d *delivery) insist(what string, do func(ctx context.Context) error) error
 		cancel()
 		if err == nil {
 			return nil
+		}
+		if bus.IsFull(err) {
+			return fmt.Errorf("%s: %w", what, err) // it may stay so for long, and the slot is for other steps meanwhile
 		}
 		if !d.step.Lease.Valid() || time.Now().After(until) || d.hard.Err() != nil || errors.Is(err, ErrLeaseLost) || errors.Is(err, nats.ErrConnectionClosed) {
 			return fmt.Errorf("%s: %w", what, err)

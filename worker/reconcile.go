@@ -131,6 +131,9 @@ func (r *reconciler) count(ctx context.Context) (messages, dead uint64, same boo
 
 // stream looks at a stream. It does not wait long: a request that was under way when the Booster died is never answered.
 func (r *reconciler) stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	if err := bus.Away(r.js.Conn()); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
 	s, err := r.js.Stream(ctx, name)

@@ -420,6 +420,88 @@ func TestStepThatWasGivenUpOnIsNotRunByTheReconcilersMessage(t *testing.T) {
 	require.Equal(t, 1, s.rows("omflow_queuedata"), "it is not done")
 }
 
+// A Booster that was killed may deliver for the first time, once more, what was acknowledged a moment before it died. The runner finds the row gone.
+func TestHistoryHasOneLineForOneEffect(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	effects := 0
+	exec := newExecutor(func(context.Context, worker.Step) error {
+		if n, err := s.db.MustExec(`DELETE FROM omflow_queuedata WHERE id = 1`).RowsAffected(); n == 0 || err != nil {
+			return worker.ErrDoneBefore
+		}
+		effects++
+		return nil
+	})
+	w := s.start(exec, func(c *worker.Config) { c.Slots, c.Reconcile = 1, time.Hour })
+	row := s.queueRow(1)
+	for n := range 2 {
+		if n > 0 { // so that it does not remember the identity of the message
+			s.bus.Stop()
+			s.bus.Start()
+		}
+		s.eventually("queued", func() bool { status, _, _ := w.submit(item(1, row)); return status == http.StatusOK })
+		s.eventually("over", func() bool { return len(exec.tries("q1")) == n+1 && s.messages(bus.StreamWork) == 0 })
+	}
+	w.end()
+	require.Equal(t, [2]int{1, 1}, [2]int{effects, s.rows("omflow_booster_history WHERE outcome = 'done'")})
+}
+
+func TestFullDeadHoldsNoSlot(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(l *bus.Layout) { l.StoreBytes, l.Lease = 8<<20, 5*time.Minute })
+	for n := 0; ; n++ {
+		if _, err := s.c.JS.Publish(t.Context(), fmt.Sprintf("dead.x.y.q%d", 1000+n), make([]byte, 100_000>>min(n/7, 16))); bus.IsFull(err) && n > 120 {
+			break
+		}
+	}
+	exec := newExecutor(nil)
+	bad := s.queueRow(1)
+	exec.run = func(_ context.Context, st worker.Step) error {
+		if st.ID.Row == bad {
+			return fmt.Errorf("%w: no", worker.ErrPermanent)
+		}
+		return nil
+	}
+	w := s.start(exec, func(c *worker.Config) { c.Slots, c.Reconcile = 1, time.Hour })
+	w.submit(item(1, bad))
+	s.eventually("it has failed", func() bool { return len(exec.tries(fmt.Sprint("q", bad))) > 0 })
+	w.submit(item(2, s.queueRow(2)))
+	s.eventually("the slot is free", func() bool { return s.rows("omflow_queuedata") == 1 })
+	require.EqualValues(t, 1, s.messages(bus.StreamWork), "it stays in WORK until there is room in DEAD")
+}
+
+// What is to be said to a Booster that is away is not even tried: the client library would call that a full buffer.
+func TestBoosterThatIsAwayIsCalledAway(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(l *bus.Layout) { l.Lease = time.Second })
+	begun, hold := make(chan struct{}, 10), make(chan struct{})
+	exec := newExecutor(func(_ context.Context, st worker.Step) error {
+		begun <- struct{}{}
+		<-hold
+		s.db.MustExec(`DELETE FROM omflow_queuedata WHERE id = $1`, st.ID.Row)
+		return nil
+	})
+	var log logBuffer
+	s.log = &log
+	w := s.start(exec, func(c *worker.Config) { c.Reconcile = 100 * time.Millisecond })
+	for n := range 3 {
+		w.submit(item(n, s.queueRow(n)))
+	}
+	for range 3 {
+		<-begun
+	}
+	s.bus.Stop()
+	s.eventually("it is missed", func() bool { status, _, _ := w.submit(item(1, 1)); return status == http.StatusServiceUnavailable })
+	close(hold)
+	s.eventually("three acks given up", func() bool { return strings.Count(log.String(), "ack not confirmed") == 3 })
+	s.bus.Start()
+	s.eventually("all over", func() bool { return s.messages(bus.StreamWork) == 0 })
+	w.end()
+	require.NotContains(t, log.String(), "outbound buffer limit")
+	require.Contains(t, log.String(), "no connection to a Booster")
+	require.Equal(t, 3, s.rows("omflow_booster_history WHERE outcome = 'done'"))
+}
+
 func TestAnotherQueueEndsWhatRuns(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, func(l *bus.Layout) { l.Lease = time.Minute })

@@ -88,6 +88,18 @@ func natsURL(host string, port int) string {
 // ErrNoBooster is returned when no Booster answers.
 var ErrNoBooster = errors.New("no Booster answers")
 
+// ErrAway is returned by Away.
+var ErrAway = errors.New("no connection to a Booster")
+
+// Away fails with ErrAway while a connection is lost. Whoever would otherwise send something in vain asks first: the client library, which we let
+// buffer nothing, would say that an outbound buffer has reached its limit.
+func Away(nc *nats.Conn) error {
+	if nc.IsConnected() {
+		return nil
+	}
+	return ErrAway
+}
+
 // How a client notices a dead Booster and comes back: figures from measurements of takeovers.
 const (
 	pingInterval    = 2 * time.Second // a frozen Booster is left after some six seconds

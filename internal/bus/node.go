@@ -122,7 +122,10 @@ func Heartbeat(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, 
 	defer h.leave()
 	missed := false
 	for {
-		err := h.beat(ctx, describe())
+		err := Away(js.Conn())
+		if err == nil {
+			err = h.beat(ctx, describe())
+		}
 		var twin *TwinError
 		if errors.As(err, &twin) {
 			return twin

@@ -15,7 +15,7 @@ DEFAULTS = {
     "BOOSTER_RELOAD": 2.0,  # seconds between two looks at whether flows or parameters were changed on another server
     "BOOSTER_SCHEDULE": 1.0,  # seconds between two looks at the schedules
     "RUNNER_MAX_STEPS": 10000,  # a runner is replaced after so many steps; 0: never
-    "RUNNER_MAX_MEMORY": 512,  # or when it has grown beyond so many MiB; 0: never
+    "RUNNER_MAX_MEMORY": 512,  # or when it has grown by so many MiB since all its modules were loaded; 0: never
     "RUNNER_LOCK_TIMEOUT": 30.0,  # seconds that a step waits for a lock before it is tried again later; for other branches of its ticket, longer
     "RUNNER_IDLE_TIMEOUT": 60.0,  # seconds after which the database gives up a runner that froze in a transaction
 }

@@ -49,12 +49,13 @@ class Runner:
         if self.connection.vendor != "postgresql":
             sys.exit("omflow_booster: the database is %s; OMFLOW Booster works with PostgreSQL so far" % self.connection.vendor)
         self.idle_timeout, self.lock_timeout = conf.get("RUNNER_IDLE_TIMEOUT"), conf.get("RUNNER_LOCK_TIMEOUT")
-        self.max_steps, self.max_memory = conf.get("RUNNER_MAX_STEPS"), conf.get("RUNNER_MAX_MEMORY")
         self.one_at_a_time, self.flow_limits = conf.get("WORKER_ORDER") == "ticket", conf.flow_limits()
-        self.steps, self.items = 0, []
+        self.items = []
+        self.begun = False  # user code of the running step has begun
         self.caches = Caches()
         self.caches.refresh()
         self.warm()
+        self.wear = Wear(conf.get("RUNNER_MAX_STEPS"), conf.get("RUNNER_MAX_MEMORY") * 2 ** 20)
         connections.close_all()  # so that every connection from here on has our limits
         connection_created.connect(self.limit, dispatch_uid="omflow_booster")
         install.deliver_to(self.items.append)
@@ -88,12 +89,12 @@ class Runner:
         """Runs a step. Returns done or failed, and its fields. Never raises."""
         from django.db import reset_queries
         from .transaction import StepSpoiled
-        self.steps += 1
         del self.items[:]
-        fields = {}
+        fields, self.begun = {}, False
         try:
             self.pipe.lease.check()
-            self.run(message)
+            if not self.run(message):
+                fields["skipped"] = True
         except Stale as error:
             fields = {"untried": True, "recycle": True, "retry_after_ms": 1}
             problem = error
@@ -105,21 +106,24 @@ class Runner:
             problem = error
         except (LeaseLost, StepSpoiled) as error:
             problem, fields = error, {"retry_after_ms": 500 * message["attempt"]}
+            if not self.begun:  # somebody else holds the lock of its row, for example
+                fields["untried"] = True
         except BaseException as error:  # whatever user code raises, SystemExit too; only this step fails
             traceback.print_exc()
             problem = error
         else:
             problem = None
         reset_queries()
-        if self.worn():
+        if self.wear.out():
             fields["recycle"] = True
         if problem is None:
             return "done", fields
-        self.caches.forget()
+        if self.begun:
+            self.caches.forget()
         return "failed", dict(fields, error="%s: %s" % (type(problem).__name__, problem))
 
     def run(self, message):
-        """Runs a step to the end of its commit, and queues what follows."""
+        """Runs a step to the end of its commit, and queues what follows. Returns whether there was anything to do."""
         from django.db import InterfaceError, OperationalError
         from .transaction import StepTransaction
         try:
@@ -135,7 +139,7 @@ class Runner:
             item = self.lock_row(message["id"], message["item"])
             if item is None:
                 transaction.commit()
-                return  # done by an earlier delivery
+                return False  # done by an earlier delivery
             param = item["input_param"]
             if isinstance(param, str):  # the server stores it as JSON text
                 param = json.loads(param)
@@ -143,6 +147,7 @@ class Runner:
             self.take_turn(param, tickets)
             transaction.lock(tickets)
             function = getattr(self.code.load(active_module(item, param)), item["method_name"])
+            self.begun = True
             function(param)
             self.delete_row(message["id"])
             transaction.commit()
@@ -151,6 +156,7 @@ class Runner:
                 self.pipe.put(message["id"], self.items[first:first + BATCH])
             except Refused as error:
                 print("follow-up work is not queued yet (%s); the worker finds its rows" % error, file=sys.stderr)
+        return True
 
     def lock_row(self, step, item):
         """Locks the step's own row, which is the fence against every other delivery, and returns the item as it stands there: a database that was
@@ -198,9 +204,23 @@ class Runner:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [key(name)])
             return cursor.fetchone()[0]
 
-    def worn(self):
-        """Whether this process shall be replaced by a new one."""
-        return 0 < self.max_steps <= self.steps or 0 < self.max_memory * 2 ** 20 < memory()
+
+class Wear:
+    """When this process shall be replaced by a new one: after so many steps, or when it has grown by so many bytes since it was warm.
+
+    What a step imports for the first time is not growth: the next process would import it again. 0: never.
+    """
+
+    def __init__(self, steps, growth):
+        self.steps, self.growth = steps, growth
+        self.done, self.modules, self.warm = 0, len(sys.modules), memory()
+
+    def out(self):
+        """To be called after each step."""
+        self.done += 1
+        if len(sys.modules) > self.modules:
+            self.modules, self.warm = len(sys.modules), memory()
+        return 0 < self.steps <= self.done or 0 < self.growth < memory() - self.warm
 
 
 class Busy(Exception):

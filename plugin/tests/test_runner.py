@@ -32,8 +32,9 @@ class EffectTest(Case):
     def test_second_delivery_has_no_effect(self):
         row = self.insert("a")
         item, runner = self.item(row), Runner(self)
-        for _ in range(3):
-            self.assertEqual(runner.step(row, item=item)["op"], "done")
+        for delivery in range(3):
+            answer = runner.step(row, item=item)
+            self.assertEqual((answer["op"], answer.get("skipped", False)), ("done", delivery > 0), "only one try is a line of the history")
         self.assertEqual(self.effects(), ["a"])
 
     def test_deliveries_out_of_order_and_twice(self):
@@ -273,7 +274,7 @@ class LeaseTest(Case):
         answer = runner.step(row, item=dict(self.item(row)))
         self.connection.rollback()
         self.connection.autocommit = True
-        self.assertEqual((answer["op"], answer["retry_after_ms"] > 0), ("failed", True))
+        self.assertEqual((answer["op"], answer["retry_after_ms"] > 0, answer.get("untried")), ("failed", True, True), "not a try")
         self.assertEqual(runner.step(row)["op"], "done")
 
 
@@ -316,10 +317,32 @@ class CodeTest(Case):
         self.assertTrue(runner.step(self.insert("a"))["recycle"])
 
     def test_grown_runner_asks_to_be_replaced(self):
-        runner = Runner(self, RUNNER_MAX_MEMORY="100")
-        self.assertNotIn("recycle", runner.step(self.insert("a")))
+        runner = Runner(self, RUNNER_MAX_MEMORY="40")
+        self.assertNotIn("recycle", runner.step(self.insert("a")), "what it holds when it is warm does not count")
         answer = runner.step(self.insert("grows"))
         self.assertEqual((answer["op"], answer.get("recycle")), ("done", True))
+
+    def test_heavy_library_is_loaded_once(self):
+        runner = Runner(self, RUNNER_MAX_MEMORY="40")
+        for _ in range(2):
+            answer = runner.step(self.insert("imports"))
+            self.assertEqual((answer["op"], "recycle" in answer), ("done", False))
+        self.assertTrue(runner.step(self.insert("grows"))["recycle"], "growth over that counts")
+
+    def test_caches_are_loaded_again_only_after_user_code(self):
+        runner = Runner(self, WORKER_ORDER="ticket", RUNNER_LOCK_TIMEOUT="1")
+        self.assertEqual(runner.step(self.insert("a"))["op"], "done")
+        loaded, row = runner.errors().count("flows loaded"), self.insert("a")
+        self.connection.autocommit = False
+        self.sql("SELECT id FROM omflow_queuedata FOR UPDATE")
+        self.assertTrue(runner.step(row)["untried"])
+        self.connection.rollback()
+        self.connection.autocommit = True
+        self.assertEqual(runner.step(row)["op"], "done")
+        self.assertEqual(runner.errors().count("flows loaded"), loaded, "nothing of the step had begun")
+        self.assertEqual(runner.step(self.insert("fails"))["op"], "failed")
+        runner.step(self.insert("a"))
+        self.assertEqual(runner.errors().count("flows loaded"), loaded + 1)
 
 
 class OrderTest(Case):

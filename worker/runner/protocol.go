@@ -77,6 +77,7 @@ type message struct {
 	Permanent    bool              `json:"permanent"`      // failed
 	RetryAfterMS int64             `json:"retry_after_ms"` // failed
 	Untried      bool              `json:"untried"`        // failed
+	Skipped      bool              `json:"skipped"`        // done
 	Recycle      bool              `json:"recycle"`        // done, failed
 }
 

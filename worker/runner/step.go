@@ -97,6 +97,9 @@ func (r *process) converse(ctx context.Context, s worker.Step, c *conversation, 
 				go func() { answers <- put(ctx, s, m) }()
 			case opDone:
 				r.answered.Store(true)
+				if m.Skipped {
+					return !m.Recycle, worker.ErrDoneBefore
+				}
 				return !m.Recycle, nil
 			case opFailed:
 				r.answered.Store(true)

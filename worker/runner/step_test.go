@@ -24,6 +24,13 @@ func TestStepDone(t *testing.T) {
 	}
 }
 
+func TestStepThatWasDoneBefore(t *testing.T) {
+	t.Parallel()
+	p, _, _ := startPool(t, testConfig("runner"))
+	require.ErrorIs(t, p.Execute(t.Context(), newStep("skipped", nil)), worker.ErrDoneBefore)
+	require.NoError(t, p.Execute(t.Context(), newStep("ok", nil)))
+}
+
 func TestItemReachesTheRunnerUnchanged(t *testing.T) {
 	t.Parallel()
 	p, _, _ := startPool(t, testConfig("runner"))

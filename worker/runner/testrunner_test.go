@@ -96,6 +96,9 @@ func (r *testRunner) step(m runMessage) {
 		_ = json.Unmarshal(m.Item.InputParam, &fields)
 		say(fields)
 		return
+	case "skipped":
+		say(map[string]any{"op": "done", "id": m.ID, "skipped": true})
+		return
 	case "recycle":
 		say(map[string]any{"op": "done", "id": m.ID, "recycle": true})
 		return

@@ -1,4 +1,5 @@
 """What each process keeps in memory: deployed flows and parameters, the menu, tokens, the directory of users, the organisation, compiled code."""
+import sys
 
 
 class GlobalObject:
@@ -21,6 +22,7 @@ class FlowActive:
 
     def ServerStart(self):
         from omformflow.models import FlowActive as Model, WorkspaceApplication
+        print("flows loaded", file=sys.stderr)
         for flow in Model.objects.filter(undeploy_flag=False):
             self.flowactive[flow.flow_uuid.hex] = flow
         for application in WorkspaceApplication.objects.all():

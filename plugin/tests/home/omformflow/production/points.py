@@ -161,6 +161,12 @@ def waits(param):
     time.sleep(param["seconds"])
 
 
+def imports(param):
+    """A library that takes much memory, loaded by the code of a point."""
+    from omformflow.production import heavy
+    assert heavy.BALLAST
+
+
 def grows(param):
     param["ballast"] = None
     grows.ballast = bytearray(64 << 20)
