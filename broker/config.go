@@ -39,7 +39,7 @@ type Rollout struct {
 	Servers  int           `envconfig:"BOOSTER_ROLLOUT_SERVERS" default:"1" desc:"servers that may be without service at the same time for a patch"`
 	Failures int           `envconfig:"BOOSTER_ROLLOUT_FAILURES" default:"0" desc:"servers on which a patch may fail before its rollout halts"`
 	Window   string        `envconfig:"BOOSTER_ROLLOUT_WINDOW" desc:"time of day in which servers are patched, by this host's clock: 22:00-05:00; unset: always"`
-	Approval bool          `envconfig:"BOOSTER_ROLLOUT_APPROVAL" default:"false" desc:"true: no server is patched before somebody says patch resume"`
+	Approval bool          `envconfig:"BOOSTER_ROLLOUT_APPROVAL" default:"false" desc:"true: no server is patched before somebody says patch approve"`
 	Timeout  time.Duration `envconfig:"BOOSTER_ROLLOUT_TIMEOUT" default:"10m" desc:"a server that is silent about a patch this long blocks the others no more, and catches up later"`
 }
 

@@ -70,7 +70,7 @@ func TestPatchReachesEveryServerAlsoTheOneThatWasAway(t *testing.T) {
 	t.Parallel()
 	// given three servers under agents, at which people file tickets, and of which one is switched off
 	s := prepareSite(t, env{"BOOSTER_LEASE": "3s", "BOOSTER_ROLLOUT_SERVERS": "2"}) // the one that is off, and the one that is patched
-	s.serversFail = true // while they are patched
+	s.serversFail = true                                                            // while they are patched
 	for _, name := range []string{"server-1", "server-2", "server-3"} {
 		s.servers = append(s.servers, s.startUnderAgent(name, oldVersion, nil))
 	}

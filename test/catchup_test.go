@@ -24,7 +24,7 @@ func TestServerThatMissedTenPatchesAppliesThemInOrder(t *testing.T) {
 	t.Parallel()
 	// given three servers under agents, at which people file tickets, and of which one loses power
 	s := prepareSite(t, env{"BOOSTER_LEASE": "5s", "BOOSTER_ROLLOUT_SERVERS": "2"}) // the one that is away, and the one that is patched
-	s.serversFail = true // while they are patched
+	s.serversFail = true                                                            // while they are patched
 	for i := range 3 {
 		s.servers = append(s.servers, s.startUnderAgent(fmt.Sprintf("server-%d", i+1), oldVersion, nil))
 	}

@@ -23,7 +23,7 @@ func (a *App) patchCommand() *cobra.Command {
 			"the order in which the patches were published. A server that is away catches up when it is back. Agents take a patch only\n"+
 			"if it is signed with a key that their join file names (BOOSTER_JOIN_FILE, see `omflow-booster join`).",
 		"  omflow-booster patch publish ./fix --note 'correct the leave form'\n  omflow-booster patch ls",
-		a.patchPublishCommand(), a.patchApplyCommand(), a.patchListCommand(), a.patchShowCommand(), a.patchPauseCommand(), a.patchResumeCommand(), a.patchAbortCommand(), a.patchRollbackCommand(), a.patchResolveCommand(),
+		a.patchPublishCommand(), a.patchApplyCommand(), a.patchListCommand(), a.patchShowCommand(), a.patchApproveCommand(), a.patchPauseCommand(), a.patchResumeCommand(), a.patchAbortCommand(), a.patchRollbackCommand(), a.patchResolveCommand(),
 		a.patchBuildCommand(), a.patchInspectCommand(), a.patchVerifyCommand(), a.patchKeysCommand(), a.patchRevokeCommand())
 }
 
@@ -108,6 +108,9 @@ func (a *App) patchPublishCommand() *cobra.Command {
 
 func (a *App) publishPatch(ctx context.Context, artifact string, keys *join.File, careful *rollout.Policy, asJSON bool) error {
 	return a.withBus(func(c *bus.Client) error {
+		if err := checkFleet(ctx, c, artifact, keys, careful); err != nil {
+			return err
+		}
 		published, err := a.announcePatch(ctx, c, artifact, keys, func(id string) error {
 			if careful == nil {
 				return nil

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,8 +13,11 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
-// stateWaiting is a living agent that has said nothing of a patch yet.
-const stateWaiting = "waiting"
+// States of an agent that has not reported the end of a patch.
+const (
+	stateWaiting = "waiting" // it is alive
+	stateAway    = "away"    // it is not
+)
 
 // listedPatch is a patch as `patch ls --json` and `patch publish --json` print it.
 type listedPatch struct {
@@ -35,7 +39,7 @@ func (a *App) patchListCommand() *cobra.Command {
 		Use:   "ls",
 		Short: "List the patches in order, with what became of each on every server",
 		Long: "List the patches in the order in which they are applied. NODES groups the agents by what became of the patch there:\n" +
-			"applied; failed, for good, see the reasons below the table; skipped, older than what the server has; retrying; waiting.",
+			"applied; failed, for good, see the reasons below the table; skipped, older than what the server has; retrying; waiting; away, not alive.",
 		Example: "  omflow-booster patch ls\n  omflow-booster patch ls --json",
 		Args:    noArgs(),
 	}
@@ -64,6 +68,10 @@ func listPatches(ctx context.Context, c *bus.Client) ([]listedPatch, error) {
 	if err != nil {
 		return nil, err
 	}
+	away, err := awayServers(ctx, c, nodes)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := ask(ctx)
 	defer cancel()
 	reports, err := patch.Reports(ctx, c.JS)
@@ -72,25 +80,39 @@ func listPatches(ctx context.Context, c *bus.Client) ([]listedPatch, error) {
 	}
 	list := make([]listedPatch, 0, len(announced))
 	for _, p := range announced {
-		list = append(list, listedPatch{Announcement: p, Seq: p.Seq, Nodes: nodesOf(reports[p.ID], nodes)})
+		list = append(list, listedPatch{Announcement: p, Seq: p.Seq, Nodes: nodesOf(reports[p.ID], nodes, away)})
 	}
 	return list, nil
 }
 
-// nodesOf joins what nodes reported with the living agents that have not.
-func nodesOf(reports []patch.Report, nodes []bus.Node) []nodePatch {
+// nodesOf joins what nodes reported with the living agents that have not, and with those that are away.
+func nodesOf(reports []patch.Report, nodes []bus.Node, away []awayServer) []nodePatch {
 	list := []nodePatch{}
 	reported := make(map[string]bool)
 	for _, r := range reports {
 		reported[r.Node] = true
-		list = append(list, nodePatch{Node: r.Node, State: r.State, Error: r.Error, Finished: &r.Finished})
+		n := nodePatch{Node: r.Node, State: r.State, Error: r.Error, Finished: &r.Finished}
+		if !through(r.State) && slices.ContainsFunc(away, func(a awayServer) bool { return a.Name == r.Node }) {
+			n.State = stateAway // it was at it
+		}
+		list = append(list, n)
 	}
 	for _, n := range nodes {
 		if n.Role == bus.ServiceAgent && !reported[n.Name] {
 			list = append(list, nodePatch{Node: n.Name, State: stateWaiting, Error: waitsFor(n)})
 		}
 	}
+	for _, n := range away {
+		if !reported[n.Name] {
+			list = append(list, nodePatch{Node: n.Name, State: stateAway})
+		}
+	}
 	return list
+}
+
+// through tells whether a node has nothing more to do with a patch.
+func through(state string) bool {
+	return state != stateWaiting && state != patch.StateRetrying && state != patch.StateConflict
 }
 
 // waitsFor is why an agent takes no patch, if it says so.
@@ -130,7 +152,7 @@ func (a *App) printPatches(list []listedPatch, now time.Time) error {
 // byState writes nodes grouped by state: "applied a, b; failed c".
 func byState(nodes []nodePatch) string {
 	var groups []string
-	for _, state := range []string{patch.StateApplied, patch.StateSkipped, stateWaiting, patch.StateRetrying, patch.StateConflict, patch.StateRolledBack, patch.StateFailed} {
+	for _, state := range []string{patch.StateApplied, patch.StateSkipped, stateWaiting, stateAway, patch.StateRetrying, patch.StateConflict, patch.StateRolledBack, patch.StateFailed} {
 		var names []string
 		for _, n := range nodes {
 			if n.State == state {

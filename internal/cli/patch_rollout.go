@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -28,7 +27,7 @@ func policyFlags(cmd *cobra.Command) func() (*rollout.Policy, error) {
 	cmd.Flags().IntVar(&p.MaxFailures, names[1], 0, "servers on which it may fail before the rollout halts")
 	cmd.Flags().StringVar(&p.Canary, names[2], "", "server that gets it first (default: whichever is ready first)")
 	cmd.Flags().StringVar(&p.Window, names[3], "", "time of day in which servers are patched, by the clock of the Booster, such as 22:00-05:00 (default: always)")
-	cmd.Flags().BoolVar(&p.Approval, names[4], false, "wait until somebody resumes it before the first server")
+	cmd.Flags().BoolVar(&p.Approval, names[4], false, "wait until somebody approves it (`patch approve`) before the first server")
 	return func() (*rollout.Policy, error) {
 		if !slices.ContainsFunc(names, cmd.Flags().Changed) {
 			return nil, nil //nolint:nilnil // no policy is what is asked for
@@ -97,6 +96,9 @@ func (a *App) printPatch(p shownPatch, asJSON bool) error {
 		return printJSON(a.Stdout, p)
 	}
 	fmt.Fprintf(a.Stdout, "patch    %s\nnote     %s\nby       %s\nrollout  %s\n", p.ID, oneLine(p.Note), oneLine(p.Author), oneLine(p.state()))
+	if p.Rollout != nil && p.Rollout.ApprovedBy != "" {
+		fmt.Fprintf(a.Stdout, "approved by %s, %s\n", oneLine(p.Rollout.ApprovedBy), p.Rollout.ApprovedAt.Local().Format("2006-01-02 15:04:05"))
+	}
 	if p.Rollout != nil && !p.Rollout.Migration.Done.IsZero() {
 		fmt.Fprintf(a.Stdout, "database migrated by %s\n", oneLine(p.Rollout.Migration.Node))
 	}
@@ -133,11 +135,14 @@ func (p shownPatch) state() string {
 	return text
 }
 
+// settled tells whether nothing is left of the rollout: no server, living or away, has yet to take the patch.
+func (p shownPatch) settled() bool {
+	return p.over() && !slices.ContainsFunc(p.Nodes, func(n nodePatch) bool { return n.State == stateAway })
+}
+
 // over tells whether every living server is through with the patch.
 func (p shownPatch) over() bool {
-	return !slices.ContainsFunc(p.Nodes, func(n nodePatch) bool {
-		return n.State == stateWaiting || n.State == patch.StateRetrying || n.State == patch.StateConflict
-	})
+	return !slices.ContainsFunc(p.Nodes, func(n nodePatch) bool { return !through(n.State) })
 }
 
 // followPatch prints what changes, until nothing can without somebody.
@@ -191,57 +196,4 @@ func (a *App) printChanges(p shownPatch, said map[string]string) {
 			fmt.Fprintf(a.Stdout, "%s  %s: %s\n", time.Now().Format(time.TimeOnly), oneLine(node), oneLine(now[node]))
 		}
 	}
-}
-
-func (a *App) patchPauseCommand() *cobra.Command {
-	return a.orderCommand("pause", "Give no further server its turn for a patch", "paused",
-		"Give no further server its turn for a patch. A server that is at it finishes. Later patches wait, too.", rollout.Pause)
-}
-
-func (a *App) patchAbortCommand() *cobra.Command {
-	return a.orderCommand("abort", "End the rollout of a patch where it is, for good", "aborted",
-		"End the rollout of a patch where it is, for good: servers that have it keep it, all others pass it over and go on with later patches.", rollout.Abort)
-}
-
-func (a *App) patchResumeCommand() *cobra.Command {
-	return a.orderCommand("resume", "Let a rollout go on that was paused, halted by failures, or waits for approval", "going on",
-		"Let a rollout go on that was paused, halted by failures, or waits for approval. Servers on which the patch has failed keep the old\n"+
-			"version; publish it again, corrected, for them.",
-		func(ctx context.Context, js jetstream.JetStream, id, by, _ string) error {
-			return rollout.Resume(ctx, js, id, by)
-		})
-}
-
-// orderCommand is a command that changes a rollout.
-func (a *App) orderCommand(name, short, done, long string, give func(ctx context.Context, js jetstream.JetStream, id, by, note string) error) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     name + " PATCH",
-		Short:   short,
-		Long:    long,
-		Example: "  omflow-booster patch " + name + " 20260131-094500123-k3v7q2mx",
-		Args:    args(1, 1, "the id of a patch, as `patch ls` shows it"),
-	}
-	note := ""
-	if name != "resume" {
-		cmd.Flags().StringVar(&note, "note", "", "why; shown to everybody")
-	}
-	asJSON := jsonFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, given []string) error {
-		return a.withBus(func(c *bus.Client) error {
-			if _, err := showPatch(cmd.Context(), c, given[0]); err != nil {
-				return err
-			}
-			ctx, cancel := ask(cmd.Context())
-			defer cancel()
-			if err := give(ctx, c.JS, given[0], userName(), note); err != nil {
-				return err
-			}
-			if *asJSON {
-				return printJSON(a.Stdout, map[string]string{"patch": given[0], "rollout": done})
-			}
-			fmt.Fprintf(a.Stdout, "rollout of %s: %s\n", oneLine(given[0]), done)
-			return nil
-		})
-	}
-	return cmd
 }

@@ -163,22 +163,29 @@ type awayServer struct {
 	Seen time.Time `json:"seen"` // it was heard up to an hour later than that
 }
 
-func (r *statusReport) gatherAway(ctx context.Context, c *bus.Client) error {
+func (r *statusReport) gatherAway(ctx context.Context, c *bus.Client) (err error) {
+	r.Away, err = awayServers(ctx, c, r.Agents)
+	return err
+}
+
+// awayServers are the servers that were there and whose agent is not among the living nodes, never nil.
+func awayServers(ctx context.Context, c *bus.Client, living []bus.Node) ([]awayServer, error) {
+	away := []awayServer{}
 	call, cancel := ask(ctx)
 	defer cancel()
 	list, err := rollout.Roster(call, c.JS)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		return nil
+		return away, nil
 	}
 	if err != nil {
-		return err
+		return away, err
 	}
 	for _, k := range list {
-		if k.Runs && !slices.ContainsFunc(r.Agents, func(n bus.Node) bool { return n.Name == k.Name }) {
-			r.Away = append(r.Away, awayServer{Name: k.Name, Seen: k.Seen})
+		if k.Runs && !slices.ContainsFunc(living, func(n bus.Node) bool { return n.Role == bus.ServiceAgent && n.Name == k.Name }) {
+			away = append(away, awayServer{Name: k.Name, Seen: k.Seen})
 		}
 	}
-	return nil
+	return away, nil
 }
 
 // combine fills in what no single source knows.

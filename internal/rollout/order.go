@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,9 +12,39 @@ import (
 
 // What operators order. by is who; reason is shown to those who wait. A rollout that was aborted stays so.
 
-// Resume lets a rollout go on that was paused, halted, or not approved yet. What has failed until now does not halt it again.
+// Resume lets a rollout go on that was paused or halted. What has failed until now does not halt it again. One that nobody has approved yet goes on
+// waiting for that.
 func Resume(ctx context.Context, js jetstream.JetStream, patch, by string) error {
-	return order(ctx, js, patch, by, StateRunning, "", func(p *Plan) { p.Tolerated = len(p.failures()) })
+	return order(ctx, js, patch, by, StateRunning, "", func(p *Plan) error {
+		switch p.State {
+		case StateApproval:
+			return fmt.Errorf("the rollout of %s waits for approval: omflow-booster patch approve %s", patch, patch)
+		case StateRunning, "":
+			return fmt.Errorf("the rollout of %s is not paused", patch)
+		}
+		p.Tolerated = len(p.failures())
+		return nil
+	})
+}
+
+// Approve lets a rollout begin that waits for approval. One that is paused stays so.
+func Approve(ctx context.Context, js jetstream.JetStream, patch, by string) error {
+	return change(ctx, js, patch, func(p *Plan) error {
+		switch {
+		case p.State == StateAborted:
+			return fmt.Errorf("the rollout of %s was aborted by %s; publish the files again", patch, p.By)
+		case !p.Approval:
+			return fmt.Errorf("the rollout of %s needs no approval", patch)
+		case p.ApprovedBy != "":
+			return fmt.Errorf("the rollout of %s was approved by %s at %s", patch, p.ApprovedBy, p.ApprovedAt.Format(time.RFC3339))
+		}
+		now := time.Now()
+		p.ApprovedBy, p.ApprovedAt = cmp.Or(by, "somebody"), now
+		if p.State == StateApproval {
+			p.State, p.Reason, p.By, p.Changed = StateRunning, "", by, now
+		}
+		return nil
+	})
 }
 
 // Pause gives no turns any more. Who is at it finishes.
@@ -26,14 +57,19 @@ func Abort(ctx context.Context, js jetstream.JetStream, patch, by, reason string
 	return order(ctx, js, patch, by, StateAborted, reason, nil)
 }
 
-func order(ctx context.Context, js jetstream.JetStream, patch, by, state, reason string, edit func(*Plan)) error {
+func order(ctx context.Context, js jetstream.JetStream, patch, by, state, reason string, edit func(*Plan) error) error {
 	return change(ctx, js, patch, func(p *Plan) error {
 		if p.State == StateAborted && state != StateAborted {
 			return fmt.Errorf("the rollout of %s was aborted by %s; publish the files again", patch, p.By)
 		}
-		p.State, p.Reason, p.By, p.Changed = state, reason, by, time.Now()
 		if edit != nil {
-			edit(p)
+			if err := edit(p); err != nil {
+				return err
+			}
+		}
+		p.State, p.Reason, p.By, p.Changed = state, reason, by, time.Now()
+		if state == StateRunning && p.pending() {
+			p.State, p.Reason = StateApproval, notApproved
 		}
 		return nil
 	})

@@ -5,11 +5,13 @@
 // decision is made by replacing the plan that it was made from, so two Boosters that take over from each other never both decide, and the
 // next one goes on where the last one was.
 //
-//	approval ──approved──▶ running ◀──resume── paused, halted
-//	                         │ ▲ │                  ▲
-//	                         │ │ └──pause, failure──┘
-//	                         │ └── a node waits for it: granted, and then its outcome
-//	                         └──abort──▶ aborted: nobody applies it any more, who has it keeps it
+//	approval ──approve──▶ running ◀──resume── paused, halted
+//	 ▲    └──pause──┐       │ ▲ │                 ▲
+//	 └──resume── paused     │ │ └──pause, failure─┘
+//	                        │ └── a node waits for it: granted, and then its outcome
+//	                        └──abort──▶ aborted: nobody applies it any more, who has it keeps it
+//
+// Approval and pause are two things: what was paused before anybody approved it waits for its approval when it is resumed.
 package rollout
 
 import (
@@ -28,7 +30,7 @@ import (
 
 // States of a plan.
 const (
-	StateApproval = "approval" // it waits for `patch resume`
+	StateApproval = "approval" // it waits for `patch approve`
 	StateRunning  = "running"  // who waits for it gets his turn; also when everybody has it
 	StatePaused   = "paused"   // by an operator
 	StateHalted   = "halted"   // by failures
@@ -48,11 +50,13 @@ func planSubject(patch string) string { return planSubjects + bus.Token(patch) }
 
 // Plan is how a patch is rolled out, in ROLLOUT under plan.<patch>.
 type Plan struct {
-	Patch   string    `json:"patch"`
-	State   string    `json:"state"`
-	Reason  string    `json:"reason"` // of the state
-	By      string    `json:"by"`     // who changed the state last
-	Changed time.Time `json:"changed"`
+	Patch      string    `json:"patch"`
+	State      string    `json:"state"`
+	Reason     string    `json:"reason"` // of the state
+	By         string    `json:"by"`     // who changed the state last
+	Changed    time.Time `json:"changed"`
+	ApprovedBy string    `json:"approved_by,omitempty"` // who said `patch approve`; empty: nobody yet, or nobody had to
+	ApprovedAt time.Time `json:"approved_at,omitzero"`
 	Policy
 	Held      string           `json:"held,omitempty"` // why nobody gets a turn though some wait for one; empty: somebody does
 	Grants    map[string]Grant `json:"grants"`         // by node
@@ -70,7 +74,7 @@ type Policy struct {
 	MaxFailures    int    `json:"max_failures"`    // servers on which it may fail before it halts
 	Canary         string `json:"canary"`          // the node that gets it first; empty: whoever is ready first
 	Window         string `json:"window"`          // time of day in which turns are given, in the Booster's time zone: 22:00-05:00; empty: always
-	Approval       bool   `json:"approval"`        // somebody has to say `patch resume` before the first turn
+	Approval       bool   `json:"approval"`        // somebody has to say `patch approve` before the first turn
 }
 
 // Grant is the turn of one node.
@@ -92,10 +96,15 @@ func (p Plan) Open(node string) bool {
 func Next(patch string, policy Policy, now time.Time) Plan {
 	p := Plan{Patch: patch, State: StateRunning, Policy: policy, Changed: now, Grants: map[string]Grant{}}
 	if policy.Approval {
-		p.State, p.Reason = StateApproval, "nobody has approved it yet"
+		p.State, p.Reason = StateApproval, notApproved
 	}
 	return p
 }
+
+const notApproved = "nobody has approved it yet"
+
+// pending tells whether somebody has to approve the rollout and nobody has.
+func (p Plan) pending() bool { return p.Approval && p.ApprovedBy == "" }
 
 // orNext is p, or a new plan in the place of one that is not there.
 func (p Plan) orNext(there bool, patch string, policy Policy) Plan {
@@ -184,6 +193,9 @@ func (p Plan) under(policy Policy) Plan {
 		p.State, p.Reason = next.State, next.Reason
 	}
 	p.Policy = policy
+	if p.State == StateRunning && p.pending() { // it was resumed before anybody knew its policy
+		p.State, p.Reason = StateApproval, notApproved
+	}
 	return p
 }
 

@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
+)
+
+// What cannot go well is refused before anything is published.
+func TestPatchThatNoServerCouldTakeIsNotPublished(t *testing.T) {
+	s := newStage(t)
+	useJoinFile(t)
+	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv1", At: time.Now(), Agent: &bus.AgentState{Server: "running", HomeVersion: "1.1.4"}})
+	dir := files(t, map[string]string{"omflow/a.py": "new"})
+	for flag, want := range map[string]string{
+		"--canary=nobody": "--canary nobody: no agent of that name is alive; there is srv1",
+		"--from=9.9":      "--from 9.9: no server has that version: srv1 has 1.1.4",
+	} {
+		if r := run(t, "", "patch", "publish", dir, flag); r.code != exitUsage || !strings.Contains(r.stderr, want) {
+			t.Errorf("%s: %+v", flag, r)
+		}
+	}
+	if list, err := patch.List(s.ctx, s.c.JS); err != nil || len(list) != 0 {
+		t.Fatal(list, err)
+	}
+	for _, more := range []string{"--from=1.1.4 --to=1.1.5 --canary=srv1", "--from=1.1.5"} { // the second one is for those that have the first
+		if r := run(t, "", append([]string{"patch", "publish", dir}, strings.Fields(more)...)...); r.code != exitOK {
+			t.Errorf("%s: %+v", more, r)
+		}
+	}
+}
+
+// Approval and pause are two things, and what is over is not changed.
+func TestOrdersAboutARollout(t *testing.T) {
+	s := newStage(t)
+	useJoinFile(t)
+	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv1", At: time.Now(), Agent: &bus.AgentState{Server: "running"}})
+	dir := files(t, map[string]string{"omflow/a.py": "new"})
+	if r := run(t, "", "patch", "publish", dir, "--approval"); r.code != exitOK {
+		t.Fatalf("%+v", r)
+	}
+	list, err := patch.List(s.ctx, s.c.JS)
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	id := list[0].ID
+	order := func(name string, code int, want string) {
+		t.Helper()
+		r := run(t, "", "patch", name, id)
+		if r.code != code || !strings.Contains(r.stdout+r.stderr, fmt.Sprintf(want, id)) {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	state := func(want string) {
+		t.Helper()
+		p, _, err := rollout.Read(s.ctx, s.c.JS, id)
+		if err != nil || p.State != want {
+			t.Errorf("%+v %v", p, err)
+		}
+	}
+	order("resume", exitFailed, "the rollout of %[1]s waits for approval: omflow-booster patch approve %[1]s")
+	order("pause", exitOK, "rollout of %s: paused")
+	order("resume", exitOK, "rollout of %[1]s: waits for approval; omflow-booster patch approve %[1]s")
+	state(rollout.StateApproval)
+	order("pause", exitOK, "rollout of %s: paused")
+	order("approve", exitOK, "rollout of %s: approved")
+	state(rollout.StatePaused)
+	order("approve", exitFailed, "the rollout of %s was approved by ")
+	if r := run(t, "", "patch", "show", id); !strings.Contains(r.stdout, "approved by ") {
+		t.Errorf("%+v", r)
+	}
+	order("resume", exitOK, "rollout of %s: going on")
+	state(rollout.StateRunning)
+	order("resume", exitFailed, "the rollout of %s is not paused")
+
+	if err := patch.PutReport(s.ctx, s.c.JS, patch.Report{Patch: id, Node: "srv1", State: patch.StateApplied}); err != nil {
+		t.Fatal(err)
+	}
+	order("pause", exitFailed, "the rollout of %[1]s is over: every server is through with it. To take it back: omflow-booster patch rollback %[1]s")
+	order("abort", exitFailed, "the rollout of %s is over")
+	state(rollout.StateRunning)
+}
