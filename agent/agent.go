@@ -80,9 +80,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	home, err := os.OpenRoot(a.cfg.Home)
+	home, err := openHome(a.cfg.Home)
 	if err != nil {
-		return fmt.Errorf("open OMFLOW_HOME: %w", err)
+		return err
 	}
 	defer func() { _ = home.Close() }()
 	data, err := os.OpenRoot(dir.path)

@@ -125,7 +125,10 @@ func (f *follower) bringIn(ctx context.Context, turn rollout.Turn, a patch.Annou
 		return err
 	}
 	f.keepUndo(a)
-	err := f.witness.spare(ctx)
+	err := f.sameHome() // the turn may have come hours later
+	if err == nil {
+		err = f.witness.spare(ctx)
+	}
 	if err == nil {
 		err = turn.Check(ctx) // staging takes its time
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/omflow-booster/omflow-booster/internal/logging"
@@ -11,9 +12,16 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/tree"
 )
 
-// conflicts are the files of a patch that were changed here since, and that the patch knows nothing of.
+// conflicts are the files of a patch that were changed here since, and that the patch knows nothing of. One may be in the way of a directory that the patch
+// brings.
 func (d *drift) conflicts(m patch.Manifest) (paths []string, err error) {
+	mayGo := slices.Clone(m.Deletions)
 	for _, f := range m.Files {
+		if way, kind, err := tree.InTheWay(d.home, f.Path); err != nil {
+			return nil, err
+		} else if way != "" && kind.IsRegular() {
+			mayGo = append(mayGo, way)
+		}
 		is, err := tree.Read(d.home, f.Path)
 		if err != nil {
 			return nil, err
@@ -25,7 +33,8 @@ func (d *drift) conflicts(m patch.Manifest) (paths []string, err error) {
 			paths = append(paths, f.Path)
 		}
 	}
-	for _, name := range m.Deletions {
+	slices.Sort(mayGo)
+	for _, name := range slices.Compact(mayGo) {
 		is, err := tree.Read(d.home, name)
 		if err != nil {
 			return nil, err

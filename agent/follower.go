@@ -49,7 +49,7 @@ type follower struct {
 
 	mu    sync.Mutex
 	bare  bool   // there is no OMFLOW Server here yet
-	state string // for the heartbeat: current, applying, or waiting, failed or rolled back: <reason>; empty until the first look
+	state string // for the heartbeat: current, applying, or waiting, stopped, failed or rolled back: <reason>; empty until the first look
 	next  string // for the heartbeat: the patch that waits for its turn, or has it
 
 	news chan struct{} // something for the heartbeat that should not wait
@@ -117,6 +117,9 @@ func (f *follower) sleep(ctx context.Context, nudge <-chan struct{}, d time.Dura
 // round brings to its end what is under way, deals with everything that is announced, and sends the reports that are not sent.
 func (f *follower) round(ctx context.Context) error {
 	if err := f.recover(ctx); err != nil {
+		return err
+	}
+	if err := f.sameHome(); err != nil {
 		return err
 	}
 	stream, err := f.client.JS.Stream(ctx, bus.StreamPatch)
@@ -347,6 +350,9 @@ func (f *follower) standing() string {
 
 // standingOf is how the state of a node that cannot go on begins.
 func standingOf(err error) string {
+	if errors.Is(err, errOtherHome) {
+		return bus.PatchesStopped
+	}
 	if errors.Is(err, errNeeded) || errors.Is(err, errNoHome) || errors.Is(err, errNoKey) || errors.Is(err, rollout.ErrNoTurn) {
 		return stateWaiting
 	}

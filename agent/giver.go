@@ -99,7 +99,7 @@ func (g *giver) done(gift bus.HomeGift) {
 func (f *follower) offerHome() *bus.HomeOffer {
 	book := f.drift.book()
 	_, unsigned := f.trust.signer()
-	if f.cfg.Provision != "on" || unsigned != nil || len(book.Files) == 0 || !f.drift.clean() || f.standing() != "current" {
+	if f.cfg.Provision != "on" || unsigned != nil || len(book.Files) == 0 || !f.drift.clean() || f.standing() != "current" || f.sameHome() != nil {
 		return nil
 	}
 	o := bus.HomeOffer{

@@ -25,12 +25,12 @@ func (b treeBook) of(home string) treeBook {
 }
 
 // book is what is known of this home. Its files are not to be changed.
-func (d *drift) book() treeBook { return d.pages.Get().of(d.home.Name()) }
+func (d *drift) book() treeBook { return d.pages.Get().of(d.cfg.Home) }
 
 // change edits the book. If it cannot be saved, nothing has changed.
 func (d *drift) change(edit func(b *treeBook)) error {
 	err := d.pages.Change(func(b *treeBook) {
-		*b = b.of(d.home.Name())
+		*b = b.of(d.cfg.Home)
 		edit(b)
 	})
 	digest := d.book().Files.Digest()

@@ -84,11 +84,14 @@ type WorkerState struct {
 	Reconciler  bool   `json:"reconciler"`  // holds the reconciler lock
 }
 
+// PatchesStopped begins an AgentState.PatchState: this agent applies and publishes nothing until somebody has looked.
+const PatchesStopped = "stopped: "
+
 // AgentState is what an agent says of its OMFLOW Server.
 type AgentState struct {
 	HomeVersion string `json:"home_version"` // of the OMFLOW Server, from its version file
 	PatchSeq    uint64 `json:"patch_seq"`    // last message of PATCH that was dealt with
-	PatchState  string `json:"patch_state"`  // current, applying, or waiting, failed or rolled back: <reason>
+	PatchState  string `json:"patch_state"`  // current, applying, or waiting, stopped, failed or rolled back: <reason>
 	Drift       int    `json:"drift"`        // files of the home that were changed here, and are not what the last patch has left
 	Stays       int    `json:"stays"`        // files and directories of the home that cannot be carried to other servers
 	PatchNext   string `json:"patch_next"`   // id of the patch that is checked and waits for its turn

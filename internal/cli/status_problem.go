@@ -151,6 +151,12 @@ func agentProblems(r statusReport) (found []problem) {
 				"patch_conflict", fmt.Sprintf("agent %s: %s", n.Name, n.Agent.PatchState), "Later patches wait there until somebody has said what holds.",
 			})
 		}
+		if why, stopped := strings.CutPrefix(n.Agent.PatchState, bus.PatchesStopped); stopped {
+			found = append(found, problem{
+				"home_changed", fmt.Sprintf("agent %s: %s", n.Name, oneLine(why)),
+				"It applies and publishes nothing. Start the agent on " + n.Host + " again if the new directory is meant, or put the old one back.",
+			})
+		}
 		if n.Agent.Drift > 0 {
 			found = append(found, problem{
 				"drift", fmt.Sprintf("agent %s: %s changed in its home, and not by a patch", n.Name, counted(n.Agent.Drift, "file")),

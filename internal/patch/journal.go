@@ -98,7 +98,7 @@ func Open(home, data *os.Root, before Before) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read journal of an interrupted patch: %s: %w", file, err)
 	}
-	if here := j.homeName(); here != j.record.Home {
+	if here := j.homeName(); here != j.record.Home && !j.isHome(j.record.Home) {
 		return nil, fmt.Errorf("%s is the journal of a patch that was interrupted in %s, and OMFLOW_HOME is %s: set it back once, or remove the journal if that home is gone",
 			file, j.record.Home, here)
 	}
@@ -186,6 +186,13 @@ func (j *Journal) homeName() string {
 		return j.home.root.Name()
 	}
 	return name
+}
+
+// isHome tells whether a path leads to the home, as that in the journal of an older agent may.
+func (j *Journal) isHome(name string) bool {
+	there, err := os.Stat(name)
+	here, err2 := j.home.root.Stat(".")
+	return err == nil && err2 == nil && os.SameFile(there, here)
 }
 
 // newName is where the new content of a file lies until it is put into place.

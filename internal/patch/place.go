@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // plan is what a patch changes in this home, while it is found out.
@@ -132,6 +133,8 @@ func (j *Journal) lookAt(name string) (there kind, file string, err error) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return isNothing, "", nil // so is everything below
+		case errors.Is(err, syscall.ENAMETOOLONG):
+			return isNothing, "", tooLong(dir)
 		case err != nil:
 			return isNothing, "", fmt.Errorf("look at %s: %w", dir, err)
 		case info.Mode()&fs.ModeSymlink != 0:
@@ -147,6 +150,8 @@ func (j *Journal) lookAt(name string) (there kind, file string, err error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return isNothing, "", nil
+	case errors.Is(err, syscall.ENAMETOOLONG):
+		return isNothing, "", tooLong(name)
 	case err != nil:
 		return isNothing, "", fmt.Errorf("look at %s: %w", name, err)
 	case info.IsDir():
@@ -155,6 +160,10 @@ func (j *Journal) lookAt(name string) (there kind, file string, err error) {
 		return isNothing, "", invalid("%s is not a regular file on this server (%s)", name, info.Mode().Type())
 	}
 	return isFile, "", nil
+}
+
+func tooLong(name string) error {
+	return invalid("%.300q is longer than the file system of this server takes", name)
 }
 
 // mayGo refuses to put a file in the place of a directory that has something of which the patch does not say that it goes away.

@@ -208,8 +208,11 @@ func (s *Scanner) read(name string, into *stamp) (err error) {
 	return err
 }
 
-// Read is the digest of one file, or empty if there is none, or no regular one.
+// Read is the digest of one file, or empty if there is none, or no regular one. What lies behind a link is no file of the home.
 func Read(root *os.Root, name string) (string, error) {
+	if way, _, err := InTheWay(root, name); err != nil || way != "" {
+		return "", err
+	}
 	info, err := root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 		return "", nil
@@ -219,6 +222,25 @@ func Read(root *os.Root, name string) (string, error) {
 	}
 	sum, _, err := digest(root, name, io.Discard)
 	return sum, err
+}
+
+// InTheWay is the outermost path above name that is there and no directory: a file or a link, as its type says. It is empty if there is none.
+func InTheWay(root *os.Root, name string) (way string, kind fs.FileMode, err error) {
+	for at, c := range name {
+		if c != '/' {
+			continue
+		}
+		info, err := root.Lstat(name[:at])
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return "", 0, nil
+		case err != nil:
+			return "", 0, err
+		case !info.IsDir():
+			return name[:at], info.Mode().Type(), nil
+		}
+	}
+	return "", 0, nil
 }
 
 // digest reads a file, and shows also what it reads.
