@@ -11,6 +11,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
 
 // bury writes a step that is given up on to DEAD, and only then removes it from WORK. Its row stays.
@@ -28,14 +29,15 @@ func (d *delivery) bury(reason string, cause error, started time.Time) {
 }
 
 // isDead tells whether the step is in DEAD. Without an answer it is taken for one that is not: then it has one try more.
-func (d *delivery) isDead(ctx context.Context) bool {
+func (d *delivery) isDead(ctx context.Context, row outbox.Check) bool {
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
 	stream, err := d.js.Stream(ctx, bus.StreamDead)
-	if err == nil {
-		_, err = stream.GetLastMsgForSubject(ctx, deadSubject(d.msg))
+	if err != nil {
+		return false
 	}
-	return err == nil
+	dead, err := stream.GetLastMsgForSubject(ctx, deadSubject(d.msg))
+	return err == nil && about(dead.Header, dead.Data, d.database, row)
 }
 
 // deadSubject is the place in DEAD of a message of WORK: the same tokens.
@@ -45,7 +47,7 @@ func deadSubject(msg jetstream.Msg) string { return "dead" + strings.TrimPrefix(
 func (ds *deliveries) publishDead(ctx context.Context, msg jetstream.Msg, reason string, cause error, attempt int) error {
 	dead := nats.NewMsg(deadSubject(msg))
 	dead.Data = msg.Data()
-	for _, h := range []string{bus.HeaderID, bus.HeaderKey, bus.HeaderKind} {
+	for _, h := range []string{bus.HeaderID, bus.HeaderKey, bus.HeaderKind, bus.HeaderDatabase, bus.HeaderDigest} {
 		if v := msg.Headers().Get(h); v != "" {
 			dead.Header.Set(h, v)
 		}

@@ -54,7 +54,8 @@ type deliveries struct {
 
 	queue       *queue
 	worker      string
-	checkFirst  bool // ask for the row on first deliveries too: for executors that have no fence of their own
+	database    string // id of ours
+	checkFirst  bool   // ask for the row on first deliveries too: for executors that have no fence of their own
 	stepTimeout time.Duration
 	maxAttempts int
 	retryBase   time.Duration
@@ -87,9 +88,11 @@ func (ds *deliveries) handle(msg jetstream.Msg, asked time.Time) {
 	stopRenewing := d.keepLease(ctx, cancel)
 	defer stopRenewing()
 
+	if ds.foreign(d) {
+		return
+	}
 	if d.discard {
-		d.log.Info().Msg("step discarded by order")
-		d.complete(ctx)
+		d.throwAway(ctx)
 		return
 	}
 	if run := d.checkRow(ctx); !run {
@@ -141,13 +144,17 @@ func (d *delivery) checkRow(ctx context.Context) (run bool) {
 	check, _, err := d.lookUp(ctx)
 	switch {
 	case err != nil:
-		d.release(0)
+		d.returnUnseen(err)
 		return false
 	case !check.Found:
 		d.skip(ctx)
 		return false
 	}
-	if d.msg.Headers().Get(bus.HeaderCheck) == bus.CheckReconciled && d.isDead(ctx) {
+	if !about(d.msg.Headers(), d.msg.Data(), d.database, check) {
+		d.mismatch()
+		return false
+	}
+	if d.msg.Headers().Get(bus.HeaderCheck) == bus.CheckReconciled && d.isDead(ctx, check) {
 		d.counts.skipped.Add(1)
 		d.log.Info().Msg("step was given up on already")
 		d.ack() // and its row stays
@@ -166,7 +173,7 @@ func (d *delivery) readItem(ctx context.Context) (run bool) {
 	})
 	switch {
 	case err != nil:
-		d.release(0)
+		d.returnUnseen(err)
 	case len(stored) == 0:
 		d.skip(ctx)
 	case stored[0].Err != nil:
@@ -189,7 +196,8 @@ func (d *delivery) lookUp(ctx context.Context) (check outbox.Check, away bool, e
 }
 
 // ask asks the database. One that does not answer is waited for with the step in hand, because trying blindly could double an
-// effect; away says that this happened. It fails when the step is not ours any more, or the worker is to stop.
+// effect; away says that this happened. It fails when the step is not ours any more, when the worker is to stop, or with outbox.ErrNoTable:
+// another worker may see the table.
 func (d *delivery) ask(ctx context.Context, query func(ctx context.Context) error) (away bool, err error) {
 	for {
 		call, cancel := context.WithTimeout(ctx, ackTimeout)
@@ -198,12 +206,25 @@ func (d *delivery) ask(ctx context.Context, query func(ctx context.Context) erro
 		if err == nil {
 			return away, nil
 		}
+		if errors.Is(err, outbox.ErrNoTable) {
+			return away, err
+		}
 		away = true
 		d.log.Warn().Err(err).Msg("database does not answer; waiting with the step in hand")
 		if !d.wait(ctx, databaseWait) {
 			return away, err
 		}
 	}
+}
+
+// returnUnseen gives a step back whose row could not be looked at. That is no try.
+func (d *delivery) returnUnseen(err error) {
+	if !errors.Is(err, outbox.ErrNoTable) {
+		d.release(0)
+		return
+	}
+	d.log.Error().Err(err).Msg("step given back")
+	d.release(d.patience(databaseWait))
 }
 
 // wait is a pause. It tells whether to go on: not when the worker is asked to stop.
@@ -273,7 +294,7 @@ func (d *delivery) failed(ctx context.Context, cause error, started time.Time) {
 	case !d.step.Lease.Valid():
 		d.log.Warn().Err(cause).Msg("step left to the worker that has it now")
 	case err != nil:
-		d.release(0)
+		d.returnUnseen(err)
 	case !check.Found:
 		d.log.Info().AnErr("answer", cause).Msg("step is done, although its answer says otherwise")
 		d.done(ctx, started)

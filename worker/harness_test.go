@@ -147,17 +147,38 @@ type running struct {
 	ended  chan error
 }
 
-// start runs a worker until the test ends or stop is called.
+// start runs a worker until the test ends or stop is called. It is ready, if there is a Booster.
 func (s *site) start(exec worker.Executor, change ...func(*worker.Config)) *running {
+	s.t.Helper()
+	r, ready := s.launch(exec, change...)
+	if s.c.NC.IsConnected() {
+		select {
+		case <-ready:
+		case <-time.After(patience):
+			s.t.Fatal("worker does not become ready")
+		}
+	}
+	return r
+}
+
+// socket is a path for the local API of a worker.
+func (s *site) socket() string {
 	s.t.Helper()
 	dir, err := os.MkdirTemp("", "w") // a socket's path is short
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return filepath.Join(dir, "s")
+}
+
+// launch is start, for a worker that may not become ready.
+func (s *site) launch(exec worker.Executor, change ...func(*worker.Config)) (*running, <-chan struct{}) {
+	s.t.Helper()
 	cfg := worker.Config{
-		ClientConfig: s.bus.Config(), DatabaseURL: s.url, Executor: "runner", Slots: 4, Socket: filepath.Join(dir, "s"),
+		ClientConfig: s.bus.Config(), DatabaseURL: s.url, Executor: "runner", Slots: 4, Socket: s.socket(),
 		MaxAttempts: 3, RetryBase: 20 * time.Millisecond, StepTimeout: time.Minute, StopTimeout: 10 * time.Second,
-		Reconcile: 200 * time.Millisecond, Name: "w-" + filepath.Base(dir),
+		Reconcile: 200 * time.Millisecond,
 	}
+	cfg.Name = "w-" + filepath.Base(filepath.Dir(cfg.Socket))
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -181,14 +202,7 @@ func (s *site) start(exec worker.Executor, change ...func(*worker.Config)) *runn
 		r.ended <- err
 	}()
 	s.t.Cleanup(func() { r.end() })
-	if s.c.NC.IsConnected() {
-		select {
-		case <-w.Ready():
-		case <-time.After(patience):
-			s.t.Fatal("worker does not become ready")
-		}
-	}
-	return r
+	return r, w.Ready()
 }
 
 // end stops the worker and checks that it stopped as asked.
@@ -217,10 +231,10 @@ func (r *running) submit(body []byte) (status int, reply string, header http.Hea
 	return resp.StatusCode, string(text), resp.Header
 }
 
-// item is an item of a test; row 0 means that it has none.
+// item is an item of a test, as queueRow stores it; row 0 means that it has none.
 func item(n int, row int64) []byte {
 	m := map[string]any{
-		"queue_id": fmt.Sprintf("q%d", n), "name": "FormFlow", "module_name": "m", "method_name": "main",
+		"queue_id": fmt.Sprintf("q%d", n), "name": "FormFlow", "module_name": "omformflow.production.f1.1.main", "method_name": "main",
 		"input_param": map[string]any{"flow_uuid": "f1", "data_no": n},
 	}
 	if row > 0 {

@@ -50,7 +50,9 @@ type publisher struct {
 	inserts *group.Group[[]outbox.Submission, []int64]
 	remove  func(ctx context.Context, ids []work.ID) error
 	load    func(ctx context.Context, ids []work.ID) ([]outbox.Stored, error)
-	full    atomic.Int64 // unix nanoseconds until which submits are refused
+	// database is the id of ours, once the Booster is known to carry its steps: nothing is published before.
+	database atomic.Pointer[string]
+	full     atomic.Int64 // unix nanoseconds until which submits are refused
 }
 
 // Submit makes items durable and queues them. An item with a row of omflow_queuedata is durable already; any other gets a row
@@ -59,6 +61,9 @@ type publisher struct {
 func (p *publisher) Submit(ctx context.Context, items []work.Item) ([]Accepted, error) {
 	if !p.nc.IsConnected() {
 		return nil, fmt.Errorf("%w: no connection to a Booster", ErrUnavailable)
+	}
+	if p.database.Load() == nil {
+		return nil, fmt.Errorf("%w: not known yet whose steps the Booster carries", ErrUnavailable)
 	}
 	if time.Now().UnixNano() < p.full.Load() {
 		return nil, errFull
@@ -87,6 +92,8 @@ func (p *publisher) Submit(ctx context.Context, items []work.Item) ([]Accepted, 
 // outgoing is a step on its way into WORK.
 type outgoing struct {
 	id      work.ID
+	item    work.Item
+	seq     uint64 // in WORK, if this call has queued it
 	msg     *nats.Msg
 	outbox  bool // its row is in our outbox
 	named   bool // by a submit_id: the row may have been made by an earlier call
@@ -150,7 +157,7 @@ func (p *publisher) store(ctx context.Context, items []work.Item) ([]*outgoing, 
 			s.id.Row, inserted = inserted[0], inserted[1:]
 			s.queued = s.id.Row == 0 // the same submit_id was finished just now
 		}
-		s.msg = message(s.id, items[i], bodies[i])
+		s.msg = message(s.id, items[i], bodies[i], *p.database.Load())
 	}
 	return steps, nil
 }
@@ -236,14 +243,18 @@ func insertCalls(insert func(context.Context, []outbox.Submission) ([]int64, err
 	}
 }
 
-// message is a step as it travels on WORK.
-func message(id work.ID, it work.Item, body []byte) *nats.Msg {
+// message is a step of this database as it travels on WORK.
+func message(id work.ID, it work.Item, body []byte, database string) *nats.Msg {
 	flow, key := it.Flow()
 	msg := nats.NewMsg(bus.WorkSubject(it.Name, flow, id.String()))
 	msg.Data = body
 	msg.Header.Set(bus.HeaderMsgID, id.MsgID())
 	msg.Header.Set(bus.HeaderID, id.String())
 	msg.Header.Set(bus.HeaderKind, bus.HeaderText(it.Name))
+	msg.Header.Set(bus.HeaderDatabase, database)
+	if len(it.Lean().InputParam) < len(it.InputParam) {
+		msg.Header.Set(bus.HeaderDigest, it.Digest())
+	}
 	if key != "" {
 		msg.Header.Set(bus.HeaderKey, bus.HeaderText(key))
 	}
@@ -267,7 +278,7 @@ func (p *publisher) publish(ctx context.Context, steps []*outgoing) {
 				continue
 			}
 			if s.lastErr == nil {
-				s.lastErr = await(ctx, s.ack)
+				s.seq, s.lastErr = await(ctx, s.ack)
 			}
 			s.queued = s.lastErr == nil || bus.IsQueued(s.lastErr)
 			again = again || (!s.queued && !bus.IsFull(s.lastErr))
@@ -278,13 +289,13 @@ func (p *publisher) publish(ctx context.Context, steps []*outgoing) {
 	}
 }
 
-func await(ctx context.Context, ack jetstream.PubAckFuture) error {
+func await(ctx context.Context, ack jetstream.PubAckFuture) (seq uint64, err error) {
 	select {
-	case <-ack.Ok():
-		return nil
+	case stored := <-ack.Ok():
+		return stored.Sequence, nil
 	case err := <-ack.Err():
-		return err
+		return 0, err
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 }

@@ -27,7 +27,8 @@ type puller struct {
 	expiry   time.Duration // of one request
 	deliver  func(msg jetstream.Msg, asked time.Time)
 	giveBack func(jetstream.Msg)
-	running  *atomic.Int64 // steps that were delivered and are not over
+	usable   func(ctx context.Context) bool // waits until steps can be run at all; false when ctx ends
+	running  *atomic.Int64                  // steps that were delivered and are not over
 	log      zerolog.Logger
 }
 
@@ -48,7 +49,7 @@ func (p *puller) run(ctx context.Context) {
 			requests <- struct{}{} // all over
 		}
 	}()
-	for {
+	for p.usable(ctx) {
 		free := p.take(ctx)
 		if free == 0 {
 			return

@@ -42,7 +42,11 @@ type Worker struct {
 	finished   *group.Group[finished, struct{}]
 	history    *history
 	reconciles atomic.Bool
-	database   atomic.Pointer[string]
+	database   atomic.Pointer[string] // ok, or what is wrong with it
+	unusable   atomic.Bool            // steps cannot be looked up in it: none are pulled
+	identity   atomic.Pointer[bus.Database]
+	news       chan struct{} // have a heartbeat written now
+	shown      bool          // the heartbeat says which database it is
 }
 
 // counters are what the heartbeat reports.
@@ -63,7 +67,7 @@ func New(cfg Config, client *bus.Client, store *outbox.Store, executor Executor,
 		cfg.Name = fmt.Sprintf("%s-%d", host, os.Getpid())
 	}
 	w := &Worker{
-		cfg: cfg, client: client, store: store, executor: executor, started: time.Now(), ready: make(chan struct{}),
+		cfg: cfg, client: client, store: store, executor: executor, started: time.Now(), ready: make(chan struct{}), news: make(chan struct{}, 1),
 		log: log.With().Str("node", cfg.Name).Logger(),
 	}
 	w.history = newHistory(store.Record, w.log)
@@ -104,7 +108,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	sinks.Go(func() { w.finished.Run(writers, 2) })
 	sinks.Go(func() { w.publisher.inserts.Run(writers, 2) })
 	sinks.Go(func() { w.history.run(writers) })
-	fatal := make(chan error, 3)
+	fatal := make(chan error, 4) // one for each that may fail
 	services.Go(func() {
 		if err := api.serve(base); err != nil {
 			fatal <- err
@@ -116,7 +120,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 	})
 	services.Go(func() {
-		if err := bus.Heartbeat(base, w.client.JS, w.log, nil, w.describe); err != nil {
+		if err := bus.Heartbeat(base, w.client.JS, w.log, w.news, w.describe); err != nil {
 			fatal <- &config.Error{Var: "WORKER_NAME", Problem: err.Error(), Fix: "give this one another name; a copied machine also needs an empty AGENT_DATA_DIR"}
 		}
 	})
@@ -125,7 +129,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	pulling, stopPulling := context.WithCancel(ctx)
 	defer stopPulling()
 	steps := make(chan error, 1)
-	go func() { steps <- w.pull(pulling, base) }()
+	go func() { steps <- w.pull(pulling, base, fatal) }()
 
 	var err error
 	select {
@@ -143,9 +147,15 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 // pull connects to the queue and runs steps until ctx ends; then it waits for the running ones.
-func (w *Worker) pull(ctx, base context.Context) error {
+func (w *Worker) pull(ctx, base context.Context, fatal chan<- error) error {
 	if err := w.client.WaitReady(ctx); err != nil {
 		return nil // stopped while waiting for a Booster
+	}
+	if err := w.bind(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	if !w.usable(ctx) {
+		return nil // stopped while waiting for the table of the OMFLOW Server
 	}
 	queue, consumer, err := openQueue(ctx, w.client.NC, w.client.JS, w.log)
 	if err != nil {
@@ -174,11 +184,16 @@ func (w *Worker) pull(ctx, base context.Context) error {
 	looking, stopLooking := context.WithCancel(base)
 	var looks sync.WaitGroup
 	looks.Go(func() { queue.run(looking) })
+	looks.Go(func() {
+		if err := w.keepBound(looking); err != nil {
+			fatal <- err
+		}
+	})
 	defer looks.Wait()
 	defer stopLooking()
 	ds := &deliveries{
 		nc: w.client.NC, js: w.client.JS, rows: w.store, executor: w.executor, submit: w.publisher.Submit,
-		record: w.history.add, counts: &w.counts, log: w.log, worker: w.cfg.Name,
+		record: w.history.add, counts: &w.counts, log: w.log, worker: w.cfg.Name, database: w.identity.Load().ID,
 		finish: func(ctx context.Context, id work.ID, redelivered bool) error {
 			_, err := w.finished.Do(ctx, finished{id, redelivered})
 			return err
@@ -187,7 +202,7 @@ func (w *Worker) pull(ctx, base context.Context) error {
 		soft: ctx, hard: hard,
 	}
 	p := newPuller(consumer, w.cfg.Slots, queue.leaseTime())
-	p.deliver, p.giveBack, p.running, p.log = ds.handle, ds.giveBack, &w.counts.running, w.log
+	p.deliver, p.giveBack, p.usable, p.running, p.log = ds.handle, ds.giveBack, w.usable, &w.counts.running, w.log
 
 	w.log.Info().Int("slots", w.cfg.Slots).Str("executor", w.cfg.Executor).Dur("lease", queue.leaseTime()).Str("socket", w.cfg.Socket).Msg("worker ready")
 	close(w.ready)
@@ -210,7 +225,7 @@ func (w *Worker) pull(ctx, base context.Context) error {
 func (w *Worker) reconcile(ctx context.Context) {
 	r := &reconciler{
 		js: w.client.JS, store: w.store, publish: w.publisher.publish, every: w.cfg.Reconcile,
-		keep: time.Duration(w.cfg.HistoryDays) * 24 * time.Hour, worker: w.cfg.Name, log: w.log,
+		keep: time.Duration(w.cfg.HistoryDays) * 24 * time.Hour, worker: w.cfg.Name, database: w.identity.Load().ID, log: w.log,
 	}
 	lock := bus.Lock{JS: w.client.JS, Name: bus.LockReconciler, Holder: w.cfg.Name, TTL: reconcilerTTL}
 	_ = lock.Run(ctx, func(ctx context.Context) error {
@@ -241,9 +256,13 @@ func (w *Worker) finishBatch(ctx context.Context, batch []finished) ([]struct{},
 // describe is the worker's heartbeat.
 func (w *Worker) describe() bus.Node {
 	host, _ := os.Hostname()
-	database := "ok" // it answered when the worker was made
+	database := databaseOK // it answered when the worker was made
 	if s := w.database.Load(); s != nil {
 		database = *s
+	}
+	var identity bus.Database
+	if id := w.identity.Load(); id != nil {
+		identity = *id
 	}
 	return bus.Node{
 		Role: bus.ServiceWorker, Name: w.cfg.Name, Host: host, PID: os.Getpid(), Version: buildinfo.Version(), Started: w.started,
@@ -252,23 +271,7 @@ func (w *Worker) describe() bus.Node {
 			Server: os.Getenv("OMFLOW_AGENT"), Executor: w.cfg.Executor, Slots: w.cfg.Slots, Running: int(w.counts.running.Load()),
 			Done: w.counts.done.Load(), Failed: w.counts.failed.Load(), Dead: w.counts.dead.Load(),
 			Redelivered: w.counts.redelivered.Load(), Skipped: w.counts.skipped.Load(),
-			Database: database, Reconciler: w.reconciles.Load(),
+			Database: database, DatabaseID: identity.ID, Place: identity.Place, Reconciler: w.reconciles.Load(),
 		},
-	}
-}
-
-// watchDatabase keeps the database's state for the heartbeat.
-func (w *Worker) watchDatabase(ctx context.Context) {
-	for {
-		state := "ok"
-		call, cancel := context.WithTimeout(ctx, ackTimeout)
-		if err := w.store.Ping(call); err != nil {
-			state = err.Error()
-		}
-		cancel()
-		w.database.Store(&state)
-		if !bus.Sleep(ctx, bus.HeartbeatEvery) {
-			return
-		}
 	}
 }

@@ -625,12 +625,8 @@ func TestDiscardOrderRemovesTheRowUnrun(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	exec := newExecutor(nil)
-	for _, body := range [][]byte{item(1, 1), nil, []byte("not an item")} {
-		msg := nats.NewMsg(bus.WorkSubject("FormFlow", "f1", fmt.Sprintf("q%d", s.queueRow(1))))
-		msg.Data = body
-		msg.Header.Set(bus.HeaderDiscard, "true")
-		_, err := s.c.JS.PublishMsg(t.Context(), msg)
-		require.NoError(t, err)
+	for n := range 3 {
+		s.order(s.queueRow(n), item(n, 0))
 	}
 	s.start(exec)
 	s.eventually("rows gone", func() bool { return s.rows("omflow_queuedata") == 0 && s.messages(bus.StreamWork) == 0 })

@@ -37,6 +37,9 @@ func TestStatements(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, applied)
 	s := outbox.New(db)
+	id, err := s.Identity(ctx)
+	require.NoError(t, err)
+	require.Len(t, id.ID, 32)
 
 	ids, err := s.IDs(ctx)
 	require.NoError(t, err, "a database without an OMFLOW Server is in order")
@@ -61,11 +64,12 @@ func TestStatements(t *testing.T) {
 	require.Equal(t, items[0], stored[0].Item)
 	require.Equal(t, "m", stored[2].Item.ModuleName)
 
-	for _, id := range []work.ID{ids[0], ids[2]} {
-		require.Equal(t, outbox.Check{Found: true}, check(t, s, id))
+	for i, id := range []work.ID{ids[0], ids[2]} {
+		item := stored[2*i].Item
+		require.Equal(t, outbox.Check{Found: true, Item: item}, check(t, s, id))
 		require.NoError(t, s.GiveBack(ctx, id, 1))
 		require.NoError(t, s.GiveBack(ctx, id, 1))
-		require.Equal(t, outbox.Check{Found: true, Free: 2}, check(t, s, id))
+		require.Equal(t, outbox.Check{Found: true, Free: 2, Item: item}, check(t, s, id))
 		require.NoError(t, s.Finish(ctx, []work.ID{id}, true))
 		require.Equal(t, outbox.Check{}, check(t, s, id))
 	}

@@ -5,18 +5,20 @@ import "github.com/omflow-booster/omflow-booster/internal/sqldb"
 // statements says in SQLite's words what sqldb.Postgres says in PostgreSQL's. A value that is needed twice comes from a
 // subquery, because "?" stands for the next argument each time.
 var statements = sqldb.Statements{
-	HasQueue: `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'omflow_queuedata'`,
+	QueueTable: `SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'omflow_queuedata') AS found, 1 AS allowed,
+		'' AS schemas, '' AS path, '' AS account, '' AS database`,
+	Identity: `SELECT id, '' AS place FROM omflow_booster_database`,
 
 	QueueIDs:   `SELECT id FROM omflow_queuedata ORDER BY id`,
 	OutboxIDs:  `SELECT id FROM omflow_booster_outbox ORDER BY id`,
 	QueueRows:  `SELECT id, queue_id, name, module_name, method_name, input_param FROM omflow_queuedata WHERE id IN (?) ORDER BY id`,
-	OutboxRows: `SELECT id, body FROM omflow_booster_outbox WHERE id IN (?) ORDER BY id`,
-	QueueCheck: `SELECT EXISTS (SELECT 1 FROM omflow_queuedata WHERE id = step.id) AS found,
+	OutboxRows: `SELECT id AS outbox_id, body FROM omflow_booster_outbox WHERE id IN (?) ORDER BY id`,
+	QueueCheck: `SELECT q.id, queue_id, name, module_name, method_name, input_param,
 		coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'q' AND row_id = step.id AND stream_seq = step.seq), 0) AS free
-		FROM (SELECT ? AS id, ? AS seq) AS step`,
-	OutboxCheck: `SELECT EXISTS (SELECT 1 FROM omflow_booster_outbox WHERE id = step.id) AS found,
+		FROM (SELECT ? AS id, ? AS seq) AS step JOIN omflow_queuedata q ON q.id = step.id`,
+	OutboxCheck: `SELECT o.id AS outbox_id, body,
 		coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'o' AND row_id = step.id AND stream_seq = step.seq), 0) AS free
-		FROM (SELECT ? AS id, ? AS seq) AS step`,
+		FROM (SELECT ? AS id, ? AS seq) AS step JOIN omflow_booster_outbox o ON o.id = step.id`,
 
 	DeleteQueue:    `DELETE FROM omflow_queuedata WHERE id IN (?)`,
 	DeleteOutbox:   `DELETE FROM omflow_booster_outbox WHERE id IN (?)`,

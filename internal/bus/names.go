@@ -26,7 +26,7 @@ const Streams = 8
 const (
 	BucketNodes   = "NODES"   // <role>.<name>: heartbeat of each booster, worker and agent; entries expire
 	BucketRollout = "ROLLOUT" // <patch id>.<node>: what became of a patch on a node
-	BucketControl = "CONTROL" // lock.<name>: who holds a singleton; revoked.<key id>: may not sign patches any more; later licence, pauses and limits
+	BucketControl = "CONTROL" // lock.<name>: who holds a singleton; database: whose steps these are; revoked.<key id>: may not sign patches any more; later licence, pauses and limits
 	ObjectPatches = "PATCHES" // the artifacts, by patch id
 )
 
@@ -46,6 +46,7 @@ const ServiceVersion = "1.0.0"
 // Endpoints of the micro services.
 const (
 	SubjectSubmit = "worker.submit" // request: items as JSON lines; any one worker answers
+	SubjectProve  = "worker.prove"  // request: ids of steps, with blanks between them; the reconciler looks at their rows at once
 
 	EndpointRepair = "repair"
 	EndpointHome   = "home"
@@ -75,13 +76,15 @@ type SteppedDown struct {
 
 // Headers of a message on WORK and DEAD.
 const (
-	HeaderMsgID   = "Nats-Msg-Id"  // omflow-queue-<row> or booster-outbox-<row>
-	HeaderID      = "Work-Id"      // q<row> (a row of omflow_queuedata) or o<row> (a row of our outbox)
-	HeaderKey     = "Work-Key"     // ticket: <flow>/<data_no>; empty when the item names none
-	HeaderKind    = "Work-Kind"    // name of the queue, for example FormFlow
-	HeaderAttempt = "Work-Attempt" // on DEAD and towards executors: which try, from 1
-	HeaderCheck   = "Work-Check"   // published again, so the step may be done already: look at its row before the first try too; see CheckReconciled
-	HeaderDiscard = "Work-Discard" // "true": do not run the step, only remove its row (dead purge)
+	HeaderMsgID    = "Nats-Msg-Id"   // omflow-queue-<row> or booster-outbox-<row>
+	HeaderID       = "Work-Id"       // q<row> (a row of omflow_queuedata) or o<row> (a row of our outbox)
+	HeaderKey      = "Work-Key"      // ticket: <flow>/<data_no>; empty when the item names none
+	HeaderKind     = "Work-Kind"     // name of the queue, for example FormFlow
+	HeaderAttempt  = "Work-Attempt"  // on DEAD and towards executors: which try, from 1
+	HeaderCheck    = "Work-Check"    // published again, so the step may be done already: look at its row before the first try too; see CheckReconciled
+	HeaderDatabase = "Work-Database" // id of the database that has the row
+	HeaderDigest   = "Work-Digest"   // of an item that is not in the body, or not all of it: see work.Item.Digest
+	HeaderDiscard  = "Work-Discard"  // "true": do not run the step, only remove its row (dead purge)
 
 	HeaderDeadReason = "Dead-Reason" // why the step was given up, one line
 	HeaderDeadError  = "Dead-Error"  // the last error, one line
@@ -92,6 +95,9 @@ const (
 // CheckReconciled is HeaderCheck of a message that was published because none was found for its row. The step may have been given up on
 // between that look and the publish: look into DEAD, too.
 const CheckReconciled = "reconciled"
+
+// KeyDatabase is the key of CONTROL with the database whose steps the bus carries, see Database.
+const KeyDatabase = "database"
 
 // RevokedPrefix begins the keys of CONTROL that name revoked keys.
 const RevokedPrefix = "revoked."

@@ -81,7 +81,9 @@ type WorkerState struct {
 	Redelivered int64  `json:"redelivered"` // deliveries that were not the first
 	Skipped     int64  `json:"skipped"`     // deliveries whose row was gone: done already
 	Database    string `json:"database"`    // ok, or what is wrong
-	Reconciler  bool   `json:"reconciler"`  // holds the reconciler lock
+	DatabaseID  string `json:"database_id"` // see Database
+	Place       string `json:"database_place"`
+	Reconciler  bool   `json:"reconciler"` // holds the reconciler lock
 }
 
 // PatchesStopped begins an AgentState.PatchState: this agent applies and publishes nothing until somebody has looked.

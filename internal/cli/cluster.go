@@ -27,7 +27,7 @@ func (a *App) clusterCommand() *cobra.Command {
 	return group("cluster", "Two Boosters: who is active, and from two back to one",
 		"Two Boosters: who is active, and from two back to one. `omflow-booster status` shows how they are.",
 		"  omflow-booster cluster step-down\n  omflow-booster cluster shrink",
-		a.stepDownCommand(), a.shrinkCommand(), a.recoverCommand())
+		a.stepDownCommand(), a.shrinkCommand(), a.recoverCommand(), a.clusterDatabaseCommand())
 }
 
 func (a *App) stepDownCommand() *cobra.Command {

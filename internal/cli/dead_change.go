@@ -151,6 +151,7 @@ type changeReport struct {
 func (a *App) change(ctx context.Context, yard graveyard, chosen search, do verb, asJSON bool) error {
 	report := changeReport{Steps: []outcome{}}
 	var failure error
+	var moved []string // out of DEAD: what the reconciler believes of their rows is no longer so
 	for o, err := range yard.run(ctx, chosen, do) {
 		if err != nil {
 			failure = fmt.Errorf("%w (%s done before)", err, counted(report.Done, "step"))
@@ -159,6 +160,7 @@ func (a *App) change(ctx context.Context, yard graveyard, chosen search, do verb
 		}
 		if o.done() {
 			report.Done++
+			moved = append(moved, o.ID)
 		} else {
 			report.NotDone++
 		}
@@ -166,6 +168,9 @@ func (a *App) change(ctx context.Context, yard graveyard, chosen search, do verb
 		if !asJSON {
 			fmt.Fprintln(a.Stdout, oneLine(o.String()))
 		}
+	}
+	if _, err := bus.AskProof(context.WithoutCancel(ctx), yard.js.Conn(), moved); err != nil {
+		fmt.Fprintln(a.Stderr, "the rows are looked at later:", err)
 	}
 	if asJSON {
 		if err := printJSON(a.Stdout, report); err != nil {

@@ -142,7 +142,7 @@ func exhume(m *jetstream.RawStreamMsg, discard bool) *nats.Msg {
 	kind, flow, id := subjectTokens(m.Subject)
 	out := nats.NewMsg(bus.WorkSubject(kind, flow, id))
 	out.Data = m.Data
-	for _, name := range []string{bus.HeaderID, bus.HeaderKey, bus.HeaderKind} {
+	for _, name := range []string{bus.HeaderID, bus.HeaderKey, bus.HeaderKind, bus.HeaderDatabase, bus.HeaderDigest} {
 		if value := m.Header.Get(name); value != "" {
 			out.Header.Set(name, value)
 		}

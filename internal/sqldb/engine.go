@@ -29,21 +29,21 @@ type Engine struct {
 	Statements Statements
 
 	// Blames tells whether the database refused what it was given (too long, not storable, a table that is not there), as opposed to not
-	// answering. NoTable tells the last of these.
-	Blames  func(err error) bool
-	NoTable func(err error) bool
+	// answering.
+	Blames func(err error) bool
 }
 
 // Statements are the SQL texts of one engine. Placeholders are the engine's own, but for lists, where sqlx.In expands
 // the one "?" and rebinds the text, and for rows to insert, where sqlx expands the names.
 type Statements struct {
-	HasQueue string // → 1 if omflow_queuedata exists
+	QueueTable string // → one row: found, allowed, schemas, path, account, database; see outbox.Table
+	Identity   string // → id (the same for ever, in each copy), place (another one in each copy; may be empty)
 
 	QueueIDs    string // → ids of omflow_queuedata, ascending
 	OutboxIDs   string // → ids of omflow_booster_outbox, ascending
 	QueueRows   string // list of ids → id, queue_id, name, module_name, method_name, input_param
-	OutboxRows  string // list of ids → id, body
-	QueueCheck  string // id, stream sequence → found, free (deliveries of that message that were given back)
+	OutboxRows  string // list of ids → outbox_id, body
+	QueueCheck  string // id, stream sequence → the row, if it is there, and free (deliveries of that message that were given back)
 	OutboxCheck string // the same for our outbox
 
 	DeleteQueue    string // list of ids
@@ -89,11 +89,6 @@ type DB struct {
 // Blames tells whether the database refused what it was given, as opposed to not answering.
 func (db *DB) Blames(err error) bool {
 	return err != nil && db.Engine.Blames != nil && db.Engine.Blames(err)
-}
-
-// NoTable tells whether a statement failed because a table is not there.
-func (db *DB) NoTable(err error) bool {
-	return err != nil && db.Engine.NoTable != nil && db.Engine.NoTable(err)
 }
 
 const example = "postgres://user:password@host:5432/database"

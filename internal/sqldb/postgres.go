@@ -25,19 +25,28 @@ func Postgres() Engine {
 		Locker: func() (lock.SessionLocker, error) {
 			return lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 120)) // ask every second, two minutes at most
 		},
-		Blames:  blames,
-		NoTable: noTable,
+		Blames: blames,
 		Statements: Statements{
-			HasQueue: `SELECT count(*) FROM (SELECT to_regclass('omflow_queuedata') AS t) AS x WHERE t IS NOT NULL`,
+			QueueTable: `SELECT t IS NOT NULL AS found,
+				coalesce(has_table_privilege(t, 'SELECT') AND has_table_privilege(t, 'DELETE'), false) AS allowed,
+				coalesce((SELECT string_agg(n.nspname, ', ' ORDER BY n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+					WHERE c.relname = 'omflow_queuedata' AND c.relkind IN ('r', 'p', 'v', 'f')), '') AS schemas,
+				array_to_string(current_schemas(false), ', ') AS path, current_user AS account, current_database() AS database
+				FROM (SELECT to_regclass('omflow_queuedata') AS t) AS x`,
+			// What pg_control_system tells is another in each cluster that was not copied file by file, as a standby is.
+			Identity: `SELECT id, (SELECT system_identifier::text FROM pg_control_system()) || '/' ||
+				(SELECT oid::text FROM pg_database WHERE datname = current_database()) AS place FROM omflow_booster_database`,
 
 			QueueIDs:   `SELECT id FROM omflow_queuedata ORDER BY id`,
 			OutboxIDs:  `SELECT id FROM omflow_booster_outbox ORDER BY id`,
 			QueueRows:  `SELECT id, queue_id, name, module_name, method_name, input_param FROM omflow_queuedata WHERE id IN (?) ORDER BY id`,
-			OutboxRows: `SELECT id, body FROM omflow_booster_outbox WHERE id IN (?) ORDER BY id`,
-			QueueCheck: `SELECT EXISTS (SELECT 1 FROM omflow_queuedata WHERE id = $1) AS found,
-				coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'q' AND row_id = $1 AND stream_seq = $2), 0) AS free`,
-			OutboxCheck: `SELECT EXISTS (SELECT 1 FROM omflow_booster_outbox WHERE id = $1) AS found,
-				coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'o' AND row_id = $1 AND stream_seq = $2), 0) AS free`,
+			OutboxRows: `SELECT id AS outbox_id, body FROM omflow_booster_outbox WHERE id IN (?) ORDER BY id`,
+			QueueCheck: `SELECT id, queue_id, name, module_name, method_name, input_param,
+				coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'q' AND row_id = $1 AND stream_seq = $2), 0) AS free
+				FROM omflow_queuedata WHERE id = $1`,
+			OutboxCheck: `SELECT id AS outbox_id, body,
+				coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'o' AND row_id = $1 AND stream_seq = $2), 0) AS free
+				FROM omflow_booster_outbox WHERE id = $1`,
 
 			DeleteQueue:    `DELETE FROM omflow_queuedata WHERE id IN (?)`,
 			DeleteOutbox:   `DELETE FROM omflow_booster_outbox WHERE id IN (?)`,
@@ -72,11 +81,6 @@ func blames(err error) bool {
 		return false
 	}
 	return true
-}
-
-func noTable(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "42P01" // undefined_table
 }
 
 func openPostgres(databaseURL string) (*sqlx.DB, error) {

@@ -32,7 +32,11 @@ func (s *Store) Record(ctx context.Context, tries []Try) error {
 
 // PruneGivebacks removes notes on steps that are gone.
 func (s *Store) PruneGivebacks(ctx context.Context) error {
-	if _, err := s.db.ExecContext(ctx, s.st.PruneGiveback); err != nil && !s.db.NoTable(err) {
+	table, err := s.QueueTable(ctx)
+	if err != nil || !table.Found {
+		return err // without the table it is not known which steps are gone
+	}
+	if _, err := s.db.ExecContext(ctx, s.st.PruneGiveback); err != nil {
 		return fmt.Errorf("prune given-back deliveries: %w", err)
 	}
 	return nil

@@ -7,7 +7,9 @@ package outbox
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -28,26 +30,36 @@ func New(db *sqldb.DB) *Store { return &Store{db: db, st: db.Engine.Statements} 
 
 // Check is what the database knows of a step.
 type Check struct {
-	Found bool `db:"found"` // the row is there: the step has not had its effect yet
-	Free  int  `db:"free"`  // deliveries that were given back and do not count as tries
+	Found bool      // the row is there: the step has not had its effect yet
+	Free  int       // deliveries that were given back and do not count as tries
+	Item  work.Item // what stands in the row
+	Err   error     // the row cannot be carried: malformed or oversized
 }
 
 // Check looks a step up by its primary key. seq is the stream sequence of its message: what was given back of another message of the
-// same step does not count. A table that is not there holds no rows.
+// same step does not count. A table that is not there is an error: it says nothing about the row.
 func (s *Store) Check(ctx context.Context, id work.ID, seq uint64) (Check, error) {
+	var row struct {
+		queueRow
+		outboxRow
+		Free int `db:"free"`
+	}
 	query := s.st.OutboxCheck
 	if id.Source == work.Queue {
 		query = s.st.QueueCheck
 	}
-	var c Check
-	err := s.db.GetContext(ctx, &c, query, id.Row, int64(seq))
-	if s.db.NoTable(err) {
+	err := s.db.GetContext(ctx, &row, query, id.Row, int64(seq))
+	if errors.Is(err, sql.ErrNoRows) {
 		return Check{}, nil
 	}
 	if err != nil {
-		return Check{}, fmt.Errorf("check row of step %s: %w", id, err)
+		return Check{}, fmt.Errorf("check row of step %s: %w", id, s.named(ctx, err))
 	}
-	return c, nil
+	stored := row.outboxRow.stored()
+	if id.Source == work.Queue {
+		stored = row.queueRow.stored()
+	}
+	return Check{Found: true, Free: row.Free, Item: stored.Item, Err: stored.Err}, nil
 }
 
 // Finish removes the rows of steps that have had their effect. Rows that are gone already are fine: a step of the OMFLOW
@@ -61,8 +73,8 @@ func (s *Store) Finish(ctx context.Context, ids []work.ID, redelivered bool) err
 		if len(rows) == 0 {
 			continue
 		}
-		if err := s.execList(ctx, src.query, rows); err != nil && !s.db.NoTable(err) {
-			return fmt.Errorf("remove rows of finished steps: %w", err)
+		if err := s.execList(ctx, src.query, rows); err != nil {
+			return fmt.Errorf("remove rows of finished steps: %w", s.named(ctx, err))
 		}
 		if !redelivered {
 			continue
@@ -151,11 +163,14 @@ func (s *Store) IDs(ctx context.Context) ([]work.ID, error) {
 		return nil, fmt.Errorf("list outbox: %w", err)
 	}
 	// A database without an OMFLOW Server is in order: other programs use the Booster too.
-	var has int
-	if err := s.db.GetContext(ctx, &has, s.st.HasQueue); err != nil {
-		return nil, fmt.Errorf("look for omflow_queuedata: %w", err)
+	table, err := s.QueueTable(ctx)
+	if err != nil {
+		return nil, err
 	}
-	if has > 0 {
+	if err := table.Problem(); err != nil && !table.Nowhere() {
+		return nil, err
+	}
+	if table.Found {
 		if err := s.db.SelectContext(ctx, &queue, s.st.QueueIDs); err != nil {
 			return nil, fmt.Errorf("list omflow_queuedata: %w", err)
 		}
@@ -177,37 +192,50 @@ type Stored struct {
 	Err  error // the row cannot be carried: malformed or oversized
 }
 
+type queueRow struct {
+	ID         int64   `db:"id"`
+	QueueID    *string `db:"queue_id"`
+	Name       *string `db:"name"`
+	ModuleName *string `db:"module_name"`
+	MethodName *string `db:"method_name"`
+	InputParam *string `db:"input_param"`
+}
+
+func (r queueRow) stored() Stored {
+	id := work.ID{Source: work.Queue, Row: r.ID}
+	it := work.Item{
+		Row: r.ID, QueueID: text(r.QueueID), Name: text(r.Name), ModuleName: text(r.ModuleName), MethodName: text(r.MethodName),
+		InputParam: param(text(r.InputParam)),
+	}
+	return Stored{ID: id, Item: it, Err: it.Check()}
+}
+
+type outboxRow struct {
+	ID   int64  `db:"outbox_id"`
+	Body string `db:"body"`
+}
+
+func (r outboxRow) stored() Stored {
+	it, err := work.Parse([]byte(r.Body))
+	return Stored{ID: work.ID{Source: work.Outbox, Row: r.ID}, Item: it, Err: err}
+}
+
 // Load reads the steps that still have a row, at most a few hundred at once.
 func (s *Store) Load(ctx context.Context, ids []work.ID) ([]Stored, error) {
 	steps := make([]Stored, 0, len(ids))
-	var queue []struct {
-		ID         int64   `db:"id"`
-		QueueID    *string `db:"queue_id"`
-		Name       *string `db:"name"`
-		ModuleName *string `db:"module_name"`
-		MethodName *string `db:"method_name"`
-		InputParam *string `db:"input_param"`
-	}
+	var queue []queueRow
 	if err := s.selectList(ctx, &queue, s.st.QueueRows, rowsOf(ids, work.Queue)); err != nil {
-		return nil, fmt.Errorf("read omflow_queuedata: %w", err)
+		return nil, fmt.Errorf("read omflow_queuedata: %w", s.named(ctx, err))
 	}
 	for _, r := range queue {
-		it := work.Item{
-			Row: r.ID, QueueID: text(r.QueueID), Name: text(r.Name), ModuleName: text(r.ModuleName), MethodName: text(r.MethodName),
-			InputParam: param(text(r.InputParam)),
-		}
-		steps = append(steps, Stored{ID: work.ID{Source: work.Queue, Row: r.ID}, Item: it, Err: it.Check()})
+		steps = append(steps, r.stored())
 	}
-	var outbox []struct {
-		ID   int64  `db:"id"`
-		Body string `db:"body"`
-	}
+	var outbox []outboxRow
 	if err := s.selectList(ctx, &outbox, s.st.OutboxRows, rowsOf(ids, work.Outbox)); err != nil {
 		return nil, fmt.Errorf("read outbox: %w", err)
 	}
 	for _, r := range outbox {
-		it, err := work.Parse([]byte(r.Body))
-		steps = append(steps, Stored{ID: work.ID{Source: work.Outbox, Row: r.ID}, Item: it, Err: err})
+		steps = append(steps, r.stored())
 	}
 	return steps, nil
 }
