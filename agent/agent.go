@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -124,6 +125,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		news: make(chan struct{}, 1),
 		next: interrupted(journal),
 	}
+	changes.started, changes.windowsThere = h.started, f.windowsThere
 	return a.serve(ctx, who.Name, h, f, w, log)
 }
 
@@ -177,7 +179,7 @@ func (a *Agent) copied(err error) error {
 
 func (a *Agent) describe(name string, h *host, f *follower, w *witness) bus.Node {
 	hostname, _ := os.Hostname()
-	var state bus.AgentState
+	state := bus.AgentState{OS: runtime.GOOS}
 	h.describe(&state)
 	f.describe(&state)
 	f.drift.describe(&state)

@@ -41,20 +41,29 @@ type drift struct {
 	moved chan struct{} // something in the home may have changed
 	dirty bool          // it has
 	pages *document.Document[treeBook]
-	read  time.Time // of the last scan
+	signs bool          // this host may publish
+	read  time.Time     // of the last scan
+	took  time.Duration // the last scan
+
+	seen    map[string]sighting // of each change
+	waiting time.Time           // since when something has rested and waits for the rest; zero if nothing does
+
+	started      func() (begun, healthy time.Time) // the last start of the server; zero if there was none
+	windowsThere func() bool                       // there are Windows servers
 
 	mu       sync.Mutex // for what is told to others
 	baseline string     // digest of the book's files
 	changes  []tree.Change
 	stays    []tree.Stay
-	digest   string    // of changes
+	digest   string    // of the changes that may be published
 	since    time.Time // when they were first seen as they are
 }
 
 func openDrift(cfg *Config, dir *dataDir, home *os.Root, log zerolog.Logger) (*drift, error) {
 	d := &drift{
 		cfg: cfg, home: home, ignore: cfg.ignore, scanner: tree.NewScanner(home, cfg.ignore), log: log,
-		moved: make(chan struct{}, 1),
+		moved:   make(chan struct{}, 1),
+		started: func() (begun, healthy time.Time) { return begun, healthy }, windowsThere: func() bool { return false },
 	}
 	d.scanner.OnProgress(func(files int, bytes int64) {
 		log.Info().Int("files", files).Str("bytes", humanize.IBytes(uint64(bytes))).Msg("reading the home")
@@ -84,7 +93,7 @@ func (d *drift) watch(ctx context.Context) {
 func (d *drift) clean() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return !d.read.IsZero() && d.digest == ""
+	return !d.read.IsZero() && len(d.changes) == 0
 }
 
 // begin takes the home as it is for its baseline, if it has none.
@@ -104,7 +113,7 @@ func (d *drift) begin(ctx context.Context) error {
 }
 
 // accept makes what a patch has left the baseline of its files.
-func (d *drift) accept(c patch.Content) error {
+func (d *drift) accept(id string, c patch.Content) error {
 	if d.cfg.Watch == watchOff || d.book().Files == nil && !c.Whole {
 		return nil
 	}
@@ -121,42 +130,64 @@ func (d *drift) accept(c patch.Content) error {
 		for _, name := range c.Deletions {
 			delete(b.Files, name)
 		}
+		b.remember(id, c, time.Now())
 	})
 }
 
 // look compares the home with its baseline, if there is reason to. changes are those that nobody has told the others of, once they have rested
 // for AGENT_WATCH_QUIET; if they have not yet, again says when to look next.
 func (d *drift) look(ctx context.Context) (changes []tree.Change, again time.Duration, err error) {
-	if d.cfg.Watch == watchOff || !d.dirty && !d.unsettled() && time.Since(d.read) < d.cfg.WatchEvery {
-		return nil, 0, nil
+	if due, again := d.due(); !due {
+		return nil, again, nil
 	}
 	if err := d.begin(ctx); err != nil {
 		return nil, 0, err
 	}
 	d.dirty = false
-	now, err := d.scanner.Scan(ctx, 0)
+	begun := time.Now()
+	found, err := d.scanner.Scan(ctx, d.cfg.WatchQuiet)
 	if err != nil {
 		return nil, 0, err
 	}
 	d.read = time.Now()
+	d.took = d.read.Sub(begun)
 	book := d.book()
-	changes = now.Since(book.Files)
-	rested := d.note(changes, now.Behind(book.Files))
-	if len(changes) == 0 && book.Published.Digest != "" { // the same change may be made again some day
-		return nil, 0, d.change(func(b *treeBook) { b.Published = publishedTree{} })
+	s := d.sift(found, book)
+	d.note(s)
+	if len(s.changes) == 0 && book.Published.Digest != "" { // the same change may be made again some day
+		err = d.change(func(b *treeBook) { b.Published = publishedTree{} })
 	}
+	changes, again = d.ripe(s)
+	d.dirty = d.dirty || again > 0
 	switch {
-	case !d.unsettled():
-		return nil, 0, nil
-	case lost(changes, book.Files):
-		if rested == 0 {
-			d.log.Error().Int("files", len(changes)).Msg("so many files are missing that this looks like a lost disk: nothing of it is published")
+	case err != nil || !d.unsettled():
+		return nil, again, err
+	case lost(s.changes, book.Files):
+		if d.read.Equal(d.since) {
+			d.log.Error().Int("files", len(s.changes)).Msg("so many files are missing that this looks like a lost disk: nothing of it is published")
 		}
-		return nil, 0, nil
-	case rested < d.cfg.WatchQuiet:
-		return nil, d.cfg.WatchQuiet - rested, nil
+		return nil, again, nil
 	}
-	return changes, 0, nil
+	return changes, again, nil
+}
+
+// How much of the time a home may be read: a large one is read less often.
+const (
+	shareOfChange = 20  // one part in so many, when something has changed
+	shareOfRest   = 100 // the same, when nothing is known to have
+)
+
+// due tells whether there is reason to read the home now; if there will be soon, again says when.
+func (d *drift) due() (due bool, again time.Duration) {
+	pause := max(d.cfg.WatchEvery, shareOfRest*d.took)
+	switch {
+	case d.cfg.Watch == watchOff:
+		return false, 0
+	case d.dirty || d.unsettled():
+		pause = shareOfChange * d.took
+		again = pause - time.Since(d.read)
+	}
+	return time.Since(d.read) >= pause, max(0, again)
 }
 
 // lost tells whether so many files are missing that a disk is rather gone than a version new. That is told, and never spread.
@@ -173,22 +204,21 @@ func lost(changes []tree.Change, baseline tree.Tree) bool {
 	return missing > max(lostFew, len(baseline)/lostShare)
 }
 
-// note keeps what differs, for others to ask, and returns for how long it has been the same.
-func (d *drift) note(changes []tree.Change, stays []tree.Stay) time.Duration {
-	digest := tree.DigestOf(changes)
+// note keeps what differs, for others to ask, and since when it is as it is.
+func (d *drift) note(s sifted) {
+	digest := tree.DigestOf(s.going)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(stays) > 0 && !slices.Equal(stays, d.stays) {
-		d.log.Warn().Int("paths", len(stays)).Str("first", stays[0].Path).Str("why", stays[0].Why).Msg("not everything in the home can be carried to other servers")
+	if len(s.stays) > 0 && !slices.Equal(s.stays, d.stays) {
+		d.log.Warn().Int("paths", len(s.stays)).Str("first", s.stays[0].Path).Str("why", s.stays[0].Why).Msg("not everything in the home is carried to other servers")
 	}
-	d.changes, d.stays = changes, stays
-	if digest != d.digest {
+	if digest != d.digest || len(s.changes) != len(d.changes) {
 		d.digest, d.since = digest, d.read
-		if digest != "" {
-			d.log.Warn().Int("files", len(changes)).Str("first", changes[0].Path).Msg("files in the home were changed here")
+		if len(s.changes) > 0 {
+			d.log.Warn().Int("files", len(s.changes)).Str("first", s.changes[0].Path).Msg("files in the home were changed here")
 		}
 	}
-	return d.read.Sub(d.since)
+	d.changes, d.stays = s.changes, s.stays
 }
 
 // unsettled tells whether there are changes that have to be published.
@@ -196,7 +226,7 @@ func (d *drift) unsettled() bool {
 	p := d.book().Published
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.cfg.Watch == watchPublish && d.digest != "" && (p.Digest != d.digest || !p.Sent)
+	return d.cfg.Watch == watchPublish && d.signs && d.digest != "" && (p.Digest != d.digest || !p.Sent)
 }
 
 // known tells whether a file is as its baseline says. Where nothing is watched, nobody can tell.

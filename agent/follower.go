@@ -185,6 +185,8 @@ func (f *follower) idle(ctx context.Context) error {
 }
 
 func (f *follower) lookForDrift(ctx context.Context) error {
+	_, unsigned := f.trust.signer()
+	f.drift.signs = unsigned == nil
 	changes, again, err := f.drift.look(ctx)
 	if err != nil {
 		return err

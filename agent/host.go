@@ -32,6 +32,8 @@ type host struct {
 	mu      sync.Mutex // one change of the worker at a time
 	up      bool       // between start and stop
 	ordered bool       // an operator wants no steps here
+
+	begun, healthy time.Time // the last start of the server, until it was healthy or its time over; the follower's goroutine alone uses them
 }
 
 // newHost prepares the children and starts none. name is the agent's, mark what its processes are found by.
@@ -95,6 +97,10 @@ func (h *host) startServer(ctx context.Context) error {
 	if ctx.Err() != nil || h.server == nil {
 		return ctx.Err()
 	}
+	if h.server.Status().State != supervise.Running {
+		h.begun = time.Now()
+		defer func() { h.healthy = time.Now() }()
+	}
 	h.server.Start()
 	wait, cancel := context.WithTimeout(ctx, h.cfg.HealthTimeout)
 	defer cancel()
@@ -102,6 +108,11 @@ func (h *host) startServer(ctx context.Context) error {
 		return fmt.Errorf("the OMFLOW Server was not healthy within %s: %w", h.cfg.HealthTimeout, err)
 	}
 	return nil
+}
+
+// started is when the server was started last, and when it was healthy or its time over.
+func (h *host) started() (begun, healthy time.Time) {
+	return h.begun, h.healthy
 }
 
 // isUp tells whether start has come to its end since the last stop.

@@ -28,6 +28,7 @@ import (
 //	server DIR ADDRESS   answers at ADDRESS; ends at once if the home has a file "broken"; notices a home between two versions, in
 //	                     which omflow/first.py and omflow/second.py differ; is not healthy while the home has a file "sick", and
 //	                     ends a moment after its first answer if it has a file "falls-over"
+//	                     A file "counter" of the home it writes at its start.
 //	worker DIR           ends on request, but not while the home has a file "long-step"
 //	python DIR ARGS…     is pip or migrate: says so, waits while the home has a file "<hook>-hangs", fails if it has a file "<hook>-fails"
 //	agent                configured by its environment, as the product; kills itself at the n-th operation TEST_KILL_AT=<op>:<n>
@@ -69,6 +70,9 @@ func playServer(dir, address string) {
 	}
 	app, _ := os.ReadFile("omflow/app.py")
 	happened(dir, "server-start", string(app))
+	if _, err := os.Stat("counter"); err == nil {
+		_ = os.WriteFile("counter", fmt.Appendln(nil, os.Getpid()), 0o600)
+	}
 	time.Sleep(50 * time.Millisecond) // a real one is not there at once either
 	listener, err := net.Listen("tcp", address)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/join"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
@@ -13,6 +14,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
 	"github.com/omflow-booster/omflow-booster/internal/tree"
 )
+
+const windowsLimit = 5 * time.Second // for a look at all servers
 
 // publishDrift makes changes that were found here a patch for all servers, this one included: it is the first to have its files, and has to prove
 // them like the others.
@@ -32,7 +35,13 @@ func (f *follower) publishDrift(ctx context.Context, changes []tree.Change) erro
 		if err != nil {
 			return err
 		}
-		m = publishedTree{Digest: digest, Patch: built.ID}
+		if changed := changedSince(changes, built); changed != "" {
+			_ = os.Remove(artifact)
+			f.log.Info().Str("file", changed).Msg("a file was changed while a patch was made of it; looking again")
+			f.drift.dirty = true
+			return nil
+		}
+		m = publishedTree{Digest: digest, Patch: built.ID, Repeats: f.drift.repeats(changes, f.drift.book())}
 		if err := f.drift.change(func(b *treeBook) { b.Published = m }); err != nil {
 			return err
 		}
@@ -83,4 +92,26 @@ func (f *follower) buildDrift(artifact string, changes []tree.Change, signer pat
 		return m, fmt.Errorf("publish changed files: %w", err)
 	}
 	return m, nil
+}
+
+// changedSince names a file that is not in the artifact as it was when it was found: whoever writes to it may not be done.
+func changedSince(changes []tree.Change, m patch.Manifest) string {
+	found := make(map[string]string, len(changes))
+	for _, c := range changes {
+		found[c.Path] = c.Is.SHA256
+	}
+	for _, f := range m.Files {
+		if found[f.Path] != f.SHA256 {
+			return f.Path
+		}
+	}
+	return ""
+}
+
+// windowsThere tells whether there are Windows servers. Who cannot be asked may be one.
+func (f *follower) windowsThere() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), windowsLimit)
+	defer cancel()
+	there, err := patch.WindowsThere(ctx, f.client.JS)
+	return there || err != nil
 }

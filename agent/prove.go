@@ -82,7 +82,7 @@ func (f *follower) finish() error {
 		}
 	}
 	if r.State == patch.StateApplied {
-		if err := f.drift.accept(f.journal.Content()); err != nil {
+		if err := f.drift.accept(r.Patch, f.journal.Content()); err != nil {
 			return err
 		}
 	}

@@ -74,7 +74,7 @@ func (p *repairer) failure() string {
 
 // repair brings back every file that was changed here. Their content comes from another server that should be the same as this one.
 func (f *follower) repair(ctx context.Context) error {
-	f.drift.dirty = true
+	f.drift.dirty, f.drift.took = true, 0 // now, whatever it costs
 	if _, _, err := f.drift.look(ctx); err != nil {
 		return err
 	}

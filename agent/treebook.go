@@ -1,12 +1,20 @@
 package agent
 
-import "github.com/omflow-booster/omflow-booster/internal/tree"
+import (
+	"maps"
+	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/tree"
+)
 
 // treeBook is the file of the baseline.
 type treeBook struct {
 	Home      string        `json:"home"`
 	Files     tree.Tree     `json:"files"`
 	Published publishedTree `json:"published"`
+
+	Own map[string]ownPath `json:"own"` // paths that were changed and published here
 }
 
 // publishedTree is the last change that was found here and published.
@@ -14,6 +22,29 @@ type publishedTree struct {
 	Digest string `json:"digest"` // of the changes
 	Patch  string `json:"patch"`
 	Sent   bool   `json:"sent"` // it is announced
+
+	Repeats map[string]int `json:"repeats"` // what its paths are to have in Own when it is in place
+}
+
+// remember notes which paths of a patch that is in place come from here. A path that another one carries is anybody's.
+func (b *treeBook) remember(id string, c patch.Content, now time.Time) {
+	own := b.Published.Patch == id
+	if b.Own == nil {
+		b.Own = map[string]ownPath{}
+	}
+	each := func(name string) {
+		delete(b.Own, name)
+		if own {
+			b.Own[name] = ownPath{now, b.Published.Repeats[name]}
+		}
+	}
+	for _, f := range c.Files {
+		each(f.Path)
+	}
+	for _, name := range c.Deletions {
+		each(name)
+	}
+	maps.DeleteFunc(b.Own, func(_ string, p ownPath) bool { return now.Sub(p.Placed) > ownKept })
 }
 
 // of is the book of a home: another home has a beginning of its own.

@@ -91,6 +91,7 @@ const PatchesStopped = "stopped: "
 
 // AgentState is what an agent says of its OMFLOW Server.
 type AgentState struct {
+	OS          string `json:"os"`           // of its host: linux or windows
 	HomeVersion string `json:"home_version"` // of the OMFLOW Server, from its version file
 	PatchSeq    uint64 `json:"patch_seq"`    // last message of PATCH that was dealt with
 	PatchState  string `json:"patch_state"`  // current, applying, or waiting, stopped, failed or rolled back: <reason>

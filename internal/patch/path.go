@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"path/filepath"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -51,16 +50,17 @@ func IsGenerated(name string) bool {
 	return false
 }
 
-// checkPath refuses a path that is not plainly a file below the home, on Linux and on Windows alike: an artifact that one
-// node takes is good for all.
+// checkPath refuses a path that is not plainly a file below the home of this server.
 func checkPath(name string) error {
 	if name == "" {
 		return invalid("a file has an empty path")
 	}
-	for _, problem := range []func(string) string{PathProblem, windowsProblem} {
-		if why := problem(name); why != "" {
-			return invalid("path %.300q %s", name, why)
-		}
+	why := PathProblem(name)
+	if why == "" && onWindows {
+		why = WindowsProblem(name)
+	}
+	if why != "" {
+		return invalid("path %.300q %s", name, why)
 	}
 	if IsLocal(name) {
 		return invalid("%s belongs to each server alone and is never patched", name)
@@ -88,34 +88,24 @@ func PathProblem(name string) string {
 	return ""
 }
 
-// windowsProblem is PathProblem for a Windows server.
-func windowsProblem(name string) string {
-	switch {
-	case strings.ContainsRune(name, '\\'):
-		return "has a backslash; use forward slashes"
-	case strings.ContainsRune(name, ':'):
-		return "has a colon, which a Windows server cannot store"
-	case !filepath.IsLocal(filepath.FromSlash(name)):
-		return "is reserved by the operating system"
-	}
-	for part := range strings.SplitSeq(name, "/") {
-		if strings.HasSuffix(part, ".") || strings.HasSuffix(part, " ") {
-			return "has a name that ends in a dot or space, which a Windows server drops"
-		}
-	}
-	return ""
-}
-
-// pathSet finds paths that get in each other's way.
+// pathSet finds paths that get in each other's way, on this server.
 type pathSet struct{ byFold map[string]string }
 
 func newPathSet() pathSet { return pathSet{make(map[string]string)} }
+
+// key is the same for paths that are the same file.
+func (s pathSet) key(name string) string {
+	if onWindows {
+		return strings.ToLower(name)
+	}
+	return name
+}
 
 func (s pathSet) add(name string, whole bool) error {
 	if err := checkPath(name); err != nil && (!whole || name != SettingsFile) {
 		return err
 	}
-	fold := strings.ToLower(name)
+	fold := s.key(name)
 	if other, ok := s.byFold[fold]; ok {
 		if other == name {
 			return invalid("path %q is there twice", name)
@@ -130,10 +120,10 @@ func (s pathSet) add(name string, whole bool) error {
 func (s pathSet) checkNesting(files []File) error {
 	brought := make(map[string]bool, len(files))
 	for _, f := range files {
-		brought[strings.ToLower(f.Path)] = true
+		brought[s.key(f.Path)] = true
 	}
 	for _, f := range files {
-		for dir := path.Dir(strings.ToLower(f.Path)); dir != "."; dir = path.Dir(dir) {
+		for dir := path.Dir(s.key(f.Path)); dir != "."; dir = path.Dir(dir) {
 			if brought[dir] {
 				return invalid("%q is a file and the directory of %q", s.byFold[dir], f.Path)
 			}

@@ -42,7 +42,10 @@ func Store(ctx context.Context, js jetstream.JetStream, artifact string, limit i
 		return Announcement{}, fmt.Errorf("open artifact: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	a, err := examine(f, limit, trust)
+	a, m, err := examine(f, limit, trust)
+	if err == nil {
+		err = m.checkWindows(ctx, js)
+	}
 	if err != nil {
 		return a, err
 	}
@@ -98,23 +101,22 @@ func ForgetHomes(ctx context.Context, js jetstream.JetStream, age time.Duration)
 }
 
 // examine checks an artifact and returns what is to be announced of it.
-func examine(f *os.File, limit int64, trust Trust) (Announcement, error) {
+func examine(f *os.File, limit int64, trust Trust) (a Announcement, m Manifest, err error) {
 	sum := sha256.New()
-	m, err := Verify(io.TeeReader(f, sum), limit, trust)
-	if err != nil {
-		return Announcement{}, err
+	if m, err = Verify(io.TeeReader(f, sum), limit, trust); err != nil {
+		return a, m, err
 	}
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
-		return Announcement{}, fmt.Errorf("read artifact: %w", err)
+		return a, m, fmt.Errorf("read artifact: %w", err)
 	}
-	a := announcementOf(m)
+	a = announcementOf(m)
 	a.Object = m.ID
 	if m.Whole {
 		a.Object = homePrefix + m.ID
 	}
 	a.Size, a.SHA256 = size, hex.EncodeToString(sum.Sum(nil))
-	return a, nil
+	return a, m, nil
 }
 
 func store(ctx context.Context, js jetstream.JetStream, f *os.File, a Announcement, progress func(done, total int64)) error {

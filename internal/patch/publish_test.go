@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -122,4 +124,32 @@ func TestReports(t *testing.T) {
 	got, err := Reports(ctx, js)
 	require.NoError(t, err)
 	require.Equal(t, map[string][]Report{"p1": {a, b}}, got)
+}
+
+// What Windows cannot store is refused where there is a Windows server, and carried where there is none.
+func TestRulesOfWindowsBindWhereItIs(t *testing.T) {
+	t.Parallel()
+	bad := map[string]string{
+		"shot 10:30.png": "colon", `omflow\..\x.py`: "backslash", "omflow/settings.py.": "ends in a dot", "omflow/A.py": "same file on a Windows server",
+		"a/nul": "reserved", "Con.txt": "reserved", "what?.txt": "cannot store",
+	}
+	fleets := map[string]jetstream.JetStream{}
+	for _, system := range []string{"linux", "windows"} {
+		js := bustest.New(t, bustest.Layout()).Client().JS
+		nodes, err := js.KeyValue(t.Context(), bus.BucketNodes)
+		require.NoError(t, err)
+		beat, err := json.Marshal(bus.Node{Role: bus.ServiceAgent, Name: "far", Agent: &bus.AgentState{OS: system}})
+		require.NoError(t, err)
+		_, err = nodes.Put(t.Context(), "agent.far", beat)
+		require.NoError(t, err)
+		fleets[system] = js
+	}
+	for name, says := range bad {
+		data, _ := build(t, map[string]string{"omflow/a.py": "a", name: "x"}, Options{})
+		_, err := Store(t.Context(), fleets["linux"], write(t, data), DefaultLimit, trusted, nil)
+		require.NoError(t, err, name)
+		_, err = Store(t.Context(), fleets["windows"], write(t, data), DefaultLimit, trusted, nil)
+		require.ErrorIs(t, err, ErrInvalid, name)
+		require.ErrorContains(t, err, says)
+	}
 }

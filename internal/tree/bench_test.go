@@ -33,7 +33,7 @@ func BenchmarkScan(b *testing.B) {
 		}
 		settled := true
 		for _, f := range s.seen {
-			settled = settled && f.read.Sub(f.altered) > settles
+			settled = settled && f.read.Sub(f.Altered) > settles
 		}
 		if settled {
 			break

@@ -71,7 +71,7 @@ func TestScanReadsOnlyWhatHasChanged(t *testing.T) {
 	require.NotEqual(t, before.Files["b"], after.Files["b"], "replaced")
 
 	for name, was := range s.seen { // as if they had been at rest when they were read
-		was.read, was.SHA256 = was.altered.Add(2*settles), "remembered"
+		was.read, was.SHA256 = was.Altered.Add(2*settles), "remembered"
 		s.seen[name] = was
 	}
 	require.Equal(t, "remembered", scan(t, s).Files["a"].SHA256)

@@ -33,7 +33,6 @@ type stamp struct {
 	File
 	inode   uint64
 	changed time.Time // its content, which every program may set
-	altered time.Time // anything about it
 	secret  string    // what it seems to hold that should not leave this host
 
 	since  time.Time // when it was first seen as it is
@@ -161,17 +160,17 @@ func (s *Scanner) file(name string, entry fs.DirEntry) (stamp, error) {
 		return stamp{}, err
 	}
 	now := stamp{File: File{Size: info.Size(), Mode: patch.Mode(info.Mode().Perm())}, changed: info.ModTime(), since: time.Now()}
-	now.inode, now.altered = identity(info)
+	now.inode, now.Altered = identity(info)
 	was, known := s.seen[name]
 	if known && now.looksLike(was) {
 		now.since = was.since
 	}
 	rest := s.restOf(now.Size)
-	moves := time.Since(now.since) < rest && time.Since(now.altered) < rest
+	moves := time.Since(now.since) < rest && time.Since(now.Altered) < rest
 	switch {
 	case now.Size > patch.DefaultLimit:
 		return now, nil
-	case now.since.Equal(was.since) && was.SHA256 != "" && (moves || was.read.Sub(was.altered) > settles):
+	case now.since.Equal(was.since) && was.SHA256 != "" && (moves || was.read.Sub(was.Altered) > settles):
 		now.SHA256, now.secret, now.read = was.SHA256, was.secret, was.read
 		return now, nil
 	case moves:
@@ -194,7 +193,7 @@ func (s *Scanner) restOf(size int64) time.Duration {
 }
 
 func (s stamp) looksLike(was stamp) bool {
-	return s.Size == was.Size && s.inode == was.inode && s.changed.Equal(was.changed) && s.altered.Equal(was.altered)
+	return s.Size == was.Size && s.inode == was.inode && s.changed.Equal(was.changed) && s.Altered.Equal(was.Altered)
 }
 
 // read reads a file: its digest, and what gives away that it holds a secret.

@@ -9,6 +9,7 @@ import (
 	"hash"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
@@ -21,6 +22,8 @@ type File struct {
 	SHA256 string     `json:"sha256"` // lower-case hexadecimal
 	Size   int64      `json:"size"`   // bytes
 	Mode   patch.Mode `json:"mode"`
+
+	Altered time.Time `json:"-"` // when anything about it was changed last, if it was read here
 }
 
 // Digest is the same for two trees with the same files: lower-case hexadecimal, 16 digits, for people to compare.
