@@ -5,6 +5,12 @@ import (
 	"os"
 
 	"github.com/omflow-booster/omflow-booster/internal/cli"
+	"github.com/omflow-booster/omflow-booster/internal/firstprocess"
 )
 
-func main() { os.Exit(cli.Product().Main(os.Args[1:])) }
+func main() {
+	if code, was := firstprocess.Run(); was {
+		os.Exit(code)
+	}
+	os.Exit(cli.Product().Main(os.Args[1:]))
+}

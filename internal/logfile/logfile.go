@@ -19,6 +19,9 @@ import (
 // retryEvery is the pause after a failure: whoever writes may do so thousands of times a second.
 const retryEvery = 10 * time.Second
 
+// checkEvery is how often it is looked whether the file is still the one that its name means: people and logrotate move it, remove it and empty it.
+const checkEvery = time.Second
+
 // Options say how much is kept. The disk space of all is Size × (Keep + 1).
 type Options struct {
 	Size int64 // bytes from which the next write goes into a new file
@@ -32,8 +35,9 @@ type File struct {
 	log     zerolog.Logger
 	now     func() time.Time
 
-	out    *os.File // nil before the first write and after a failure
-	size   int64    // of out
+	out    *os.File  // nil before the first write and after a failure
+	size   int64     // of out
+	looked time.Time // when out was last compared with the file of that name
 	failed time.Time
 	lost   int64 // bytes since failed; 0 while all is well
 }
@@ -71,7 +75,23 @@ func (f *File) Close() {
 	}
 }
 
+// check lets go of a file that somebody else has moved or removed, and notices one that was emptied.
+func (f *File) check() {
+	if f.out == nil || f.now().Sub(f.looked) < checkEvery {
+		return
+	}
+	f.looked = f.now()
+	named, err := os.Stat(f.path)
+	ours, failed := f.out.Stat()
+	if err != nil || failed != nil || !os.SameFile(named, ours) {
+		f.Close()
+		return
+	}
+	f.size = named.Size()
+}
+
 func (f *File) write(p []byte) error {
+	f.check()
 	if f.out == nil {
 		if err := f.open(); err != nil {
 			return err
@@ -99,7 +119,7 @@ func (f *File) open() error {
 	if err != nil {
 		return errors.Join(err, out.Close())
 	}
-	f.out, f.size = out, info.Size()
+	f.out, f.size, f.looked = out, info.Size(), f.now()
 	return nil
 }
 

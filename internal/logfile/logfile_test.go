@@ -120,3 +120,28 @@ func TestTroubleIsSaidOnceAndPasses(t *testing.T) {
 	write(t, f, "five")
 	require.Equal(t, 2, strings.Count(log.String(), "\n"), log.String())
 }
+
+// Others move, remove and empty log files; what comes after that is in the file that people look at.
+func TestFileThatOthersHaveTouchedIsOpenedAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.log")
+	f := New(path, Options{Size: 10, Keep: 2}, zerolog.Nop())
+	defer f.Close()
+	now := time.Now()
+	f.now = func() time.Time { return now }
+	later := func() { now = now.Add(checkEvery) }
+	write(t, f, "one")
+	require.NoError(t, os.Rename(path, path+"-20260101"))
+	later()
+	write(t, f, "two")
+	require.Equal(t, map[string]string{"x.log-20260101": "one\n", "x.log": "two\n"}, contents(t, dir))
+	require.NoError(t, os.Remove(path))
+	later()
+	write(t, f, "three")
+	require.Equal(t, "three\n", contents(t, dir)["x.log"])
+	require.NoError(t, os.Truncate(path, 0))
+	later()
+	write(t, f, "four", "five")
+	require.Equal(t, map[string]string{"x.log-20260101": "one\n", "x.log": "four\nfive\n"}, contents(t, dir), "no rotation: there was room")
+}

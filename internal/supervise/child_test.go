@@ -34,6 +34,16 @@ func TestChildRunsUntilItIsStopped(t *testing.T) {
 	require.Equal(t, strings.Repeat("plain line\n"+`{"level":"warn","service":"worker","slots":4,"message":"own log line"}`+"\n", 2), copied.String(), "as it is")
 }
 
+// A question that waits for an answer has no end of line, and is what an operator must see.
+func TestQuestionIsLoggedWhileTheChildWaits(t *testing.T) {
+	t.Parallel()
+	copied := &lines{}
+	c, _, log := supervised(t, "asks", func(s *Spec) { s.Output, s.StopTimeout = copied, time.Second })
+	c.Start()
+	eventually(t, func() bool { return strings.Contains(log.String(), `"message":"Password: "`) }, "the question is logged")
+	require.Equal(t, "Password: ", copied.String())
+}
+
 func TestCrashedChildIsStartedAgainWithGrowingPauses(t *testing.T) {
 	t.Parallel()
 	c, dir, log := supervised(t, "crash", nil)

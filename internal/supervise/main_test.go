@@ -52,6 +52,9 @@ func TestMain(m *testing.M) {
 		_ = child.Start()
 		note("started")
 		select {}
+	case "asks": // and waits for an answer
+		fmt.Print("Password: ")
+		select {}
 	case "leaver": // leaves a child behind that has moved to a session of its own
 		leave()
 		note("started")

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 )
@@ -16,7 +18,7 @@ const maxLine = 64 << 10
 // logLines writes each line of a child's output into our log, as it is into copied unless that is nil, and tells heard unless that is nil. A line that is
 // JSON of our own kind keeps its level and fields.
 func logLines(r io.Reader, copied io.Writer, log zerolog.Logger, heard func(line string)) {
-	in := bufio.NewReaderSize(r, maxLine)
+	in := bufio.NewReaderSize(&prompting{r}, maxLine)
 	for {
 		line, err := in.ReadSlice('\n')
 		if copied != nil && len(line) > 0 {
@@ -28,10 +30,29 @@ func logLines(r io.Reader, copied io.Writer, log zerolog.Logger, heard func(line
 				heard(text)
 			}
 		}
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
 	}
+}
+
+// promptWait is how long the end of a line is waited for: what asks a question and waits for the answer does not end it.
+const promptWait = time.Second
+
+// prompting reads an output. Between two reads the end of a line that was begun is waited for no longer than promptWait; then Read returns
+// os.ErrDeadlineExceeded and can be called again. Where the system knows no deadlines (pipes on Windows) it waits for ever.
+type prompting struct{ r io.Reader }
+
+func (p *prompting) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	if d, ok := p.r.(interface{ SetReadDeadline(t time.Time) error }); ok {
+		end := time.Time{}
+		if n > 0 && b[n-1] != '\n' {
+			end = time.Now().Add(promptWait)
+		}
+		_ = d.SetReadDeadline(end)
+	}
+	return n, err
 }
 
 func logLine(text string, log zerolog.Logger) {
