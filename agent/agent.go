@@ -126,13 +126,14 @@ func (a *Agent) Run(ctx context.Context) error {
 		next: interrupted(journal),
 	}
 	changes.started, changes.windowsThere = h.started, f.windowsThere
+	f.placer = &placer{f: f}
 	return a.serve(ctx, who.Name, h, f, w, log)
 }
 
 // serve runs the parts until ctx ends or one of them fails.
 func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, w *witness, log zerolog.Logger) error {
 	describe := func() bus.Node { return a.describe(name, h, f, w) }
-	stopService, err := addService(a.deps.Client.NC, name, describe, func() bus.Drift { return f.drift.tell(name, f.mender.failure()) }, f.giver, f.mender, undoing{f})
+	stopService, err := addService(a.deps.Client.NC, name, describe, func() bus.Drift { return f.drift.tell(name, f.mender.failure()) }, f.giver, f.mender, f.placer, undoing{f})
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
 	if err != nil {
 		return err
 	}
-	turn := rollout.Turn{JS: f.client.JS, Patch: a.ID, Node: f.node, Every: f.cfg.PatchEvery}
+	turn := f.turn(a)
 	if _, err := f.resolve(ctx, turn, a, m); err != nil {
 		return err
 	}
@@ -59,6 +59,10 @@ func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
 		return err
 	}
 	return f.bringIn(ctx, turn, a, change{manifest: m, started: started, keep: keep, seen: seen})
+}
+
+func (f *follower) turn(a patch.Announcement) rollout.Turn {
+	return rollout.Turn{JS: f.client.JS, Patch: a.ID, Node: f.node, Every: f.cfg.PatchEvery}
 }
 
 // fetch downloads the artifact into the data directory, unless an earlier try has.

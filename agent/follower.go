@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -19,7 +18,7 @@ import (
 
 const (
 	retryMax    = time.Minute
-	missingMax  = 5                // tries for an artifact that the store does not have
+	missingMax  = 5                // tries for an artifact that the store does not have, until a person is asked
 	undoneMax   = 3                // tries that stopped the server and had to be taken back: each costs an outage
 	reportLimit = 10 * time.Second // for the last report of a try that failed
 )
@@ -39,21 +38,28 @@ type follower struct {
 	drift   *drift
 	giver   *giver
 	mender  *repairer
+	placer  *placer
 	log     zerolog.Logger
 
 	missing int           // tries in a row that found no artifact
 	undone  int           // tries in a row that had to be taken back
 	again   time.Duration // until the home is to be read again; 0: not before something happens
 
+	inherited bool // nothing is left to be learnt of patches that came with the home
+
 	hooked string // the patch under way, if its hooks were run in this life
 
 	mu    sync.Mutex
 	bare  bool   // there is no OMFLOW Server here yet
+	asks  bool   // for the heartbeat: only a person can end the state
 	state string // for the heartbeat: current, applying, or waiting, stopped, failed or rolled back: <reason>; empty until the first look
 	next  string // for the heartbeat: the patch that waits for its turn, or has it
 
 	news chan struct{} // something for the heartbeat that should not wait
 }
+
+// errGone keeps a node waiting for an artifact that somebody has removed: the patch is as good as ever, and who comes late needs it like the others.
+var errGone = errors.New("its artifact is not in the store any more")
 
 const (
 	stateWaiting  = "waiting: "  // and what for
@@ -76,6 +82,7 @@ func (f *follower) run(ctx context.Context) {
 			pause, said = f.cfg.PatchRetry, ""
 		default:
 			f.setState(standingOf(err) + err.Error())
+			f.setAsks(asksPerson(err))
 			if err.Error() != said {
 				said = err.Error()
 				f.log.Warn().Err(err).Msg("cannot go on with patches; trying again")
@@ -129,7 +136,7 @@ func (f *follower) round(ctx context.Context) error {
 	if err := f.trust.learn(ctx, f.client.JS); err != nil {
 		return err
 	}
-	if err := f.align(stream); err != nil {
+	if err := f.align(ctx, stream); err != nil {
 		return err
 	}
 	if f.isBare() {
@@ -142,14 +149,16 @@ func (f *follower) round(ctx context.Context) error {
 			return err
 		}
 		f.passNext()
-		a, err := patch.Next(ctx, stream, f.ledger.read().Seq+1)
-		known, none, bad := f.ledger.read(), errors.Is(err, patch.ErrNoMore), errors.Is(err, patch.ErrInvalid)
+		known := f.ledger.read()
+		if err := f.drift.stand(known.Stream, known.Seq); err != nil {
+			return err
+		}
+		a, err := patch.Next(ctx, stream, known.Seq+1)
+		none, bad := errors.Is(err, patch.ErrNoMore), errors.Is(err, patch.ErrInvalid)
 		switch {
 		case err != nil && !none && !bad:
 		case !none && known.knows(a.ID):
 			err = f.ledger.pass(a.ID, a.Seq)
-		case !none && !bad && a.Created.Before(known.Newest):
-			err = f.skip(a, "older than a patch that this server had when the Booster was rebuilt")
 		case none:
 			f.setNext("") // one that was taken back, and is not announced any more
 			return f.idle(ctx)
@@ -205,20 +214,6 @@ func (f *follower) lookAgain(d time.Duration) {
 	}
 }
 
-// align notices that PATCH is not the stream that the ledger's sequence belongs to: a Booster was rebuilt. Then everything is
-// read from its beginning. What stands there may be in any state of being published again, so from then on a patch that this
-// node does not know and that was built before its newest one is passed over instead of put over newer files.
-func (f *follower) align(stream jetstream.Stream) error {
-	known, info := f.ledger.read(), stream.CachedInfo()
-	if info.Created.Equal(known.Stream) && known.Seq <= info.State.LastSeq {
-		return nil
-	}
-	if known.Seq > 0 {
-		f.log.Warn().Uint64("seq", known.Seq).Msg("stream of patches was built anew; reading it from its beginning")
-	}
-	return f.ledger.change(func(p *page) { p.Stream, p.Seq, p.Newest = info.Created, 0, p.newest() })
-}
-
 // deal brings one announcement to its end: applied, rolled back, failed or skipped. An error means that it is to be tried again.
 func (f *follower) deal(ctx context.Context, a patch.Announcement) error {
 	version := patch.HomeVersion(f.home.FS())
@@ -239,8 +234,11 @@ func (f *follower) deal(ctx context.Context, a patch.Announcement) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, patch.ErrMissing):
+		if aborted := f.turn(a).Aborted(ctx); errors.Is(aborted, rollout.ErrAborted) {
+			return f.skip(a, aborted.Error())
+		}
 		if f.missing++; f.missing >= missingMax {
-			return f.fail(a, err)
+			err = fmt.Errorf("%w; publish the same file again, or pass the patch over: omflow-booster patch abort %s", errGone, a.ID)
 		}
 	case errors.Is(err, patch.ErrInvalid):
 		return f.fail(a, err)
@@ -355,7 +353,7 @@ func standingOf(err error) string {
 	if errors.Is(err, errOtherHome) {
 		return bus.PatchesStopped
 	}
-	if errors.Is(err, errNeeded) || errors.Is(err, errNoHome) || errors.Is(err, errNoKey) || errors.Is(err, rollout.ErrNoTurn) {
+	if errors.Is(err, errNeeded) || errors.Is(err, errNoHome) || errors.Is(err, rollout.ErrNoTurn) || asksPerson(err) {
 		return stateWaiting
 	}
 	return "failed: "
@@ -388,16 +386,29 @@ func (f *follower) passNext() {
 func (f *follower) setState(state string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.state = state
+	f.state, f.asks = state, false
+}
+
+// setAsks says whether only a person can end the state.
+func (f *follower) setAsks(asks bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asks = asks
+}
+
+// asksPerson tells whether waiting alone does not help.
+func asksPerson(err error) bool {
+	return errors.Is(err, errPlaceless) || errors.Is(err, errNoKey) || errors.Is(err, errGone)
 }
 
 // describe fills in what the heartbeat says of patches.
 func (f *follower) describe(state *bus.AgentState) {
 	state.HomeVersion = patch.HomeVersion(f.home.FS())
-	state.PatchSeq = f.ledger.read().Seq
+	known := f.ledger.read()
+	state.PatchSeq, state.PatchStream = known.Seq, known.Stream.Format(time.RFC3339Nano)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	state.PatchState, state.PatchNext = f.state, f.next
+	state.PatchState, state.PatchAsks, state.PatchNext = f.state, f.asks, f.next
 	if f.bare {
 		state.Server, state.Worker = stateNone, stateNone
 	}

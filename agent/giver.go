@@ -18,11 +18,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/tree"
 )
 
-// How long an artifact of a home is given to those who ask, and how long it is stored: its settings may change, and whoever got it last has to read it.
-const (
-	giftKept  = 10 * time.Minute
-	homesKept = 3 * giftKept
-)
+// giftKept is how long an artifact of a home is given to those who ask. It is stored for longer (patch.HomesKept).
+const giftKept = 10 * time.Minute
 
 // giver hands the files of this server to new ones. What is asked for by others is made in the follower's goroutine, in which no patch is under way.
 type giver struct {
@@ -152,7 +149,7 @@ func (f *follower) storeHome(ctx context.Context, offer bus.HomeOffer) (a patch.
 	if err != nil {
 		return a, err
 	}
-	if err := patch.ForgetHomes(ctx, f.client.JS, homesKept); err != nil {
+	if err := patch.ForgetHomes(ctx, f.client.JS); err != nil {
 		return a, err
 	}
 	a, err = patch.Store(ctx, f.client.JS, artifact, patch.DefaultLimit, rules, nil)

@@ -131,14 +131,17 @@ func TestDatabaseIsMigratedOnce(t *testing.T) {
 func TestMigrationOutlivesARollback(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)
-	one := newNode(t, b, "srv1")
+	one, two := newNode(t, b, "srv1"), newNode(t, b, "srv2")
+	two.start()
+	two.eventually(func() bool { return two.count("worker-start") == 1 }, "it was there before the patch")
+	two.idle()
+	two.stop()
 	one.cfg.HealthTimeout = time.Second
 	one.start()
 	id := one.hooked(patch.Hooks{Migrate: true}, "broken")
 	require.Contains(t, one.report(id, patch.StateRolledBack).Error, "not healthy")
 	require.Equal(t, 1, one.count("migrate-end"))
 
-	two := newNode(t, b, "srv2")
 	two.cfg.HealthTimeout = time.Second
 	two.start()
 	two.report(id, patch.StateRolledBack)

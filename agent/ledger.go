@@ -19,13 +19,14 @@ type ledger struct {
 type page struct {
 	Stream  time.Time `json:"stream"`  // creation time of the PATCH that Seq belongs to
 	Seq     uint64    `json:"seq"`     // last message of it that was dealt with
-	Newest  time.Time `json:"newest"`  // when the newest patch before that PATCH was built; zero for the first one that the node knew
+	Last    string    `json:"last"`    // the patch that is announced there
 	Entries []entry   `json:"patches"` // every patch that was dealt with, in that order
 }
 
 type entry struct {
 	patch.Report
-	Sent bool `json:"sent"` // ROLLOUT has it
+	Sent   bool `json:"sent"`   // ROLLOUT has it
+	Before bool `json:"before"` // the home had it when this node began: nothing was done here, so nothing is reported
 }
 
 func openLedger(dir *dataDir) (*ledger, error) {
@@ -57,7 +58,7 @@ func (l *ledger) change(edit func(p *page)) error {
 // settle records what became of a patch. It is dealt with from then on.
 func (l *ledger) settle(r patch.Report) error {
 	return l.change(func(p *page) {
-		p.Seq = max(p.Seq, r.Seq)
+		p.advance(r.Patch, r.Seq)
 		if i := p.find(r.Patch); i >= 0 {
 			p.Entries[i] = entry{Report: r}
 			return
@@ -70,11 +71,17 @@ func (l *ledger) settle(r patch.Report) error {
 // built anew.
 func (l *ledger) pass(id string, seq uint64) error {
 	return l.change(func(p *page) {
-		p.Seq = max(p.Seq, seq)
+		p.advance(id, seq)
 		if i := p.find(id); i >= 0 {
-			p.Entries[i].Sent = false
+			p.Entries[i].Sent = p.Entries[i].Before
 		}
 	})
+}
+
+func (p *page) advance(id string, seq uint64) {
+	if seq > p.Seq {
+		p.Seq, p.Last = seq, id
+	}
 }
 
 // knows tells whether the patch was dealt with.
@@ -86,18 +93,12 @@ func (p page) without(id string) bool {
 	return i >= 0 && p.Entries[i].State != patch.StateApplied
 }
 
-// newest returns when the newest of all patches was built that this node has had to do with.
-func (p page) newest() time.Time {
-	newest := p.Newest
-	later := func(t time.Time) {
-		if t.After(newest) {
-			newest = t
-		}
+// last is the id of the patch at Seq. A ledger of a former release does not name it.
+func (p page) last() string {
+	if i := slices.IndexFunc(p.Entries, func(e entry) bool { return e.Seq == p.Seq }); p.Last == "" && i >= 0 {
+		return p.Entries[i].Patch
 	}
-	for _, e := range p.Entries {
-		later(e.Created)
-	}
-	return newest
+	return p.Last
 }
 
 func (p page) find(id string) int {

@@ -216,6 +216,12 @@ func (n *node) state(cond func(s bus.AgentState) bool) bus.AgentState {
 	return *info.Agent
 }
 
+// idle waits until the node has dealt with all patches there are. It is for a bus with one node.
+func (n *node) idle() {
+	n.t.Helper()
+	n.state(func(s bus.AgentState) bool { return s.PatchState == "current" })
+}
+
 func (n *node) eventually(cond func() bool, what string) {
 	n.t.Helper()
 	require.Eventually(n.t, cond, patience, poll, what)

@@ -81,6 +81,7 @@ func (f *follower) provision(ctx context.Context) error {
 	_ = os.Remove(f.dir.artifact(a.ID))
 	f.log.Info().Str(logging.Patch, a.ID).Str("from", offer.Node).Str("version", offer.Version).Msg("this server has the files of another one")
 	f.setBare(false)
+	f.inherited = false
 	return f.prove(ctx)
 }
 

@@ -13,6 +13,7 @@ type treeBook struct {
 	Home      string        `json:"home"`
 	Files     tree.Tree     `json:"files"`
 	Published publishedTree `json:"published"`
+	Places    []treePlace   `json:"places"` // the last baselines, each with its place in the order of patches
 
 	Own map[string]ownPath `json:"own"` // paths that were changed and published here
 }

@@ -158,12 +158,13 @@ func TestAnnouncementThatLiesIsRefused(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, newBus(t), "srv1")
 	n.start()
+	n.idle()
 	n.stop() // publish first, then look
 	a := publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{})
 	stream, err := n.client.JS.Stream(t.Context(), bus.StreamPatch)
 	require.NoError(t, err)
 	require.NoError(t, stream.DeleteMsg(t.Context(), a.Seq))
-	a.Created = a.Created.Add(24 * time.Hour) // newer than every patch to come
+	a.Created = a.Created.Add(24 * time.Hour)
 	announce(t, n.client, a)
 	n.start()
 	require.Contains(t, n.report(a.ID, patch.StateFailed).Error, "not what was announced")

@@ -51,12 +51,24 @@ func (f *follower) writeUndo(id string, signer patch.Signer) error {
 	if err != nil {
 		return err
 	}
-	all, err := filepath.Glob(f.dir.undo("*"))
-	slices.Sort(all) // ids sort by time
-	for _, old := range all[:max(0, len(all)-undoKept)] {
-		_ = os.Remove(old)
+	f.forgetUndos(id)
+	return nil
+}
+
+// forgetUndos removes all but the last ways back, by the order in which this server had its patches: an id says what the clock of its publisher said.
+func (f *follower) forgetUndos(newest string) {
+	all, _ := filepath.Glob(f.dir.undo("*"))
+	kept := []string{f.dir.undo(newest)}
+	for _, e := range slices.Backward(f.ledger.read().Entries) {
+		if name := f.dir.undo(e.Patch); len(kept) < undoKept && e.Patch != newest && slices.Contains(all, name) {
+			kept = append(kept, name)
+		}
 	}
-	return err
+	for _, name := range all {
+		if !slices.Contains(kept, name) {
+			_ = os.Remove(name)
+		}
+	}
 }
 
 // undoing answers to those who want a patch taken back everywhere.

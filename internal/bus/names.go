@@ -53,8 +53,12 @@ const (
 	EndpointGive   = "give"
 	EndpointUndo   = "undo"
 	EndpointUndoBy = "undo-by"
-	EndpointDrift  = "drift"
-	DriftSubject   = ServiceAgent + "." + EndpointDrift // request: nothing; every agent answers with its Drift
+
+	EndpointPlace   = "place"
+	EndpointPlaceBy = "place-by"
+
+	EndpointDrift = "drift"
+	DriftSubject  = ServiceAgent + "." + EndpointDrift // request: nothing; every agent answers with its Drift
 )
 
 // HolderSubject is where the living node of a role and name answers that it is there; the answer is a Node.

@@ -95,6 +95,8 @@ type AgentState struct {
 	HomeVersion string `json:"home_version"` // of the OMFLOW Server, from its version file
 	PatchSeq    uint64 `json:"patch_seq"`    // last message of PATCH that was dealt with
 	PatchState  string `json:"patch_state"`  // current, applying, or waiting, stopped, failed or rolled back: <reason>
+	PatchAsks   bool   `json:"patch_asks"`   // the reason is one that only a person can end
+	PatchStream string `json:"patch_stream"` // RFC 3339: creation time of the PATCH that PatchSeq belongs to
 	Drift       int    `json:"drift"`        // files of the home that were changed here, and are not what the last patch has left
 	Stays       int    `json:"stays"`        // files and directories of the home that cannot be carried to other servers
 	PatchNext   string `json:"patch_next"`   // id of the patch that is checked and waits for its turn

@@ -25,6 +25,7 @@ func (d doctor) booster(ctx context.Context) []finding {
 		return []finding{
 			{"booster", verdictFail, err.Error(), ""},
 			{"streams", verdictSkip, "needs a Booster", ""},
+			{"patches", verdictSkip, "needs a Booster", ""},
 			{"clock", verdictSkip, "needs a Booster", ""},
 		}
 	}
@@ -39,7 +40,7 @@ func (d doctor) booster(ctx context.Context) []finding {
 		}}
 	}
 	server.Detail += ", JetStream answers"
-	return []finding{server, d.layout(ctx, c), d.clock(ctx, c)}
+	return []finding{server, d.layout(ctx, c), d.room(ctx, c), d.clock(ctx, c)}
 }
 
 func describeServer(c *bus.Client) finding {
@@ -97,6 +98,25 @@ func missingParts(ctx context.Context, js jetstream.JetStream) ([]string, error)
 		}
 	}
 	return missing, nil
+}
+
+// room tells how full the stores of patches are: without room nothing can be published or reported.
+func (d doctor) room(ctx context.Context, c *bus.Client) finding {
+	f := finding{"patches", verdictOK, "", ""}
+	var parts []string
+	for _, name := range []string{bus.StreamPatch, objectStream(bus.ObjectPatches), bucketStream(bus.BucketRollout)} {
+		stream, err := openStream(ctx, c.JS, name)
+		if err != nil {
+			return finding{f.Check, verdictSkip, "needs stream " + name, ""}
+		}
+		s := describeStream(stream.CachedInfo())
+		parts = append(parts, fmt.Sprintf("%s has %s of %s", name, size(s.Bytes), size(s.LimitBytes)))
+		if s.Full > nearlyFull {
+			f.Verdict, f.Fix = verdictWarn, "see `omflow-booster status`"
+		}
+	}
+	f.Detail = strings.Join(parts, ", ")
+	return f
 }
 
 // clock compares the clock of this host with that of the Booster, which dates its answers.

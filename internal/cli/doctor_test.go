@@ -234,6 +234,7 @@ func TestDoctor(t *testing.T) {
 	want := "ok    environment  1 variable set, the others have their defaults\n" +
 		"ok    booster      booster-1 at " + s.c.NC.ConnectedUrl() + ", NATS server " + s.c.NC.ConnectedServerVersion() + ", JetStream answers\n" +
 		"ok    streams      all streams, buckets and stores are there\n" +
+		"ok    patches      PATCH has 0 B of 5.1 MiB, OBJ_PATCHES has 0 B of 90 MiB, KV_ROLLOUT has 0 B of 5.1 MiB\n" +
 		"ok    clock        agrees with the Booster\n" +
 		"skip  database     DATABASE_URL is not set; only workers need it\n"
 	if r.code != exitOK || !strings.HasPrefix(r.stdout, want) {

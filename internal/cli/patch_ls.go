@@ -80,13 +80,14 @@ func listPatches(ctx context.Context, c *bus.Client) ([]listedPatch, error) {
 	}
 	list := make([]listedPatch, 0, len(announced))
 	for _, p := range announced {
-		list = append(list, listedPatch{Announcement: p, Seq: p.Seq, Nodes: nodesOf(reports[p.ID], nodes, away)})
+		list = append(list, listedPatch{Announcement: p, Seq: p.Seq, Nodes: nodesOf(p.Seq, reports[p.ID], nodes, away)})
 	}
 	return list, nil
 }
 
-// nodesOf joins what nodes reported with the living agents that have not, and with those that are away.
-func nodesOf(reports []patch.Report, nodes []bus.Node, away []awayServer) []nodePatch {
+// nodesOf joins what nodes reported with the living agents that have not, and with those that are away. An agent that is past the patch, and has
+// reported nothing, came with it.
+func nodesOf(seq uint64, reports []patch.Report, nodes []bus.Node, away []awayServer) []nodePatch {
 	list := []nodePatch{}
 	reported := make(map[string]bool)
 	for _, r := range reports {
@@ -98,7 +99,7 @@ func nodesOf(reports []patch.Report, nodes []bus.Node, away []awayServer) []node
 		list = append(list, n)
 	}
 	for _, n := range nodes {
-		if n.Role == bus.ServiceAgent && !reported[n.Name] {
+		if n.Role == bus.ServiceAgent && !reported[n.Name] && (n.Agent == nil || n.Agent.PatchSeq < seq) {
 			list = append(list, nodePatch{Node: n.Name, State: stateWaiting, Error: waitsFor(n)})
 		}
 	}

@@ -48,7 +48,7 @@ type workState struct {
 }
 
 // shownStreams are those whose fill a person should see.
-var shownStreams = []string{bus.StreamWork, bus.StreamDead, bus.StreamSchedule, bus.StreamPatch, objectStream(bus.ObjectPatches)}
+var shownStreams = []string{bus.StreamWork, bus.StreamDead, bus.StreamSchedule, bus.StreamPatch, objectStream(bus.ObjectPatches), bucketStream(bus.BucketRollout)}
 
 // objectStream and bucketStream name the stream under an object store and under a bucket (NATS ADR-20 and ADR-8).
 func objectStream(store string) string  { return "OBJ_" + store }
@@ -186,6 +186,11 @@ func awayServers(ctx context.Context, c *bus.Client, living []bus.Node) ([]awayS
 		}
 	}
 	return away, nil
+}
+
+// holdsPatches tells whether a stream holds something of patches, which goes when every server is through with them.
+func holdsPatches(stream string) bool {
+	return stream == bus.StreamPatch || stream == objectStream(bus.ObjectPatches) || stream == bucketStream(bus.BucketRollout)
 }
 
 // combine fills in what no single source knows.

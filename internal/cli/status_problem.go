@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
@@ -53,6 +54,9 @@ func streamProblems(r statusReport) (found []problem) {
 			if s.Name == bus.StreamWork {
 				hint = "When it is full, new steps wait in the database. Add workers, or give the Booster more disk."
 			}
+			if holdsPatches(s.Name) {
+				hint = patchRoom(r.Away)
+			}
 			found = append(found, problem{"stream_nearly_full", fmt.Sprintf("%s is %s full", s.Name, percent(s.Full)), hint})
 		}
 	}
@@ -68,6 +72,19 @@ func streamProblems(r statusReport) (found []problem) {
 		})
 	}
 	return found
+}
+
+// patchRoom says what makes room in the stores of patches.
+func patchRoom(away []awayServer) string {
+	hint := "The Booster removes what every server is through with, and when it is pressed for room also what servers need that are away or do not get on."
+	if len(away) == 0 {
+		return hint + " Give it more disk if patches are that large."
+	}
+	var names []string
+	for _, s := range away {
+		names = append(names, fmt.Sprintf("%s (last heard %s)", s.Name, s.Seen.Format(time.DateOnly)))
+	}
+	return hint + " Away: " + strings.Join(names, ", ") + "; for one that does not come back: omflow-booster nodes forget NODE"
 }
 
 func boosterProblems(r statusReport) []problem {
@@ -145,6 +162,9 @@ func agentProblems(r statusReport) (found []problem) {
 				"patch_failed", fmt.Sprintf("agent %s: patch %s", n.Name, n.Agent.PatchState),
 				"Look with `omflow-booster patch` and at the log of the agent.",
 			})
+		}
+		if n.Agent.PatchAsks {
+			found = append(found, problem{"patch_asks", fmt.Sprintf("agent %s takes no patches, %s", n.Name, n.Agent.PatchState), ""})
 		}
 		if strings.HasPrefix(n.Agent.PatchState, patch.StateConflict) {
 			found = append(found, problem{

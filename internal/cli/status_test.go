@@ -241,7 +241,7 @@ func TestStatusJSON(t *testing.T) {
 		At: got.At, Server: "booster-1",
 		Boosters: []bus.Node{boosterNode("b1")},
 		Streams: []streamState{
-			{Name: "WORK", Messages: 3}, {Name: "DEAD", Messages: 1}, {Name: "SCHEDULE"}, {Name: "PATCH"}, {Name: "OBJ_PATCHES"},
+			{Name: "WORK", Messages: 3}, {Name: "DEAD", Messages: 1}, {Name: "SCHEDULE"}, {Name: "PATCH"}, {Name: "OBJ_PATCHES"}, {Name: "KV_ROLLOUT"},
 		},
 		Work: &workState{
 			Waiting: 1, Delivered: 2, Running: 1, Delayed: 1, Dead: 1,
@@ -271,7 +271,7 @@ func TestStatusJSON(t *testing.T) {
 func TestStatusOfABareServer(t *testing.T) {
 	newBareStage(t)
 	r := run(t, "", "status")
-	if r.code != exitOK || !strings.Contains(r.stdout, "WARNING: not there: WORK, DEAD, SCHEDULE, PATCH, OBJ_PATCHES\n") ||
+	if r.code != exitOK || !strings.Contains(r.stdout, "WARNING: not there: WORK, DEAD, SCHEDULE, PATCH, OBJ_PATCHES, KV_ROLLOUT\n") ||
 		!strings.Contains(r.stdout, "Boosters: none\n") {
 		t.Errorf("%+v", r)
 	}

@@ -102,8 +102,23 @@ func List(ctx context.Context, js jetstream.JetStream) ([]Announcement, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", bus.StreamPatch, err)
 	}
+	all, err := ListOf(ctx, stream)
+	if err != nil {
+		return nil, err
+	}
 	var list []Announcement
 	seen := make(map[string]bool)
+	for _, a := range all {
+		if !seen[a.ID] {
+			seen[a.ID] = true
+			list = append(list, a)
+		}
+	}
+	return list, nil
+}
+
+// ListOf returns what stands in PATCH, message by message. Of one that is no announcement there is no more than its ID and Seq.
+func ListOf(ctx context.Context, stream jetstream.Stream) (list []Announcement, err error) {
 	for seq := uint64(1); ; {
 		a, err := Next(ctx, stream, seq)
 		if errors.Is(err, ErrNoMore) {
@@ -113,9 +128,6 @@ func List(ctx context.Context, js jetstream.JetStream) ([]Announcement, error) {
 			return nil, err
 		}
 		seq = a.Seq + 1
-		if !seen[a.ID] {
-			seen[a.ID] = true
-			list = append(list, a)
-		}
+		list = append(list, a)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -79,26 +78,8 @@ func AnnounceOnce(ctx context.Context, js jetstream.JetStream, a Announcement, r
 // homePrefix begins the names of objects that are for new servers.
 const homePrefix = "home-"
 
-// ForgetHomes removes what was stored for new servers longer than age ago. One that is reading it asks again.
-func ForgetHomes(ctx context.Context, js jetstream.JetStream, age time.Duration) error {
-	objects, err := js.ObjectStore(ctx, bus.ObjectPatches)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", bus.ObjectPatches, err)
-	}
-	list, err := objects.List(ctx)
-	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
-		return fmt.Errorf("list %s: %w", bus.ObjectPatches, err)
-	}
-	for _, o := range list {
-		if !strings.HasPrefix(o.Name, homePrefix) || time.Since(o.ModTime) < age {
-			continue
-		}
-		if err := objects.Delete(ctx, o.Name); err != nil {
-			return fmt.Errorf("remove %s from %s: %w", o.Name, bus.ObjectPatches, err)
-		}
-	}
-	return nil
-}
+// HomesKept is how long what was stored for new servers stays: long enough for whoever got it last to read it.
+const HomesKept = 30 * time.Minute
 
 // examine checks an artifact and returns what is to be announced of it.
 func examine(f *os.File, limit int64, trust Trust) (a Announcement, m Manifest, err error) {

@@ -65,6 +65,11 @@ func ReadReport(ctx context.Context, js jetstream.JetStream, patchID, node strin
 	return Report{}, 0, nil
 }
 
+// Final tells whether the node is through with the patch.
+func (r Report) Final() bool {
+	return r.State == StateApplied || r.State == StateFailed || r.State == StateRolledBack || r.State == StateSkipped
+}
+
 // PutReport writes what became of a patch on a node.
 func PutReport(ctx context.Context, js jetstream.JetStream, r Report) error {
 	kv, err := js.KeyValue(ctx, bus.BucketRollout)

@@ -31,11 +31,12 @@ type Coordinator struct {
 	plans   map[string]Plan // those that somebody may be at, by patch
 	members members
 	roster  roster
+	trimmer trimmer
 }
 
 // Run decides until ctx ends. What a former coordinator has decided is taken over.
 func (c *Coordinator) Run(ctx context.Context) {
-	c.plans, c.roster = nil, roster{}
+	c.plans, c.roster, c.trimmer = nil, roster{}, trimmer{}
 	stop, err := c.members.listen(c.JS.Conn())
 	if err != nil {
 		c.Log.Error().Err(err).Msg("patches are not rolled out from here")
@@ -45,6 +46,7 @@ func (c *Coordinator) Run(ctx context.Context) {
 	said := ""
 	for ok := true; ok; ok = bus.Sleep(ctx, decideEvery) {
 		err := c.round(ctx)
+		err = errors.Join(err, c.trim(ctx, bus.IsFull(err)))
 		if err != nil && ctx.Err() == nil && err.Error() != said {
 			said = err.Error()
 			c.Log.Warn().Err(err).Msg("rollout of patches not looked at")

@@ -44,7 +44,7 @@ func decide(p Plan, s situation) Plan {
 func (p *Plan) note(s situation) {
 	for node, r := range s.reports {
 		g, granted := p.Grants[node]
-		if !final(r.State) || r.revision <= g.Report {
+		if !r.Final() || r.revision <= g.Report {
 			continue
 		}
 		if !granted {
@@ -188,9 +188,4 @@ func (p *Plan) proven() bool {
 		}
 	}
 	return false
-}
-
-// final tells whether a report says how it ended on a node.
-func final(state string) bool {
-	return state == patch.StateApplied || state == patch.StateFailed || state == patch.StateRolledBack || state == patch.StateSkipped
 }

@@ -22,6 +22,8 @@ type Member struct {
 	Serving bool      // its server runs, or it has none
 	Runs    bool      // it has a server
 	At      time.Time // when it said so
+	Stream  string    // AgentState.PatchStream
+	Seq     uint64    // AgentState.PatchSeq
 }
 
 // members are the agents whose heartbeats go by, on their way into NODES: as long as no patch is under way, nobody is asked for anything.
@@ -49,7 +51,10 @@ func (m *members) hear(msg *nats.Msg) {
 		return
 	}
 	serving := n.Agent.Server != "failing" && n.Agent.Server != "stopped"
-	m.heard[msg.Subject] = Member{Name: n.Name, Next: n.Agent.PatchNext, Serving: serving, Runs: n.Agent.Server != "none", At: time.Now()}
+	m.heard[msg.Subject] = Member{
+		Name: n.Name, Next: n.Agent.PatchNext, Serving: serving, Runs: n.Agent.Server != "none", At: time.Now(),
+		Stream: n.Agent.PatchStream, Seq: n.Agent.PatchSeq,
+	}
 }
 
 // alive are those that were heard lately, by name.

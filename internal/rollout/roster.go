@@ -3,7 +3,6 @@ package rollout
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -29,6 +28,10 @@ type Known struct {
 	Name string    `json:"name"`
 	Runs bool      `json:"runs"` // its agent runs an OMFLOW Server
 	Seen time.Time `json:"seen"` // by the Booster's clock; at most an hour before it was last heard
+
+	// How far it is in the order of patches, as AgentState.PatchStream and PatchSeq. What it has not settled yet stays on the bus for it.
+	Stream string `json:"stream"`
+	Seq    uint64 `json:"seq"`
 }
 
 func rosterKey(node string) string { return rosterPrefix + bus.Token(node) }
@@ -55,14 +58,7 @@ func Roster(ctx context.Context, js jetstream.JetStream) ([]Known, error) {
 
 // Forget removes a server from the roster: it does not count as away any more. One that lives is noted again at once.
 func Forget(ctx context.Context, js jetstream.JetStream, node string) error {
-	kv, err := js.KeyValue(ctx, bus.BucketRollout)
-	if err == nil {
-		err = kv.Purge(ctx, rosterKey(node))
-	}
-	if err != nil {
-		return fmt.Errorf("forget server %s: %w", node, err)
-	}
-	return nil
+	return purgeKeys(ctx, js, rosterKey(node))
 }
 
 // roster is what a coordinator knows of the roster: it alone writes it, except for Forget.
@@ -85,16 +81,12 @@ func (r *roster) update(ctx context.Context, js jetstream.JetStream, members []M
 	}
 	for _, m := range members {
 		was, there := r.known[m.Name]
-		if there && was.Runs == m.Runs && now.Sub(was.Seen) < noteEvery {
+		if there && was.Runs == m.Runs && was.Stream == m.Stream && was.Seq == m.Seq && now.Sub(was.Seen) < noteEvery {
 			continue
 		}
-		k := Known{Name: m.Name, Runs: m.Runs, Seen: now}
-		data, err := json.Marshal(k)
-		if err != nil {
+		k := Known{Name: m.Name, Runs: m.Runs, Seen: now, Stream: m.Stream, Seq: m.Seq}
+		if err := putKey(ctx, js, rosterKey(m.Name), k); err != nil && !bus.IsFull(err) { // a full bucket is emptied by who knows of it
 			return err
-		}
-		if _, err := js.Publish(ctx, "$KV."+bus.BucketRollout+"."+rosterKey(m.Name), data); err != nil {
-			return fmt.Errorf("note server %s: %w", m.Name, err)
 		}
 		r.known[m.Name] = k
 	}

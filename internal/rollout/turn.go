@@ -38,7 +38,7 @@ func (t Turn) Wait(ctx context.Context, say func(why string)) error {
 		case err != nil:
 			say("no answer about the rollout: " + err.Error())
 		case p.State == StateAborted:
-			return fmt.Errorf("%w by %s: %s", ErrAborted, p.By, p.Reason)
+			return p.aborted()
 		case p.may(t.Node):
 			return nil
 		default:
@@ -74,6 +74,17 @@ func (t Turn) Check(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Aborted returns an error that matches ErrAborted if the patch is not to be applied any more.
+func (t Turn) Aborted(ctx context.Context) error {
+	p, _, err := Read(ctx, t.JS, t.Patch)
+	if err == nil && p.State == StateAborted {
+		err = p.aborted()
+	}
+	return err
+}
+
+func (p Plan) aborted() error { return fmt.Errorf("%w by %s: %s", ErrAborted, p.By, p.Reason) }
 
 // may tells whether a node may begin.
 func (p Plan) may(node string) bool { return p.State == StateRunning && p.Open(node) }

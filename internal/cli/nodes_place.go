@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+func (a *App) placeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "place NODE",
+		Short: "Say which patches a server has that does not know it itself",
+		Long: "Say which patches the home of a server has, when its agent does not know it: its AGENT_DATA_DIR is new, or it was away for longer than\n" +
+			"patches are stored, and no other server that runs has the same files. `status` names such servers. Nothing is changed by this order\n" +
+			"itself: the server goes on with the patches that follow.\n\n" +
+			"To give it the files of another server instead, stop its agent, empty OMFLOW_HOME and AGENT_DATA_DIR, and start the agent.",
+		Example: "  omflow-booster nodes place server-3 --after 20260131-094500123-k3v7q2mx\n  omflow-booster nodes place server-3 --after none",
+		Args:    args(1, 1, "the name of an agent, as `nodes` shows it"),
+	}
+	after := cmd.Flags().String("after", "", "the last patch that it has, as `patch ls` shows it; none: it has none of those; all: it has all")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, given []string) error {
+		if *after == "" {
+			return usageError{errors.New("--after is missing; give the id of a patch, none or all")}
+		}
+		return a.withBus(func(c *bus.Client) error {
+			if err := placeNode(cmd.Context(), c, given[0], *after); err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(a.Stdout, map[string]any{"node": given[0], "after": *after})
+			}
+			fmt.Fprintf(a.Stdout, "%s goes on with the patches that follow\n", oneLine(given[0]))
+			return nil
+		})
+	}
+	return cmd
+}
+
+func placeNode(ctx context.Context, c *bus.Client, node, after string) error {
+	if after != bus.PlaceAll && after != bus.PlaceNone {
+		if _, err := showPatch(ctx, c, after); err != nil {
+			return err
+		}
+	}
+	order, err := json.Marshal(bus.PlaceOrder{After: after})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := ask(ctx)
+	defer cancel()
+	reply, err := c.NC.RequestWithContext(ctx, bus.PlaceBySubject(node), order)
+	if err != nil {
+		return fmt.Errorf("%s was told where it stands: %w; see `omflow-booster nodes`", oneLine(node), err)
+	}
+	var answer bus.PlaceAnswer
+	if err := json.Unmarshal(reply.Data, &answer); err != nil {
+		return fmt.Errorf("answer of %s: %w", oneLine(node), err)
+	}
+	if answer.Error != "" {
+		return fmt.Errorf("%s does not take that: %s", oneLine(node), oneLine(answer.Error))
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package patch
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+// metaSubjects begin the subject of what an object store says of an object (NATS ADR-20).
+const metaSubjects = "$O." + bus.ObjectPatches + ".M."
+
+// Artifact is an object in PATCHES.
+type Artifact struct {
+	Name string    `json:"name"`
+	NUID string    `json:"nuid"` // names its chunks
+	Size int64     `json:"size"`
+	At   time.Time `json:"-"` // when it was stored, by the Booster's clock
+}
+
+// IsHome tells whether it was stored for a new server, and is announced to nobody.
+func (a Artifact) IsHome() bool { return strings.HasPrefix(a.Name, homePrefix) }
+
+// Stored lists what is in PATCHES. Like bus.Nodes it makes no consumer.
+func Stored(ctx context.Context, js jetstream.JetStream) (list []Artifact, err error) {
+	stream, err := js.Stream(ctx, objectStream)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", bus.ObjectPatches, err)
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(metaSubjects+"*"))
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", bus.ObjectPatches, err)
+	}
+	for _, subject := range slices.Sorted(maps.Keys(info.State.Subjects)) {
+		msg, err := stream.GetLastMsgForSubject(ctx, subject)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list %s: %w", bus.ObjectPatches, err)
+		}
+		a := Artifact{At: msg.Time}
+		if json.Unmarshal(msg.Data, &a) == nil && a.Name != "" {
+			list = append(list, a)
+		}
+	}
+	return list, nil
+}
+
+// Remove takes an artifact out of PATCHES. It purges what the object store would mark as deleted, because a mark is a message, and a store that is
+// full takes none.
+func Remove(ctx context.Context, js jetstream.JetStream, a Artifact) error {
+	stream, err := js.Stream(ctx, objectStream)
+	if err == nil && a.NUID != "" {
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject(chunkSubjects+a.NUID))
+	}
+	if err == nil { // last: while it is there, somebody knows of the chunks
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject(metaSubjects+base64.URLEncoding.EncodeToString([]byte(a.Name))))
+	}
+	if err != nil {
+		return fmt.Errorf("remove %s from %s: %w", a.Name, bus.ObjectPatches, err)
+	}
+	return nil
+}
+
+// ForgetHomes removes what was stored for new servers longer than HomesKept ago. One that is reading it asks again.
+func ForgetHomes(ctx context.Context, js jetstream.JetStream) error {
+	list, err := Stored(ctx, js)
+	if err != nil {
+		return err
+	}
+	for _, a := range list {
+		if !a.IsHome() || time.Since(a.At) < HomesKept {
+			continue
+		}
+		if err := Remove(ctx, js, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
