@@ -25,6 +25,9 @@ def main():
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "omflow.settings")
     code = Code(os.getcwd())  # before anything is loaded, so that no change is missed
     import django
+    from django.conf import settings
+    from . import logs
+    logs.through_worker(settings)
     django.setup()
     runner = Runner(pipe, code)
     pipe.start("omflow_booster " + __version__)

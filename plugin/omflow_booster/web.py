@@ -9,7 +9,7 @@ from django.db import connections, router
 from django.db.models import Count
 from django.http import HttpResponse, HttpResponseForbidden, HttpResponseRedirect, JsonResponse
 
-from . import __version__, caches, conf, menu, server
+from . import __version__, background, caches, conf, menu, server
 from .handover import ask
 
 log = logging.getLogger("omflow_booster")
@@ -20,8 +20,11 @@ class BoosterMiddleware:
 
     def __init__(self, get_response):
         self.get_response = get_response
+        background.process.begin_soon()
 
     def __call__(self, request):
+        if not background.process.served and not background.is_command():
+            background.process.begin()
         if request.path == "/booster/health/":
             return health()
         if request.path == "/booster/":

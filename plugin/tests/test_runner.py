@@ -345,6 +345,23 @@ class CodeTest(Case):
         self.assertEqual(runner.errors().count("flows loaded"), loaded + 1)
 
 
+class LogTest(Case):
+    def test_runner_leaves_the_files_of_the_web_process_alone(self):
+        """Yesterday's, which the web process has not renamed yet, is renamed by whoever writes first."""
+        path = os.path.join(self.home.path, "logs", "omflow.log")
+        os.makedirs(os.path.dirname(path))
+        with open(path, "w") as file:
+            file.write("of yesterday\n")
+        os.utime(path, (time.time() - 86400,) * 2)
+        runner = Runner(self)
+        self.assertEqual(runner.step(self.insert("logs"))["op"], "done")
+        self.assertEqual(os.listdir(os.path.dirname(path)), ["omflow.log"])
+        with open(path) as file:
+            self.assertEqual(file.read(), "of yesterday\n")
+        self.assertRegex(runner.errors(), r"\[.*\] INFO written by the step")
+        self.assertEqual(runner.errors().count("shown by the step"), 1)
+
+
 class OrderTest(Case):
     """WORKER_ORDER=ticket: two steps of one ticket never run at the same time. WORKER_FLOW_LIMITS: nor too many of a flow."""
 

@@ -25,3 +25,16 @@ DATABASES = {"default": dict(json.loads(os.environ["STANDIN_DATABASE"]), ENGINE=
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 USE_TZ = False
 TIME_ZONE = "Asia/Taipei"
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"simple": {"format": "[%(asctime)s] %(levelname)s %(message)s"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "simple"},
+        "file": {"class": "logging.handlers.TimedRotatingFileHandler", "filename": os.path.join(BASE_DIR, "logs", "omflow.log"), "when": "midnight",
+                 "encoding": "utf-8", "delay": True, "formatter": "simple"},
+    },
+    "loggers": {"omflowlog": {"handlers": ["file"], "level": "INFO", "propagate": False},
+                "django": {"handlers": ["console", "file"], "level": "INFO", "propagate": False}},
+}
+os.makedirs(os.path.join(BASE_DIR, "logs"), exist_ok=True)

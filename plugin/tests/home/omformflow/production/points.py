@@ -142,6 +142,12 @@ def ends_transactions(param):
     raise RuntimeError("after all of it")
 
 
+def logs(param):
+    import logging
+    logging.getLogger("omflowlog").info("written by the step")
+    logging.getLogger("django").warning("shown by the step")
+
+
 def fails(param):
     raise ValueError("no such form")
 
