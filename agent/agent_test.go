@@ -126,6 +126,9 @@ func TestSecondAgentIsRefusedAndToldWhoRuns(t *testing.T) {
 func TestConfiguration(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)
+	ok := newNode(t, b, "srv1")
+	ok.cfg.LogDir = filepath.Join(ok.cfg.Home, "logs", "agent") // no patch has anything below logs/
+	require.NoError(t, ok.cfg.Validate())
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	for name, c := range map[string]struct {
@@ -145,6 +148,19 @@ func TestConfiguration(t *testing.T) {
 		"logs to keep":     {func(c *Config) { c.LogKeep = -1 }, "AGENT_LOG_KEEP"},
 		"no data dir":      {func(c *Config) { c.DataDir = "" }, "AGENT_DATA_DIR"},
 		"data dir, a file": {func(c *Config) { c.DataDir = filepath.Join(file, "x") }, "AGENT_DATA_DIR"},
+		"data in the home": {func(c *Config) { c.DataDir = filepath.Join(c.Home, "new", "agent") }, "AGENT_DATA_DIR"},
+		"logs in the home": {func(c *Config) { c.LogDir = filepath.Join(c.Home, "omflow", "..", "server-logs") }, "AGENT_LOG_DIR"},
+		"home by a link": {func(c *Config) {
+			linked := filepath.Join(filepath.Dir(file), "current")
+			require.NoError(t, os.Symlink(c.Home, linked))
+			c.DataDir, c.Home = filepath.Join(c.Home, "agent"), linked
+		}, "AGENT_DATA_DIR"},
+		"key in the home": {func(c *Config) {
+			key, err := ours()
+			require.NoError(t, err)
+			c.JoinFile = filepath.Join(c.Home, "join.json")
+			require.NoError(t, key.Create(c.JoinFile))
+		}, "BOOSTER_JOIN_FILE"},
 	} {
 		n := newNode(t, b, "srv1")
 		c.spoil(&n.cfg)

@@ -122,7 +122,7 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
-	return nil
+	return c.validateOutside()
 }
 
 // validatePlaces checks names, addresses and paths.

@@ -40,7 +40,8 @@ func TestServerRunsWithoutItsLogFile(t *testing.T) {
 	n := newNode(t, newBus(t), "srv1")
 	log := &syncBuffer{}
 	n.log = log
-	n.cfg.LogDir = filepath.Join(n.cfg.Home, "omflow", "app.py") // no directory
+	n.cfg.LogDir = filepath.Join(t.TempDir(), "file") // no directory
+	require.NoError(t, os.WriteFile(n.cfg.LogDir, nil, 0o600))
 	n.cfg.Command = `sh -c 'while true; do echo line; sleep 0.01; done'`
 	n.cfg.HealthURL = ""
 	n.start()

@@ -118,6 +118,8 @@ func TestWrongSettingsAreRefused(t *testing.T) {
 		"Booster cannot write":     {args: "broker", vars: env{"BOOSTER_DATA_DIR": below, "BOOSTER_PORT": strconv.Itoa(port(t))}, says: []string{"BOOSTER_DATA_DIR", file}},
 		"agent cannot write":       {args: "agent", vars: env{"AGENT_DATA_DIR": below, "OMFLOW_HOME": home}, says: []string{"AGENT_DATA_DIR", file}},
 		"join file is not there":   {args: "agent", vars: env{"BOOSTER_JOIN_FILE": home + "/none", "OMFLOW_HOME": home}, says: []string{"BOOSTER_JOIN_FILE", home + "/none"}},
+		"data in the home":         {args: "agent", vars: env{"AGENT_DATA_DIR": home + "/agent", "OMFLOW_HOME": home}, says: []string{"AGENT_DATA_DIR", home + "/agent", "inside OMFLOW_HOME"}},
+		"socket in the home":       {args: "agent", vars: env{"AGENT_DATA_DIR": home + "-agent", "WORKER_SOCKET": home + "/worker.sock", "OMFLOW_HOME": home}, says: []string{"WORKER_SOCKET", "inside OMFLOW_HOME"}},
 		"join file is something":   {args: "agent", vars: env{"BOOSTER_JOIN_FILE": file, "OMFLOW_HOME": home}, says: []string{"BOOSTER_JOIN_FILE", file, "not a JSON object"}},
 		"join file is not set":     {args: "patch publish " + home, says: []string{"BOOSTER_JOIN_FILE", "not set", "join new"}},
 		"join file is in the way":  {args: "join new --out " + file, says: []string{file, "exists"}},

@@ -40,7 +40,7 @@ func (d doctor) booster(ctx context.Context) []finding {
 		}}
 	}
 	server.Detail += ", JetStream answers"
-	return []finding{server, d.layout(ctx, c), d.room(ctx, c), d.clock(ctx, c)}
+	return append([]finding{server, d.layout(ctx, c), d.room(ctx, c), d.clock(ctx, c)}, agentsHere(ctx, c)...)
 }
 
 func describeServer(c *bus.Client) finding {

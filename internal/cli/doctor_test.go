@@ -262,3 +262,30 @@ func TestDoctorWithoutABooster(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+func TestDoctorNamesWhatTheAgentsOfThisHostSay(t *testing.T) {
+	t.Parallel()
+	agent := func(name, host string, stays int) bus.Node {
+		return bus.Node{Role: bus.ServiceAgent, Name: name, Host: host, Agent: &bus.AgentState{
+			Stays: stays, StaysFirst: bus.DriftStay{Path: "all.json", Why: "looks like password hashes"},
+		}}
+	}
+	far := agent("far", "there", 1)
+	if found := judgeAgents("agent", "here", []bus.Node{far}); len(found) > 0 {
+		t.Errorf("without an agent here: %+v", found)
+	}
+	for name, c := range map[string]struct {
+		nodes []bus.Node
+		want  finding
+	}{
+		"nothing": {[]bus.Node{far, agent("near", "here", 0)}, finding{"agent", verdictOK, "nothing to look at in the home of its OMFLOW Server", ""}},
+		"something": {[]bus.Node{far, agent("near", "here", 2)}, finding{
+			"agent", verdictWarn, "agent near: 2 paths of its home cannot be carried to other servers: all.json looks like password hashes",
+			"See all with `omflow-booster nodes drift near`. Everything else is carried.",
+		}},
+	} {
+		if found := judgeAgents("agent", "here", c.nodes); len(found) != 1 || found[0] != c.want {
+			t.Errorf("%s: found %+v, want %+v", name, found, c.want)
+		}
+	}
+}

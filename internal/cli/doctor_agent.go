@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"context"
+	"os"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+// agentsHere is what the agents of this host say that somebody should look at.
+func agentsHere(ctx context.Context, c *bus.Client) []finding {
+	const check = "agent"
+	host, err := os.Hostname()
+	if err != nil {
+		return []finding{{check, verdictSkip, err.Error(), ""}}
+	}
+	nodes, err := bus.Nodes(ctx, c.JS)
+	if err != nil {
+		return []finding{{check, verdictSkip, err.Error(), ""}}
+	}
+	return judgeAgents(check, host, nodes)
+}
+
+func judgeAgents(check, host string, nodes []bus.Node) (findings []finding) {
+	var here statusReport
+	for _, n := range nodes {
+		if n.Agent != nil && n.Host == host {
+			here.Agents = append(here.Agents, n)
+		}
+	}
+	for _, p := range agentProblems(here) {
+		findings = append(findings, finding{check, verdictWarn, p.Text, p.Hint})
+	}
+	switch {
+	case len(here.Agents) == 0:
+		return nil
+	case len(findings) == 0:
+		return []finding{{check, verdictOK, "nothing to look at in the home of its OMFLOW Server", ""}}
+	}
+	return findings
+}
