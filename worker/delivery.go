@@ -248,6 +248,8 @@ func (d *delivery) execute(ctx context.Context) {
 		d.done(ctx, started)
 	case errors.Is(err, ErrDoneBefore):
 		d.skip(ctx)
+	case errors.Is(err, ErrKept):
+		d.await(started)
 	case errors.Is(err, ErrLeaseLost) || !d.step.Lease.Valid():
 		d.log.Warn().Err(err).Msg("step left to the worker that has it now")
 	case d.hard.Err() != nil:
@@ -269,6 +271,14 @@ func (d *delivery) execute(ctx context.Context) {
 // again before anything new, and some steps that wait for each other must not keep all others from being delivered.
 func (d *delivery) patience(wait time.Duration) time.Duration {
 	return max(wait, min(wait*time.Duration(min(d.delivered, 1000)), patienceMax))
+}
+
+// await leaves the row of a step to the server, which goes on with it when an answer comes. The message stays, so that nobody queues the row again; when it
+// comes once more, the row is gone. An answer that has not come in the time that a step may take counts as a failed try.
+func (d *delivery) await(started time.Time) {
+	d.log.Info().Dur("at_most", d.stepTimeout).Msg("step waits for an answer")
+	d.note("kept", nil, started)
+	d.nak(d.stepTimeout)
 }
 
 // skip ends a step that an earlier delivery has done. It is no try, so the history says nothing of it.

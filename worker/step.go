@@ -28,7 +28,7 @@ type Step struct {
 // Executor runs steps. Implementations: package runner (long-lived child processes) and package httpexec.
 type Executor interface {
 	// Execute runs one step to its end and returns nil when its effect is in place. It must return soon after ctx ends.
-	// An error that matches ErrPermanent is not retried; one that matches ErrNotStarted costs no attempt; ErrDoneBefore is none.
+	// An error that matches ErrPermanent is not retried; one that matches ErrNotStarted costs no attempt; ErrDoneBefore and ErrKept are no failures.
 	Execute(ctx context.Context, s Step) error
 	// Run keeps the executor's own processes and connections until ctx ends, then ends them and returns.
 	Run(ctx context.Context) error
@@ -38,10 +38,11 @@ type Executor interface {
 
 // What an Executor may say about a failed step, by wrapping.
 var (
-	ErrPermanent  = errors.New("permanent failure")       // trying again cannot help: straight to DEAD
-	ErrNotStarted = errors.New("step was not started")    // nothing ran, so no attempt is counted
-	ErrDoneBefore = errors.New("step was done already")   // its row was gone: nothing is left to do, and an earlier try has the credit
-	ErrLeaseLost  = errors.New("lease of the step ended") // another worker may be running it: change nothing
+	ErrPermanent  = errors.New("permanent failure")        // trying again cannot help: straight to DEAD
+	ErrNotStarted = errors.New("step was not started")     // nothing ran, so no attempt is counted
+	ErrDoneBefore = errors.New("step was done already")    // its row was gone: nothing is left to do, and an earlier try has the credit
+	ErrKept       = errors.New("step waits for an answer") // its effect is in place, and its row stays until the server has the answer
+	ErrLeaseLost  = errors.New("lease of the step ended")  // another worker may be running it: change nothing
 )
 
 // RetryAfter is an error that names the earliest time of the next attempt.

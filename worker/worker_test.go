@@ -446,6 +446,27 @@ func TestHistoryHasOneLineForOneEffect(t *testing.T) {
 	require.Equal(t, [2]int{1, 1}, [2]int{effects, s.rows("omflow_booster_history WHERE outcome = 'done'")})
 }
 
+// The server keeps the row of a step that it has sent elsewhere, and deletes it when the answer comes.
+func TestRowThatIsKeptWaitsForItsAnswer(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	answered, silent := s.queueRow(1), s.queueRow(2)
+	exec := newExecutor(func(_ context.Context, st worker.Step) error {
+		if st.ID.Row == silent { // the other one was sent before, for there is one slot
+			s.db.MustExec(`DELETE FROM omflow_queuedata WHERE id = $1`, answered)
+		}
+		return worker.ErrKept
+	})
+	w := s.start(exec, func(c *worker.Config) { c.Slots, c.Reconcile, c.MaxAttempts, c.StepTimeout = 1, 100*time.Millisecond, 2, 2*time.Second })
+	w.submit(item(1, answered))
+	s.eventually("the first is sent", func() bool { all, _ := exec.steps(); return all == 1 })
+	w.submit(item(2, silent))
+	s.eventually("the other one is given up", func() bool { return s.messages(bus.StreamDead) == 1 && s.messages(bus.StreamWork) == 0 })
+	require.Equal(t, []int{1}, exec.tries(fmt.Sprint("q", answered)))
+	require.Equal(t, []int{1, 2}, exec.tries(fmt.Sprint("q", silent)), "once in the time of a step")
+	require.Equal(t, 1, s.rows("omflow_queuedata"), "its row stays all the same")
+}
+
 func TestFullDeadHoldsNoSlot(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, func(l *bus.Layout) { l.StoreBytes, l.Lease = 8<<20, 5*time.Minute })

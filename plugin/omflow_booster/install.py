@@ -8,7 +8,7 @@ import threading
 from contextlib import contextmanager
 
 from django.conf import settings
-from django.db import router, transaction
+from django.db import connections, router, transaction
 from django.db.models.signals import post_save
 
 from . import background, flows, menu, server, tokens
@@ -16,6 +16,8 @@ from .handover import Handover
 
 LARGE = 32 << 10  # characters of a parameter beyond which the worker reads it from the row: 200 items fit into a request, and into a line of a runner
 MIDDLEWARE = "omflow_booster.web.BoosterMiddleware"
+
+FROM_ROWS = "FormFlow"  # the queue whose items have rows in omflow_queuedata
 
 current = threading.local()  # .inserted: the row that this thread inserted last; .starting: the server re-queues all rows
 deliver = None  # function(item): where items go. Handover.send, or the runner's
@@ -29,7 +31,7 @@ def deliver_to(function):
 
 @contextmanager
 def server_starting():
-    """Installs us. Within it, what this thread puts into a queue is ignored: the server re-queues every row then."""
+    """Installs us. Within it, this thread puts waiting rows into the queues again; those of omflow_queuedata are left alone."""
     monitor = server.queue_monitor()
     monitor.putQueue = put_queue
     monitor.setRunning = lambda self: None  # the thread that polls the queue
@@ -67,9 +69,26 @@ def note_insert(instance, created, raw=False, **_):
         current.inserted = instance
 
 
+def put_again(name, module_name, method, text):
+    """What the server, a collector, puts into a queue at its start from a table of its own. It may be waiting from the last time, or be put by another process
+    of this server at this moment. The worker's reconciler queues the row."""
+    from .transaction import key
+    model = server.queue_model()
+    using = router.db_for_write(model)
+    item = {"name": name, "module_name": module_name, "method_name": method, "input_param": text}
+    with transaction.atomic(using=using):
+        with connections[using].cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key("start")])
+        if not model.objects.filter(**item).exists():
+            model.objects.create(queue_id="", **item)
+    current.inserted = None
+
+
 def put_queue(monitor, module_name, method, param):
     """Replaces QueueMonitor.putQueue(module_name, method, param). Returns at once."""
     if getattr(current, "starting", False):
+        if monitor.name != FROM_ROWS:
+            put_again(monitor.name, module_name, method, json.dumps(param))
         return
     row, current.inserted = getattr(current, "inserted", None), None
     text = json.dumps(param)

@@ -96,8 +96,7 @@ class Runner:
         fields, self.begun = {}, False
         try:
             self.pipe.lease.check()
-            if not self.run(message):
-                fields["skipped"] = True
+            fields.update(self.run(message))
         except Stale as error:
             fields = {"untried": True, "recycle": True, "retry_after_ms": 1}
             problem = error
@@ -126,7 +125,7 @@ class Runner:
         return "failed", dict(fields, error="%s: %s" % (type(problem).__name__, problem))
 
     def run(self, message):
-        """Runs a step to the end of its commit, and queues what follows. Returns whether there was anything to do."""
+        """Runs a step to the end of its commit, and queues what follows. Returns fields of done."""
         from django.db import InterfaceError, OperationalError
         from .transaction import StepTransaction
         try:
@@ -142,7 +141,7 @@ class Runner:
             item = self.lock_row(message["id"], message["item"])
             if item is None:
                 transaction.commit()
-                return False  # done by an earlier delivery
+                return {"skipped": True}  # done by an earlier delivery
             param = item["input_param"]
             if isinstance(param, str):  # the server stores it as JSON text
                 param = json.loads(param)
@@ -150,16 +149,19 @@ class Runner:
             self.take_turn(param, tickets)
             transaction.lock(tickets)
             function = getattr(self.code.load(active_module(item, param)), item["method_name"])
+            balanced = item["name"] == "FormFlow" and isinstance(param, dict) and param.get("load_balance")
             self.begun = True
             function(param)
-            self.delete_row(message["id"])
+            kept = balanced and not self.items and self.is_kept(message["id"])
+            if not kept:
+                self.delete_row(message["id"])
             transaction.commit()
         for first in range(0, len(self.items), BATCH):
             try:
                 self.pipe.put(message["id"], self.items[first:first + BATCH])
             except Refused as error:
                 print("follow-up work is not queued yet (%s); the worker finds its rows" % error, file=sys.stderr)
-        return True
+        return {"kept": True} if kept else {}
 
     def lock_row(self, step, item):
         """Locks the step's own row, which is the fence against every other delivery, and returns the item as it stands there: a database that was
@@ -172,6 +174,13 @@ class Runner:
         if row is None:
             return None
         return dict(item, **(dict(zip(names, row)) if len(names) > 1 else json.loads(row[0])))
+
+    def is_kept(self, step):
+        """Whether the engine has left the row of a Python point, sent to a collector, for the answer to find. A row that shares its queue_id is one that the
+        engine could not delete."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM {0} WHERE queue_id = (SELECT queue_id FROM {0} WHERE id = %s)".format(self.table(step)), [int(step[1:])])
+            return cursor.fetchone()[0] == 1
 
     def delete_row(self, step):
         """The engine has deleted it already, unless two rows had the same queue_id: then it deletes none."""

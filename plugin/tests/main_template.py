@@ -11,4 +11,11 @@ def main(param):
         engine.Effect.objects.create(number=param["data_no"], point="version", note=str(VERSION))
     elif hasattr(points, point):
         getattr(points, point)(param)
+    if param.get("load_balance") and point == "balanced":
+        try:
+            from ommonitor.views import sendPython
+            sendPython(param["flow_uuid"], param, "")
+        except Exception:
+            engine.visit(param)
+        return
     engine.visit(param)

@@ -8,7 +8,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import FLOW, Case, Runner, connect  # noqa: E402
+from harness import FLOW, Case, Runner, Web, connect  # noqa: E402
 
 
 class EffectTest(Case):
@@ -343,6 +343,37 @@ class CodeTest(Case):
         self.assertEqual(runner.step(self.insert("fails"))["op"], "failed")
         runner.step(self.insert("a"))
         self.assertEqual(runner.errors().count("flows loaded"), loaded + 1)
+
+
+class BalanceTest(Case):
+    """A Python point that a collector computes: the server keeps the row until the answer, and so do we."""
+
+    def test_row_stays_until_the_answer(self):
+        runner, web = Runner(self), Web(self)
+        row = self.insert("balanced", "b", load_balance=True)
+        item = self.item(row)
+        answer = runner.step(row)
+        self.assertEqual((answer["op"], answer.get("kept"), answer["rows"]), ("done", True, []))
+        self.assertEqual((self.rows(), self.effects()), ([row], []))
+        web.do("engine.visit(%r)" % json.loads(item["input_param"]))  # the answer
+        follower, = self.rows()
+        self.assertGreater(follower, row)
+        self.assertEqual(runner.step(row, item=item).get("skipped"), True, "looked at once more, later")
+        answer = runner.step(follower)
+        self.assertEqual((answer["op"], "kept" in answer), ("done", False), "the mark stays in the parameter of the points that follow")
+        self.assertEqual((self.effects(), self.rows()), (["balanced", "b"], []))
+
+    def test_no_collector(self):
+        """The engine goes on by itself then."""
+        answer = Runner(self).step(self.insert("balanced", "b", load_balance=True, no_collector=True))
+        self.assertEqual((answer["op"], "kept" in answer, len(answer["rows"])), ("done", False, 1))
+
+    def test_row_that_the_engine_cannot_remove(self):
+        """Two rows have its queue_id: nobody waits for an answer."""
+        runner, rows = Runner(self), [self.insert("a", load_balance=True) for _ in range(2)]
+        for row in rows:
+            self.assertNotIn("kept", runner.step(row))
+        self.assertEqual(self.rows(), [])
 
 
 class LogTest(Case):

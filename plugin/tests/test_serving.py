@@ -64,8 +64,9 @@ say(threads())""")
 from omflow.wsgi import application
 child = os.fork()
 if not child:
-    while not threads():
-        threading.Event().wait(0.05)
+    for _ in range(1000):
+        if not threads():
+            threading.Event().wait(0.05)
     say("child"); wait()
     os._exit(0)
 os.waitpid(child, 0)

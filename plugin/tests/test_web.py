@@ -196,6 +196,22 @@ with transaction.atomic():
         self.assertEqual(web.do("result = engine.FormFlowMonitor.original"), [])
 
 
+class CollectorTest(Case):
+    def test_what_waits_at_the_start_is_put_once(self):
+        """ommonitor has a table of its own for what a collector computes, and puts all of it into the queue at the start."""
+        for number in (1, 2):
+            self.sql("INSERT INTO ommonitor_loadbalancequeuedata (module_name, method_name, input_param) VALUES ('omformflow.production.points', 'computes', %s)",
+                     json.dumps({"data_no": number}))
+        for _ in range(2):  # two processes, or two starts
+            Web(self, STANDIN_TYPE="collector")
+            self.assertEqual(self.sql("SELECT name, module_name, method_name, input_param FROM omflow_queuedata ORDER BY id"), [
+                ("LoadBalance", "omformflow.production.points", "computes", json.dumps({"data_no": number})) for number in (1, 2)])
+        runner = Runner(self)
+        for row in self.rows():
+            self.assertEqual(runner.step(row)["op"], "done")
+        self.assertEqual((self.effects(1), self.effects(2)), (["computed"], ["computed"]))
+
+
 class IdleTest(Case):
     def test_web_process_sleeps(self):
         web = Web(self)

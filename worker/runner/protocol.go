@@ -78,6 +78,7 @@ type message struct {
 	RetryAfterMS int64             `json:"retry_after_ms"` // failed
 	Untried      bool              `json:"untried"`        // failed
 	Skipped      bool              `json:"skipped"`        // done
+	Kept         bool              `json:"kept"`           // done
 	Recycle      bool              `json:"recycle"`        // done, failed
 }
 

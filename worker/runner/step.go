@@ -97,10 +97,7 @@ func (r *process) converse(ctx context.Context, s worker.Step, c *conversation, 
 				go func() { answers <- put(ctx, s, m) }()
 			case opDone:
 				r.answered.Store(true)
-				if m.Skipped {
-					return !m.Recycle, worker.ErrDoneBefore
-				}
-				return !m.Recycle, nil
+				return !m.Recycle, success(m)
 			case opFailed:
 				r.answered.Store(true)
 				return !m.Recycle, failure(m)
@@ -169,6 +166,18 @@ func put(ctx context.Context, s worker.Step, m message) any {
 		}
 	}
 	return storedMessage{opStored, m.ID, m.N, names}
+}
+
+// success is what a done message says.
+func success(m message) error {
+	switch {
+	case m.Skipped:
+		return worker.ErrDoneBefore
+	case m.Kept:
+		return worker.ErrKept
+	default:
+		return nil
+	}
 }
 
 // failure is the error of a failed message.

@@ -24,10 +24,11 @@ func TestStepDone(t *testing.T) {
 	}
 }
 
-func TestStepThatWasDoneBefore(t *testing.T) {
+func TestStepThatIsOtherThanDone(t *testing.T) {
 	t.Parallel()
 	p, _, _ := startPool(t, testConfig("runner"))
 	require.ErrorIs(t, p.Execute(t.Context(), newStep("skipped", nil)), worker.ErrDoneBefore)
+	require.ErrorIs(t, p.Execute(t.Context(), newStep("kept", nil)), worker.ErrKept)
 	require.NoError(t, p.Execute(t.Context(), newStep("ok", nil)))
 }
 

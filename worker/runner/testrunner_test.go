@@ -96,8 +96,8 @@ func (r *testRunner) step(m runMessage) {
 		_ = json.Unmarshal(m.Item.InputParam, &fields)
 		say(fields)
 		return
-	case "skipped":
-		say(map[string]any{"op": "done", "id": m.ID, "skipped": true})
+	case "skipped", "kept":
+		say(map[string]any{"op": "done", "id": m.ID, m.Item.MethodName: true})
 		return
 	case "recycle":
 		say(map[string]any{"op": "done", "id": m.ID, "recycle": true})

@@ -5,6 +5,7 @@ import sys
 import threading
 
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class AppOmflowConfig(AppConfig):
@@ -15,7 +16,8 @@ class AppOmflowConfig(AppConfig):
             return
         from omflow.global_obj import FlowActiveGlobalObject, GlobalObject
         from omflow.models import QueueData, SystemSetting
-        from omflow.syscom.q_monitor import FormFlowMonitor
+        from omflow.syscom.q_monitor import FormFlowMonitor, LoadBalanceMonitor
+        from ommonitor.models import LoadBalanceQueueData
         from omflow.syscom.schedule_monitor import scheduleThread
         FlowActiveGlobalObject.ServerStart()
         for setting in SystemSetting.objects.all():
@@ -29,3 +31,6 @@ class AppOmflowConfig(AppConfig):
             threading.Thread(target=scheduleThread, daemon=True).start()
             for row in QueueData.objects.all():
                 FormFlowMonitor.putQueue(row.module_name, row.method_name, json.loads(row.input_param))
+            if settings.OMFLOW_TYPE == "collector":
+                for row in LoadBalanceQueueData.objects.all():
+                    LoadBalanceMonitor.putQueue(row.module_name, row.method_name, json.loads(row.input_param))

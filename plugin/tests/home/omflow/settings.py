@@ -11,6 +11,7 @@ INSTALLED_APPS = [
     "omflow",
     "omformmodel",
     "omorganization",
+    "ommonitor",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -24,6 +25,7 @@ ROOT_URLCONF = "omflow.urls"
 DATABASES = {"default": dict(json.loads(os.environ["STANDIN_DATABASE"]), ENGINE="django.db.backends.postgresql")}
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 USE_TZ = False
+OMFLOW_TYPE = os.environ.get("STANDIN_TYPE", "server")
 TIME_ZONE = "Asia/Taipei"
 LOGGING = {
     "version": 1,

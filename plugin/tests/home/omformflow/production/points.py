@@ -148,6 +148,11 @@ def logs(param):
     logging.getLogger("django").warning("shown by the step")
 
 
+def computes(param):
+    """On a collector: the code of a Python point."""
+    Effect.objects.create(number=param["data_no"], point="computed")
+
+
 def fails(param):
     raise ValueError("no such form")
 
