@@ -127,6 +127,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	changes.started, changes.windowsThere = h.started, f.windowsThere
 	f.placer = &placer{f: f}
+	giver.seal = f.sealSettings
 	return a.serve(ctx, who.Name, h, f, w, log)
 }
 

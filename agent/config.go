@@ -15,6 +15,9 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/tree"
 )
 
+// provisionSettings is AGENT_PROVISION of a server that gives its settings, too.
+const provisionSettings = "settings"
+
 // Config is the agent's environment.
 type Config struct {
 	bus.ClientConfig
@@ -39,7 +42,7 @@ type Config struct {
 	Settle        time.Duration `envconfig:"AGENT_SETTLE" default:"3s" desc:"how long the server has to stay healthy with a patch before the patch counts as good"`
 	RestartMin    time.Duration `envconfig:"AGENT_RESTART_MIN" default:"1s" desc:"pause before the first restart of a server or worker that ended; doubles each time"`
 	RestartMax    time.Duration `envconfig:"AGENT_RESTART_MAX" default:"1m" desc:"longest pause; who ran for so long starts over with the first"`
-	Provision     string        `envconfig:"AGENT_PROVISION" default:"on" desc:"on: an empty OMFLOW_HOME gets the files of another server if OMFLOW_COMMAND is set, and an empty one elsewhere those of this one; off: neither"`
+	Provision     string        `envconfig:"AGENT_PROVISION" default:"on" desc:"on: an empty OMFLOW_HOME gets the files of another server if OMFLOW_COMMAND is set, and an empty one elsewhere those of this one; settings: and gives omflow/settings.py, with the password of the database, sealed to hosts that sign; off: neither"`
 	Watch         string        `envconfig:"AGENT_WATCH" default:"publish" desc:"files that are changed in the home: publish (to all servers, if the join file may sign), report, off"`
 	WatchQuiet    time.Duration `envconfig:"AGENT_WATCH_QUIET" default:"5s" desc:"how long changed files have to rest before they are published"`
 	WatchEvery    time.Duration `envconfig:"AGENT_WATCH_INTERVAL" default:"1m" desc:"how often the home is read for changes that nobody was told of"`
@@ -86,7 +89,7 @@ func (c *Config) Validate() error {
 	if err := config.OneOf("AGENT_WITNESS", c.Witness, "auto", "on", "off"); err != nil {
 		return err
 	}
-	if err := config.OneOf("AGENT_PROVISION", c.Provision, "on", "off"); err != nil {
+	if err := config.OneOf("AGENT_PROVISION", c.Provision, "on", provisionSettings, "off"); err != nil {
 		return err
 	}
 	if err := config.OneOf("AGENT_WATCH", c.Watch, watchPublish, watchReport, watchOff); err != nil {

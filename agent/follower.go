@@ -398,7 +398,7 @@ func (f *follower) setAsks(asks bool) {
 
 // asksPerson tells whether waiting alone does not help.
 func asksPerson(err error) bool {
-	return errors.Is(err, errPlaceless) || errors.Is(err, errNoKey) || errors.Is(err, errGone)
+	return errors.Is(err, errPlaceless) || errors.Is(err, errNoKey) || errors.Is(err, errGone) || errors.Is(err, errNoSettings)
 }
 
 // describe fills in what the heartbeat says of patches.

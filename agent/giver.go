@@ -15,7 +15,6 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
-	"github.com/omflow-booster/omflow-booster/internal/tree"
 )
 
 // giftKept is how long an artifact of a home is given to those who ask. It is stored for longer (patch.HomesKept).
@@ -24,6 +23,7 @@ const giftKept = 10 * time.Minute
 // giver hands the files of this server to new ones. What is asked for by others is made in the follower's goroutine, in which no patch is under way.
 type giver struct {
 	asked chan struct{}
+	seal  func(asked *bus.SettingsRequest) (*bus.SealedSettings, error)
 
 	mu    sync.Mutex
 	offer *bus.HomeOffer // nil while this server is none that others should be like
@@ -46,8 +46,23 @@ func (g *giver) addTo(group micro.Group, node string) error {
 	if err != nil {
 		return err
 	}
-	return group.AddEndpoint(bus.EndpointGive, micro.HandlerFunc(func(r micro.Request) { _ = r.RespondJSON(g.answer()) }),
+	return group.AddEndpoint(bus.EndpointGive, micro.HandlerFunc(func(r micro.Request) { _ = r.RespondJSON(g.answerTo(r.Data())) }),
 		micro.WithEndpointSubject(bus.EndpointGive+"."+bus.Token(node)), micro.WithEndpointQueueGroupDisabled())
+}
+
+// answerTo says how far the artifact is, with the settings if they are asked for. Who asks for nothing may be of a former release.
+func (g *giver) answerTo(question []byte) bus.HomeGift {
+	gift := g.answer()
+	var asked bus.HomeRequest
+	_ = json.Unmarshal(question, &asked)
+	if asked.Settings == nil || len(gift.Artifact) == 0 {
+		return gift
+	}
+	var err error
+	if gift.Settings, err = g.seal(asked.Settings); err != nil {
+		gift.SettingsError = err.Error()
+	}
+	return gift
 }
 
 // answer says how far the artifact is, and has it made.
@@ -96,7 +111,7 @@ func (g *giver) done(gift bus.HomeGift) {
 func (f *follower) offerHome() *bus.HomeOffer {
 	book := f.drift.book()
 	_, unsigned := f.trust.signer()
-	if f.cfg.Provision != "on" || unsigned != nil || len(book.Files) == 0 || !f.drift.clean() || f.standing() != "current" || f.sameHome() != nil {
+	if f.cfg.Provision == "off" || unsigned != nil || len(book.Files) == 0 || !f.drift.clean() || f.standing() != "current" || f.sameHome() != nil {
 		return nil
 	}
 	o := bus.HomeOffer{
@@ -104,6 +119,15 @@ func (f *follower) offerHome() *bus.HomeOffer {
 	}
 	for _, file := range book.Files {
 		o.Bytes += file.Size
+	}
+	missing, err := f.needsSettings()
+	switch {
+	case err == nil && missing:
+		o.Settings = bus.SettingsNone
+	case f.cfg.Provision == provisionSettings:
+		o.Settings = bus.SettingsGiven
+	default:
+		o.Settings = bus.SettingsKept
 	}
 	return &o
 }
@@ -127,16 +151,13 @@ func (f *follower) give(ctx context.Context) {
 	f.giver.done(gift)
 }
 
-// storeHome builds an artifact of the whole home, with the settings that no patch carries, and stores it.
+// storeHome builds an artifact of the whole home, but for what belongs to each server alone, and stores it.
 func (f *follower) storeHome(ctx context.Context, offer bus.HomeOffer) (a patch.Announcement, err error) {
 	signer, err := f.trust.signer()
 	if err != nil {
 		return a, err
 	}
 	files := slices.Collect(maps.Keys(f.drift.book().Files))
-	if there, err := tree.Read(f.home, patch.SettingsFile); err == nil && there != "" {
-		files = append(files, patch.SettingsFile)
-	}
 	artifact := f.dir.artifact(outgoingHome)
 	_, err = patch.Create(artifact, f.home.FS(), patch.Options{
 		Author: f.node, Note: fmt.Sprintf("all files of %s, up to patch %d", f.node, offer.Seq), Signer: signer, Files: files, Whole: true,

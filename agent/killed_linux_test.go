@@ -67,6 +67,7 @@ func TestAgentKilledWhileItFillsTheHome(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)
 	one := newWatchingNode(t, b, "srv1")
+	one.cfg.Provision = provisionSettings
 	for _, name := range []string{"first", "second", "deep/third"} {
 		one.write("omflow/"+name+".py", "1")
 	}

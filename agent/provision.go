@@ -26,7 +26,7 @@ var errNoHome = errors.New("OMFLOW_HOME is empty, and no other server offers its
 // isNew tells whether this host has no OMFLOW Server yet, but is to have one: its home is empty, and never was anything else. An agent without
 // OMFLOW_COMMAND runs no server, whatever its home has.
 func (f *follower) isNew(ctx context.Context) bool {
-	if f.cfg.Provision != "on" || len(f.cfg.command) == 0 || f.journal.Phase() != patch.Idle || len(f.ledger.read().Entries) > 0 || f.drift.book().Files != nil {
+	if f.cfg.Provision == "off" || len(f.cfg.command) == 0 || f.journal.Phase() != patch.Idle || len(f.ledger.read().Entries) > 0 || f.drift.book().Files != nil {
 		return false
 	}
 	found, err := tree.NewScanner(f.home, f.cfg.ignore).Scan(ctx, 0)
@@ -51,12 +51,12 @@ func (f *follower) provision(ctx context.Context) error {
 		return err
 	}
 	f.setState(stateWaiting + "the files of another server")
-	offer, err := f.bestOffer(ctx, func(bus.HomeOffer) bool { return true })
+	offer, err := f.homeOffer(ctx)
 	if err != nil {
 		return err
 	}
 	f.log.Info().Str("from", offer.Node).Str("version", offer.Version).Int("files", offer.Files).Msg("the home is empty; asking for the files of another server")
-	a, err := f.gift(ctx, offer)
+	a, err := f.giftWithSettings(ctx, offer)
 	if err != nil {
 		return fmt.Errorf("files of %s: %w", offer.Node, err)
 	}
@@ -83,6 +83,46 @@ func (f *follower) provision(ctx context.Context) error {
 	f.setBare(false)
 	f.inherited = false
 	return f.prove(ctx)
+}
+
+// homeOffer is the best offer of files for this server: with settings, if it has none of its own.
+func (f *follower) homeOffer(ctx context.Context) (bus.HomeOffer, error) {
+	needed, err := f.needsSettings()
+	if err != nil {
+		return bus.HomeOffer{}, err
+	}
+	kept := false
+	offer, err := f.bestOffer(ctx, func(o bus.HomeOffer) bool {
+		fits := !needed || o.Settings == bus.SettingsNone || o.Settings == bus.SettingsGiven
+		kept = kept || !fits
+		return fits
+	})
+	if kept && errors.Is(err, errNoHome) {
+		err = errNoSettings
+	}
+	return offer, err
+}
+
+// giftWithSettings asks an agent for its files, and puts its settings into place if there are none here.
+func (f *follower) giftWithSettings(ctx context.Context, offer bus.HomeOffer) (a patch.Announcement, err error) {
+	needed, err := f.needsSettings()
+	if err != nil || !needed || offer.Settings != bus.SettingsGiven {
+		a, _, err = f.gift(ctx, offer, bus.HomeRequest{})
+		return a, err
+	}
+	signer, err := f.trust.signer()
+	if err != nil {
+		return a, fmt.Errorf("%w (%w)", errNoSettings, err)
+	}
+	asker, err := newSettingsAsker()
+	if err != nil {
+		return a, err
+	}
+	a, gift, err := f.gift(ctx, offer, bus.HomeRequest{Settings: asker.request(offer.Node, signer)})
+	if err == nil {
+		err = f.takeSettings(asker, gift)
+	}
+	return a, err
 }
 
 // unprovision takes back what was brought of another server's files, and did not get into place completely.
@@ -117,31 +157,35 @@ func (f *follower) bestOffer(ctx context.Context, use func(o bus.HomeOffer) bool
 }
 
 // gift asks one agent for its files until they are stored.
-func (f *follower) gift(ctx context.Context, offer bus.HomeOffer) (a patch.Announcement, err error) {
+func (f *follower) gift(ctx context.Context, offer bus.HomeOffer, want bus.HomeRequest) (a patch.Announcement, g bus.HomeGift, err error) {
+	question, err := json.Marshal(want)
+	if err != nil {
+		return a, g, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, giftWait)
 	defer cancel()
 	for {
-		reply, err := f.client.NC.RequestWithContext(ctx, bus.GiveSubject(offer.Node), nil)
+		reply, err := f.client.NC.RequestWithContext(ctx, bus.GiveSubject(offer.Node), question)
 		if err != nil {
-			return a, err
+			return a, g, err
 		}
-		var g bus.HomeGift
+		g = bus.HomeGift{}
 		if err := json.Unmarshal(reply.Data, &g); err != nil {
-			return a, err
+			return a, g, err
 		}
 		switch {
 		case g.Error != "":
-			return a, errors.New(g.Error)
+			return a, g, errors.New(g.Error)
 		case g.Seq != offer.Seq:
-			return a, errors.New("it has been patched meanwhile")
+			return a, g, errors.New("it has been patched meanwhile")
 		case len(g.Artifact) > 0:
 			if err := json.Unmarshal(g.Artifact, &a); err != nil {
-				return a, err
+				return a, g, err
 			}
-			return a, a.Check()
+			return a, g, a.Check()
 		}
 		if !bus.Sleep(ctx, giftEvery) {
-			return a, ctx.Err()
+			return a, g, ctx.Err()
 		}
 	}
 }

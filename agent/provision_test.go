@@ -29,6 +29,7 @@ func TestNewHostGetsTheFilesOfAnotherServer(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)
 	one := newWatchingNode(t, b, "srv1")
+	one.cfg.Provision = provisionSettings
 	one.write(patch.VersionFile, "version=1.1.4.0\n")
 	one.write("logs/x", "noise")
 	one.start()
@@ -91,7 +92,7 @@ func TestGiftWithAnIDThatIsAPath(t *testing.T) {
 	}
 	artifact, err := json.Marshal(patch.Announcement{ID: "../../victim", Object: "x", Size: 4, SHA256: strings.Repeat("0", 64)})
 	require.NoError(t, err)
-	answer(bus.HomeSubject, bus.HomeOffer{Node: "evil", Seq: 7, Files: 1})
+	answer(bus.HomeSubject, bus.HomeOffer{Node: "evil", Seq: 7, Files: 1, Settings: bus.SettingsNone})
 	answer(bus.GiveSubject("evil"), bus.HomeGift{Seq: 7, Artifact: artifact})
 	fresh.start()
 	fresh.state(func(s bus.AgentState) bool { return strings.Contains(s.PatchState, `names the id "../../victim"`) })
@@ -107,6 +108,7 @@ func TestNewHostWaitsForAServer(t *testing.T) {
 	require.Equal(t, "none", s.Server)
 	require.Zero(t, fresh.count("server-start"))
 	other := newWatchingNode(t, b, "srv2")
+	other.cfg.Provision = provisionSettings
 	other.start()
 	fresh.eventually(func() bool { return fresh.count("worker-start") == 1 }, "new server works")
 	require.Equal(t, "v0", fresh.read("omflow/app.py"))
@@ -121,7 +123,7 @@ func TestWhoDoesNotGive(t *testing.T) {
 	unsigned, unwilling, drifted := newWatchingNode(t, b, "srv1"), newWatchingNode(t, b, "srv2"), newWatchingNode(t, b, "srv3")
 	unsigned.cfg.JoinFile = joinFile(t, key)
 	unwilling.cfg.Provision = "off"
-	drifted.cfg.Watch = watchReport
+	drifted.cfg.Watch, drifted.cfg.Provision = watchReport, provisionSettings
 	for _, n := range []*node{unsigned, unwilling, drifted} {
 		n.start()
 		n.drift(undrifted)

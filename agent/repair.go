@@ -90,7 +90,7 @@ func (f *follower) repair(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a, err := f.gift(ctx, offer)
+	a, _, err := f.gift(ctx, offer, bus.HomeRequest{})
 	if err != nil {
 		return fmt.Errorf("files of %s: %w", offer.Node, err)
 	}

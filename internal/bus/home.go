@@ -3,7 +3,7 @@ package bus
 // HomeSubject is where agents are asked who can give a new server its files: every agent that can answers with a HomeOffer.
 const HomeSubject = ServiceAgent + "." + EndpointHome
 
-// GiveSubject is where one agent is asked for them; the answer is a HomeGift.
+// GiveSubject is where one agent is asked for them; the request is a HomeRequest, or empty, the answer a HomeGift.
 func GiveSubject(node string) string { return ServiceAgent + "." + EndpointGive + "." + Token(node) }
 
 // HomeOffer is what an agent can give to a new server, as JSON.
@@ -14,6 +14,33 @@ type HomeOffer struct {
 	Version  string `json:"version"`
 	Files    int    `json:"files"`
 	Bytes    int64  `json:"bytes"`
+	Settings string `json:"settings"` // what becomes of omflow/settings.py; empty: not known, by an agent of a former release
+}
+
+// What an offer says of omflow/settings.py, which has the password of the database.
+const (
+	SettingsNone  = "none"  // there is no such file
+	SettingsKept  = "kept"  // it is given to nobody
+	SettingsGiven = "given" // to who shows that his host signs
+)
+
+// HomeRequest says what is wanted besides the files that are the same everywhere, as JSON.
+type HomeRequest struct {
+	Settings *SettingsRequest `json:"settings,omitempty"`
+}
+
+// SettingsRequest asks for omflow/settings.py.
+type SettingsRequest struct {
+	Public    []byte `json:"public"` // X25519: the answer is sealed to it
+	Key       string `json:"key"`    // that signs patches, and has signed this
+	Signature []byte `json:"ed25519"`
+}
+
+// SealedSettings is omflow/settings.py, sealed (NaCl box) to the key of who asks, and signed.
+type SealedSettings struct {
+	Box       []byte `json:"box"`
+	Key       string `json:"key"`
+	Signature []byte `json:"ed25519"`
 }
 
 // HomeGift is how far it is, as JSON. Whoever wants it asks again until Artifact or Error is there.
@@ -21,6 +48,9 @@ type HomeGift struct {
 	Seq      uint64 `json:"seq"`      // as in the offer
 	Artifact []byte `json:"artifact"` // announcement of the artifact, as JSON; empty while it is being made
 	Error    string `json:"error"`
+
+	Settings      *SealedSettings `json:"settings,omitempty"` // if they were asked for, with the artifact
+	SettingsError string          `json:"settings_error,omitempty"`
 }
 
 // UndoSubject is where agents are asked who can take a patch back, whose id is the request; each that can answers with an UndoOffer.
