@@ -37,6 +37,7 @@ type Config struct {
 	HistoryDays   int           `envconfig:"WORKER_HISTORY_DAYS" default:"30" desc:"days that the step history is kept; 0 keeps it for ever"`
 	Reconcile     time.Duration `envconfig:"WORKER_RECONCILE" default:"5s" desc:"how often rows without a message are looked for"`
 	Home          string        `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; runners start in it, and what is not set here is taken from its settings"`
+	Uploads       string        `envconfig:"WORKER_UPLOADS" desc:"directory of the server's uploaded files, which all servers share; default: that of the settings in OMFLOW_HOME"`
 	RunnerCommand string        `envconfig:"WORKER_RUNNER_COMMAND" form:"command" desc:"program that executes steps; default <OMFLOW_PYTHON> -m omflow_booster.runner"`
 }
 
@@ -51,7 +52,7 @@ func (c *Config) Validate() error {
 	if err := config.Name("WORKER_NAME", c.Name); err != nil {
 		return err
 	}
-	for _, p := range []struct{ name, value string }{{"WORKER_SOCKET", c.Socket}, {"OMFLOW_HOME", c.Home}, {"OMFLOW_PYTHON", c.Python}} {
+	for _, p := range []struct{ name, value string }{{"WORKER_SOCKET", c.Socket}, {"OMFLOW_HOME", c.Home}, {"WORKER_UPLOADS", c.Uploads}, {"OMFLOW_PYTHON", c.Python}} {
 		if err := config.Path(p.name, p.value); err != nil {
 			return err
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/group"
+	"github.com/omflow-booster/omflow-booster/internal/uploads"
 	"github.com/omflow-booster/omflow-booster/internal/work"
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
@@ -45,8 +46,9 @@ type Worker struct {
 	database   atomic.Pointer[string] // ok, or what is wrong with it
 	unusable   atomic.Bool            // steps cannot be looked up in it: none are pulled
 	identity   atomic.Pointer[bus.Database]
-	news       chan struct{} // have a heartbeat written now
-	shown      bool          // the heartbeat says which database it is
+	news       chan struct{}   // have a heartbeat written now
+	shown      bool            // the heartbeat says which database it is
+	uploads    *uploads.Keeper // nil: nobody has said where they are
 }
 
 // counters are what the heartbeat reports.
@@ -69,6 +71,9 @@ func New(cfg Config, client *bus.Client, store *outbox.Store, executor Executor,
 	w := &Worker{
 		cfg: cfg, client: client, store: store, executor: executor, started: time.Now(), ready: make(chan struct{}), news: make(chan struct{}, 1),
 		log: log.With().Str("node", cfg.Name).Logger(),
+	}
+	if cfg.Uploads != "" {
+		w.uploads = uploads.NewKeeper(cfg.Uploads)
 	}
 	w.history = newHistory(store.Record, w.log)
 	w.finished = group.New(outboxBatch, w.finishBatch)
@@ -125,6 +130,9 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 	})
 	services.Go(func() { w.watchDatabase(base) })
+	if w.uploads != nil {
+		services.Go(func() { w.uploads.Run(base) })
+	}
 
 	pulling, stopPulling := context.WithCancel(ctx)
 	defer stopPulling()
@@ -271,7 +279,7 @@ func (w *Worker) describe() bus.Node {
 			Server: os.Getenv("OMFLOW_AGENT"), Executor: w.cfg.Executor, Slots: w.cfg.Slots, Running: int(w.counts.running.Load()),
 			Done: w.counts.done.Load(), Failed: w.counts.failed.Load(), Dead: w.counts.dead.Load(),
 			Redelivered: w.counts.redelivered.Load(), Skipped: w.counts.skipped.Load(),
-			Database: database, DatabaseID: identity.ID, Place: identity.Place, Reconciler: w.reconciles.Load(),
+			Database: database, DatabaseID: identity.ID, Place: identity.Place, Reconciler: w.reconciles.Load(), Uploads: w.uploads.State(),
 		},
 	}
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"github.com/omflow-booster/omflow-booster/internal/uploads"
 )
 
 // A question that comes while the leadership of a stream moves is answered by nobody, so no wait for an answer is longer than these, whatever the
@@ -84,6 +86,8 @@ type WorkerState struct {
 	DatabaseID  string `json:"database_id"` // see Database
 	Place       string `json:"database_place"`
 	Reconciler  bool   `json:"reconciler"` // holds the reconciler lock
+
+	Uploads *uploads.State `json:"uploads,omitempty"` // the directory of the server's uploaded files, if that is known
 }
 
 // PatchesStopped begins an AgentState.PatchState: this agent applies and publishes nothing until somebody has looked.

@@ -198,7 +198,8 @@ func (ad *adoption) examine(ctx context.Context) (findings []finding, server ado
 	if !server.Server {
 		app = finding{"server", verdictFail, `INSTALLED_APPS has no "omflow"`, "give the directory of an OMFLOW Server, where manage.py is"}
 	}
-	return append([]finding{version, django, app, ad.database(ctx, server)}, ad.reach(ctx, server)...), server
+	findings = append([]finding{version, django, app, ad.database(ctx, server)}, ad.reach(ctx, server)...)
+	return append(findings, ad.uploads(ctx, server)...), server
 }
 
 // describe asks the server's own Python.

@@ -40,7 +40,8 @@ func (d doctor) booster(ctx context.Context) []finding {
 		}}
 	}
 	server.Detail += ", JetStream answers"
-	return append([]finding{server, d.layout(ctx, c), d.room(ctx, c), d.clock(ctx, c)}, agentsHere(ctx, c)...)
+	findings := append([]finding{server, d.layout(ctx, c), d.room(ctx, c), d.clock(ctx, c)}, agentsHere(ctx, c)...)
+	return append(findings, d.uploads(ctx, c)...)
 }
 
 func describeServer(c *bus.Client) finding {

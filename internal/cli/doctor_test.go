@@ -236,6 +236,7 @@ func TestDoctor(t *testing.T) {
 		"ok    streams      all streams, buckets and stores are there\n" +
 		"ok    patches      PATCH has 0 B of 5.1 MiB, OBJ_PATCHES has 0 B of 90 MiB, KV_ROLLOUT has 0 B of 5.1 MiB\n" +
 		"ok    clock        agrees with the Booster\n" +
+		"skip  uploads      no worker on this host that knows where the uploaded files are\n" +
 		"skip  database     DATABASE_URL is not set; only workers need it\n"
 	if r.code != exitOK || !strings.HasPrefix(r.stdout, want) {
 		t.Errorf("code %d, got\n%s\nwant\n%s", r.code, r.stdout, want)

@@ -76,7 +76,7 @@ func (a *App) runWitness(ctx context.Context) error {
 }
 
 func (a *App) runWorker(ctx context.Context) error {
-	needed := []string{"DATABASE_URL"}
+	needed := []string{"DATABASE_URL", "WORKER_UPLOADS"}
 	if os.Getenv("BOOSTER_URL") == "" {
 		needed = append(needed, "BOOSTER_IP")
 	}

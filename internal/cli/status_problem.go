@@ -26,7 +26,7 @@ const stateOK = "ok" // of WorkerState.Database
 func findProblems(r statusReport) []problem {
 	problems := []problem{}
 	for _, check := range []func(statusReport) []problem{
-		streamProblems, boosterProblems, deadProblems, workerProblems, agentProblems, awayProblems,
+		streamProblems, boosterProblems, deadProblems, workerProblems, uploadProblems, agentProblems, awayProblems,
 	} {
 		problems = append(problems, check(r)...)
 	}

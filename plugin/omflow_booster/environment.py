@@ -16,6 +16,8 @@ OPTIONS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout")  # 
 def variables(settings):
     """The environment variables that the settings stand for; what is not set is left out."""
     found = {name: str(getattr(settings, name)) for name in NAMES if getattr(settings, name, "") not in ("", None)}
+    if settings.MEDIA_ROOT:
+        found["WORKER_UPLOADS"] = os.path.abspath(settings.MEDIA_ROOT)
     found["DATABASE_URL"] = database_url(settings.DATABASES["default"])
     return found
 

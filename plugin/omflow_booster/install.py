@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connections, router, transaction
 from django.db.models.signals import post_save
 
-from . import background, flows, menu, server, tokens
+from . import background, files, flows, menu, server, tokens
 from .handover import Handover
 
 LARGE = 32 << 10  # characters of a parameter beyond which the worker reads it from the row: 200 items fit into a request, and into a line of a runner
@@ -38,8 +38,8 @@ def server_starting():
     schedules = server.schedule_list()
     schedules.jobs = Forgetful()
     server.schedule_monitor().scheduleThread = background.start  # the thread that polls the schedules
-    for memory in (flows, menu, tokens):
-        memory.install()
+    for part in (files, flows, menu, tokens):
+        part.install()
     post_save.connect(note_insert, sender=server.queue_model(), dispatch_uid="omflow_booster")
     if MIDDLEWARE not in settings.MIDDLEWARE:
         settings.MIDDLEWARE = list(settings.MIDDLEWARE) + [MIDDLEWARE]

@@ -91,6 +91,7 @@ class Runner:
     def answer(self, message):
         """Runs a step. Returns done or failed, and its fields. Never raises."""
         from django.db import reset_queries
+        from . import files
         from .transaction import StepSpoiled
         del self.items[:]
         fields, self.begun = {}, False
@@ -102,9 +103,11 @@ class Runner:
             problem = error
         except (Busy, Away) as error:
             fields, problem = {"untried": True, "retry_after_ms": random.randint(BUSY_PAUSE, 2 * BUSY_PAUSE)}, error
+        except files.Missing as error:
+            fields, problem = {"retry_after_ms": retry_later(message)}, error
         except MissingModule as error:
             # Deploying takes seconds here and minutes elsewhere, until the patch has come.
-            fields = {"recycle": True, "retry_after_ms": min(2000 * 5 ** (message["attempt"] - 1), 300000)}
+            fields = {"recycle": True, "retry_after_ms": retry_later(message)}
             problem = error
         except (LeaseLost, StepSpoiled) as error:
             problem, fields = error, {"retry_after_ms": 500 * message["attempt"]}
@@ -127,6 +130,7 @@ class Runner:
     def run(self, message):
         """Runs a step to the end of its commit, and queues what follows. Returns fields of done."""
         from django.db import InterfaceError, OperationalError
+        from . import files
         from .transaction import StepTransaction
         try:
             self.caches.refresh()
@@ -147,6 +151,7 @@ class Runner:
                 param = json.loads(param)
             tickets = named(param)
             self.take_turn(param, tickets)
+            files.need(param)
             transaction.lock(tickets)
             function = getattr(self.code.load(active_module(item, param)), item["method_name"])
             balanced = item["name"] == "FormFlow" and isinstance(param, dict) and param.get("load_balance")
@@ -244,6 +249,11 @@ class Away(Exception):
 
 
 BUSY_PAUSE = 100  # milliseconds, at least, until such a step is tried again
+
+
+def retry_later(message):
+    """Milliseconds until the next try of what somebody has to do something for, elsewhere."""
+    return min(2000 * 5 ** (message["attempt"] - 1), 300000)
 
 
 def named(param):

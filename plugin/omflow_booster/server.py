@@ -18,6 +18,20 @@ def flow_models():
     return installed("omformflow.FlowActive", "omformflow.ActiveApplication", "omformflow.WorkspaceApplication", "omservice.OmServiceDesign")
 
 
+def file_models():
+    """The models of uploaded files that have a mark for those that were deleted: file, delete."""
+    return installed("omformflow.OmdataFiles", "ommessage.MessageHistoryFiles")
+
+
+def temporary_files(mapping):
+    """The paths of the files that were uploaded with a form whose ticket is not made yet, by the mapping_id of its steps."""
+    from omflow.models import TempFiles
+    return [row.file.path for row in TempFiles.objects.filter(mapping_id=mapping)]
+
+
+DELETE_FILES = "deleteFilesAjax"  # the name of the page where an administrator deletes files
+
+
 def setting_model():
     """The model of what is set on pages of the server: name, value (JSON text)."""
     from omflow.models import SystemSetting

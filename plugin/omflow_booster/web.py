@@ -9,7 +9,7 @@ from django.db import connections, router
 from django.db.models import Count
 from django.http import HttpResponse, HttpResponseForbidden, HttpResponseRedirect, JsonResponse
 
-from . import __version__, background, caches, conf, menu, server
+from . import __version__, background, caches, conf, files, menu, server
 from .handover import ask
 
 log = logging.getLogger("omflow_booster")
@@ -33,10 +33,14 @@ class BoosterMiddleware:
             look_around()
         return self.get_response(request)
 
+    def process_view(self, request, *_):
+        files.note_page(request.resolver_match)
+
 
 def look_around():
     """A request knows what was deployed or set before it came, on whatever server: the user's last one may have been there."""
     menu.begin()
+    files.begin()
     try:
         caches.of_process().refresh()
     except Exception as error:  # the request finds out for itself what is wrong with the database

@@ -1,4 +1,5 @@
-"""The tables of the contract: the queue, the schedules, what is set on pages of the server."""
+"""The tables of the contract: the queue, the schedules, what is set on pages of the server, files that
+were uploaded with a form whose ticket is not made yet."""
 from django.db import models
 
 
@@ -26,3 +27,8 @@ class SystemSetting(models.Model):
     name = models.CharField(max_length=50)
     value = models.TextField()
     updatetime = models.DateTimeField(auto_now=True)
+
+
+class TempFiles(models.Model):
+    file = models.FileField(upload_to="temp/")
+    mapping_id = models.TextField(null=True)

@@ -10,6 +10,7 @@ INSTALLED_APPS = [
     "omformflow",
     "omflow",
     "omformmodel",
+    "ommessage",
     "omorganization",
     "ommonitor",
     "django.contrib.auth",
@@ -40,3 +41,4 @@ LOGGING = {
                 "django": {"handlers": ["console", "file"], "level": "INFO", "propagate": False}},
 }
 os.makedirs(os.path.join(BASE_DIR, "logs"), exist_ok=True)
+MEDIA_ROOT = os.path.join(BASE_DIR, "uploads")

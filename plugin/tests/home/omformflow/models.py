@@ -1,4 +1,4 @@
-"""Deployed flows and parameters."""
+"""Deployed flows and parameters, files of tickets."""
 from django.db import models
 
 
@@ -22,3 +22,9 @@ class OmParameter(models.Model):
 
 class WorkspaceApplication(models.Model):
     language_package = models.TextField(default="{}")
+
+
+class OmdataFiles(models.Model):
+    file = models.FileField(upload_to="omformflow/")
+    delete = models.BooleanField(default=False)
+    data_no = models.IntegerField(null=True)

@@ -219,6 +219,18 @@ def remembers(param):
         GlobalObject.__ldapObj__.get("ldap_client_server"), boss("ann"), compiled))
 
 
+def attaches(param):
+    """The ticket is made: files that were uploaded with its form become its own. What goes wrong with it the engine does not say."""
+    from omflow.models import TempFiles
+    try:
+        files = TempFiles.objects.filter(mapping_id=param["mapping_id"])
+        for file in files:
+            Effect.objects.create(number=param["data_no"], point="attached", note=file.file.read().decode())
+        files.delete()
+    except Exception:
+        pass
+
+
 def scheduled(row):
     """A schedule's own function, which gets the schedule."""
     Effect.objects.create(number=1, point="scheduled")
