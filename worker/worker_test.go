@@ -457,7 +457,9 @@ func TestRowThatIsKeptWaitsForItsAnswer(t *testing.T) {
 		}
 		return worker.ErrKept
 	})
-	w := s.start(exec, func(c *worker.Config) { c.Slots, c.Reconcile, c.MaxAttempts, c.StepTimeout = 1, 100*time.Millisecond, 2, 2*time.Second })
+	w := s.start(exec, func(c *worker.Config) {
+		c.Slots, c.Reconcile, c.MaxAttempts, c.StepTimeout = 1, 100*time.Millisecond, 2, 2*time.Second
+	})
 	w.submit(item(1, answered))
 	s.eventually("the first is sent", func() bool { all, _ := exec.steps(); return all == 1 })
 	w.submit(item(2, silent))
