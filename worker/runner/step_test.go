@@ -90,8 +90,9 @@ func TestPut(t *testing.T) {
 		require.EqualError(t, p.Execute(t.Context(), s), `{"op":"refused","id":"`+s.ID.String()+`","n":1,"error":"no Booster"}`)
 	})
 	t.Run("one malformed item with a row", func(t *testing.T) {
-		s := newStep("put", []any{item("First"), map[string]any{"row": 8, "name": "x"}, map[string]any{
-			"row": 9, "queue_id": "q", "name": "Large", "module_name": "m", "method_name": "main"}})
+		large := item("Large")
+		delete(large, "input_param")
+		s := newStep("put", []any{item("First"), map[string]any{"row": 8, "name": "x"}, large})
 		s.Put = func(_ context.Context, items []work.Item) ([]work.ID, error) {
 			require.Len(t, items, 2)
 			return []work.ID{{Source: work.Queue, Row: 7}, {Source: work.Queue, Row: 9}}, nil
