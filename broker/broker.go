@@ -59,9 +59,10 @@ type Broker struct {
 	missingSince time.Time                       // by the topology controller: since when a stream is missing
 	lease        atomic.Pointer[context.Context] // while this Booster holds it, see lease.go
 	audit        atomic.Pointer[verdict]         // on the replicas, of the active; nil before the first and on others
-	growing      atomic.Bool                     // this Booster brings the queue of its single life into the cluster
-	steering     sync.Mutex                      // one decision on the cluster at a time
-	leaving      chan string                     // the name of the Booster that goes on alone, see alone.go
+	contacts     contacts
+	growing      atomic.Bool // this Booster brings the queue of its single life into the cluster
+	steering     sync.Mutex  // one decision on the cluster at a time
+	leaving      chan string // the name of the Booster that goes on alone, see alone.go
 
 	interrupt func(point string) error // ends the growth at a point; for tests
 }
@@ -195,7 +196,13 @@ func (b *Broker) serve(ctx context.Context) error {
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel()
+	answer, err := b.answerCluster()
+	if err != nil {
+		return err
+	}
+	parts.Go(func() { answer(inner) })
 	if b.cfg.mode() == modeCluster {
+		parts.Go(func() { b.watchMembers(inner) })
 		stopAnswering, err := b.answerFounding()
 		if err != nil {
 			return err

@@ -87,10 +87,12 @@ func (b *Broker) stepDown(req micro.Request) {
 }
 
 // respond answers with JSON. Whoever does not get the answer asks again.
-func respond(req micro.Request, answer any) {
+func respond(req micro.Request, answer any) { _ = req.Respond(encode(answer)) }
+
+func encode(answer any) []byte {
 	data, err := json.Marshal(answer)
 	if err != nil {
 		panic(err) // plain structs: cannot happen
 	}
-	_ = req.Respond(data)
+	return data
 }

@@ -49,11 +49,14 @@ func command(t testing.TB, b *booster, args ...string) (code int, output string)
 	return a.code, a.stdout + a.stderr
 }
 
+// warnings is the exit code of `status` when everything works, and something could be better.
+const warnings = 3
+
 // query runs a command with --json that must succeed, and reads what it prints.
 func query[T any](t testing.TB, b *booster, args ...string) (printed T) {
 	t.Helper()
 	a := ask(t, b.env(), "", append(args, "--json")...)
-	if a.code != 0 {
+	if a.code != 0 && (a.code != warnings || args[0] != "status") {
 		t.Fatalf("omflow-booster %s: code %d\n%s%s", strings.Join(args, " "), a.code, a.stdout, a.stderr)
 	}
 	if err := json.Unmarshal([]byte(a.stdout), &printed); err != nil {

@@ -169,11 +169,17 @@ func IsRefused(err error) bool {
 }
 
 func (l Lock) release(revision uint64) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), l.TTL/3)
 	defer cancel()
 	msg := nats.NewMsg(l.subject())
-	msg.Header.Set("KV-Operation", "DEL")                                                  // as KeyValue.Delete does
-	_, _ = l.JS.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(revision)) // else the others wait for TTL
+	msg.Header.Set("KV-Operation", "DEL") // as KeyValue.Delete does
+	for {
+		// A Booster that hands over moves the leadership of CONTROL at the same moment. What is not released, the others wait for until TTL is over.
+		_, err := l.JS.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(revision))
+		if err == nil || IsRefused(err) || !Sleep(ctx, 20*time.Millisecond) {
+			return
+		}
+	}
 }
 
 // Sleep waits for d and tells whether ctx let it.

@@ -47,22 +47,9 @@ func (a *App) stepDownCommand() *cobra.Command {
 }
 
 func (a *App) stepDown(ctx context.Context, c *bus.Client, asJSON bool) error {
-	nodes, err := livingNodes(ctx, c)
+	former, err := activeBooster(ctx, c)
 	if err != nil {
 		return err
-	}
-	former := ""
-	for _, n := range nodes {
-		if n.Booster == nil || n.Booster.Duty != bus.DutyActive {
-			continue
-		}
-		if n.Booster.Mode == bus.ModeStandalone {
-			return fmt.Errorf("%s is the only Booster: there is none to hand over to", oneLine(n.Name))
-		}
-		former = n.Name
-	}
-	if former == "" {
-		return errors.New("no Booster is active: leadership is moving, or there is no majority; see `omflow-booster status`")
 	}
 	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
@@ -79,11 +66,64 @@ func (a *App) stepDown(ctx context.Context, c *bus.Client, asJSON bool) error {
 	if err := json.Unmarshal(reply.Data, &done); err != nil {
 		return fmt.Errorf("answer of %s: %w", oneLine(former), err)
 	}
+	if err := awaitActive(ctx, c.NC, done.Active); err != nil {
+		return fmt.Errorf("%s has stepped down: %w", oneLine(former), err)
+	}
 	if asJSON {
 		return printJSON(a.Stdout, map[string]string{"former": former, "active": done.Active})
 	}
 	fmt.Fprintf(a.Stdout, "%s is active now; it was %s\n", oneLine(done.Active), oneLine(former))
 	return nil
+}
+
+// activeBooster is the one of two that is active, by what the Boosters say now or, where they are of an older release, by their heartbeats.
+func activeBooster(ctx context.Context, c *bus.Client) (string, error) {
+	nodes, err := livingNodes(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	r := statusReport{}
+	for _, n := range nodes {
+		if n.Booster != nil {
+			r.Boosters = append(r.Boosters, n)
+		}
+	}
+	r.show(bus.AskCluster(ctx, c.NC))
+	for _, n := range r.Boosters {
+		if n.Booster == nil || n.Booster.Duty != bus.DutyActive {
+			continue
+		}
+		if n.Booster.Mode == bus.ModeStandalone {
+			return "", fmt.Errorf("%s is the only Booster: there is none to hand over to", oneLine(n.Name))
+		}
+		return n.Name, nil
+	}
+	return "", errors.New("no Booster is active: leadership is moving, or there is no majority; see `omflow-booster status`")
+}
+
+// staysActive is how long a Booster has to be the active one before people are told that it is.
+const staysActive = time.Second
+
+// awaitActive returns when a Booster is active and stays it, as the Boosters themselves say. Those of an older release say nothing.
+func awaitActive(ctx context.Context, nc *nats.Conn, heir string) error {
+	var since time.Time
+	for {
+		asked := time.Now()
+		cluster := bus.AskCluster(ctx, nc)
+		switch {
+		case len(cluster) == 0 && ctx.Err() == nil:
+			return nil
+		case cluster.Active() != heir:
+			since = time.Time{}
+		case since.IsZero():
+			since = asked
+		case time.Since(since) >= staysActive:
+			return nil
+		}
+		if !bus.Sleep(ctx, 100*time.Millisecond) {
+			return fmt.Errorf("%s is not active after %s; see `omflow-booster status`", oneLine(heir), handOverTimeout)
+		}
+	}
 }
 
 func (a *App) shrinkCommand() *cobra.Command {

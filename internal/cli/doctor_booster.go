@@ -31,9 +31,24 @@ func (d doctor) booster(ctx context.Context) []finding {
 	}
 	defer c.Close()
 	server := describeServer(c)
+	cluster := bus.AskCluster(ctx, c.NC)
+	var why *bus.NoMajorityError
+	if errors.As(cluster.Err(), &why) {
+		return []finding{
+			{"booster", verdictFail, server.Detail + ": " + why.Problem(), why.Fix()},
+			{"streams", verdictSkip, "needs a majority of the Boosters", ""},
+			{"clock", verdictSkip, "needs a majority of the Boosters", ""},
+		}
+	}
 	call, cancel := ask(ctx)
 	defer cancel()
-	if _, err := c.JS.AccountInfo(call); err != nil {
+	switch _, err := c.JS.AccountInfo(call); {
+	case err != nil && len(cluster) > 0:
+		return []finding{{
+			"booster", verdictFail, server.Detail + ", but its streams do not answer: " + explainSilence(ctx, c.NC, err).Error(),
+			"Leadership may be moving: run this again in ten seconds.",
+		}}
+	case err != nil:
 		return []finding{{
 			"booster", verdictFail, server.Detail + ", but JetStream does not answer: " + err.Error(),
 			"Is this a Booster? A NATS cluster of one's own needs JetStream for this account.",

@@ -46,6 +46,14 @@ type reported int
 
 func (r reported) Error() string { return "reported" }
 
+// withCode is an error with an exit code of its own.
+type withCode struct {
+	error
+	code int
+}
+
+func (e withCode) Unwrap() error { return e.error }
+
 const errReported = reported(exitFailed)
 
 // Main runs one command line and returns the exit code. SIGINT and SIGTERM end the context of the command.
@@ -58,11 +66,15 @@ func (a *App) Main(args []string) int {
 	var wrongConfig *config.Error
 	var wrongUsage usageError
 	var said reported
+	var coded withCode
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &said):
 		return int(said)
+	case errors.As(err, &coded):
+		fmt.Fprintln(a.Stderr, "omflow-booster: "+err.Error())
+		return coded.code
 	case errors.As(err, &wrongConfig), errors.As(err, &wrongUsage):
 		fmt.Fprintln(a.Stderr, "omflow-booster: "+err.Error())
 		return exitUsage

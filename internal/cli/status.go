@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,8 @@ func (a *App) statusCommand() *cobra.Command {
 		Short: "Show Boosters, work, workers and agents on one screen, and what is wrong",
 		Long: "Show Boosters, work, workers and agents on one screen, and at its end what is wrong.\n\n" +
 			"Running and what concerns single nodes is what they said in their last heartbeat, some seconds ago at most. Delayed\n" +
-			"steps wait for their next try. Exit code 0 means that a Booster answered, also if there are warnings.",
+			"steps wait for their next try. Exit code 0 means that all is well, 3 that there are warnings, 4 that no step is taken or queued: no\n" +
+			"Booster answers, or those that do have no majority. A wrong setting is 2, as everywhere.",
 		Example: "  omflow-booster status\n  omflow-booster status --watch\n  omflow-booster status --json",
 		Args:    noArgs(),
 	}
@@ -36,18 +38,31 @@ func (a *App) statusCommand() *cobra.Command {
 			}
 			return a.watchStatus(cmd.Context())
 		}
-		return a.withBus(func(c *bus.Client) error {
-			report, err := gatherStatus(cmd.Context(), c)
-			if err != nil {
-				return err
-			}
-			if *asJSON {
-				return printJSON(a.Stdout, report)
-			}
-			return report.print(a.Stdout, isTerminal(a.Stdout))
-		})
+		report, err := a.status(cmd.Context())
+		switch {
+		case err != nil:
+			return err
+		case *asJSON:
+			return firstError(printJSON(a.Stdout, report), report.exit())
+		}
+		return firstError(report.print(a.Stdout, isTerminal(a.Stdout)), report.exit())
 	}
 	return cmd
+}
+
+// status is the report of this moment. No answer ends the command with the code for no service.
+func (a *App) status(ctx context.Context) (report statusReport, err error) {
+	c, err := a.dial()
+	if err == nil {
+		defer c.Close()
+		report, err = gatherStatus(ctx, c)
+		err = explainSilence(ctx, c.NC, err)
+	}
+	var wrong *config.Error
+	if err != nil && !errors.As(err, &wrong) && ctx.Err() == nil {
+		err = withCode{err, exitNoService}
+	}
+	return report, err
 }
 
 // watchStatus shows one screen after the other until ctx ends, Booster or no Booster.
@@ -57,13 +72,10 @@ func (a *App) watchStatus(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		var screen bytes.Buffer // whole at once: no flicker
-		err := a.withBus(func(c *bus.Client) error {
-			report, err := gatherStatus(ctx, c)
-			if err != nil {
-				return err
-			}
-			return report.print(&screen, true)
-		})
+		report, err := a.status(ctx)
+		if err == nil {
+			err = report.print(&screen, true)
+		}
 		var wrong *config.Error
 		switch {
 		case ctx.Err() != nil:
@@ -86,16 +98,20 @@ func (a *App) watchStatus(ctx context.Context) error {
 
 // print writes the screen. Colours are for terminals.
 func (r statusReport) print(w io.Writer, colours bool) error {
-	for _, part := range []func(io.Writer) error{
-		r.printBoosters, r.printStreams, r.printWork, r.printWorkers, r.printAgents,
-	} {
+	parts := []func(io.Writer) error{r.printBoosters, r.printStreams, r.printWork, r.printWorkers, r.printAgents}
+	if slices.ContainsFunc(r.Problems, func(p problem) bool { return p.Code == codeNoMajority }) {
+		parts = parts[:1] // nobody can tell the rest
+	}
+	for _, part := range parts {
 		if err := part(w); err != nil {
 			return err
 		}
 	}
 	for _, p := range r.Problems {
 		line := "WARNING: " + oneLine(p.Text)
-		if colours {
+		if slices.Contains(notes, p.Code) {
+			line = "Note: " + oneLine(p.Text)
+		} else if colours {
 			line = "\x1b[1;31m" + line + "\x1b[0m"
 		}
 		if p.Hint != "" {
@@ -140,9 +156,17 @@ func (r statusReport) printBoosters(w io.Writer) error {
 		if b.StoreLimit > 0 {
 			store += " of " + size(b.StoreLimit)
 		}
-		rows = append(rows, []any{n.Name, b.Duty, b.Mode, b.Address, store, b.Sync, n.Version, age(r.At.Sub(n.Started))})
+		rows = append(rows, []any{n.Name, b.Duty, b.Mode, b.Address, store, b.Sync, n.Version, up(r.At, n)})
 	}
 	return section(w, "Boosters", []string{"NAME", "DUTY", "MODE", "ADDRESS", "STORE", "SYNC", "VERSION", "UP"}, rows)
+}
+
+// up is for how long a node has run; nothing if that is not known.
+func up(now time.Time, n bus.Node) string {
+	if n.Started.IsZero() {
+		return ""
+	}
+	return age(now.Sub(n.Started))
 }
 
 func (r statusReport) printStreams(w io.Writer) error {

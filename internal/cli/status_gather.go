@@ -25,6 +25,7 @@ type statusReport struct {
 	Agents   []bus.Node    `json:"agents"`
 	Away     []awayServer  `json:"away"` // servers that were there and are silent
 	Problems []problem     `json:"problems"`
+	Health   string        `json:"health"` // good, warnings or no service: exit codes 0, 3 and 4
 }
 
 type streamState struct {
@@ -54,11 +55,17 @@ var shownStreams = []string{bus.StreamWork, bus.StreamDead, bus.StreamSchedule, 
 func objectStream(store string) string  { return "OBJ_" + store }
 func bucketStream(bucket string) string { return "KV_" + bucket }
 
-// gatherStatus asks the Booster. What does not exist yet becomes a problem in the report; no answer is an error.
+// gatherStatus asks the Booster. What does not exist yet, or cannot be told without a majority, becomes a problem in the report; no answer is an error.
 func gatherStatus(ctx context.Context, c *bus.Client) (statusReport, error) {
 	r := statusReport{
 		At: time.Now().UTC(), Server: c.NC.ConnectedServerName(),
 		Boosters: []bus.Node{}, Streams: []streamState{}, Workers: []bus.Node{}, Agents: []bus.Node{}, Away: []awayServer{},
+	}
+	cluster := bus.AskCluster(ctx, c.NC)
+	var why *bus.NoMajorityError
+	if errors.As(cluster.Err(), &why) {
+		r.stuck(cluster, why)
+		return r, nil
 	}
 	for _, name := range shownStreams {
 		stream, err := openStream(ctx, c.JS, name)
@@ -84,8 +91,10 @@ func gatherStatus(ctx context.Context, c *bus.Client) (statusReport, error) {
 	if err := r.gatherAway(ctx, c); err != nil {
 		return r, err
 	}
+	r.show(cluster)
 	r.combine()
 	r.Problems = findProblems(r)
+	r.judge()
 	return r, nil
 }
 

@@ -97,11 +97,20 @@ func boosterProblems(r statusReport) []problem {
 	active := 0
 	var found []problem
 	for _, n := range r.Boosters {
+		if n.Booster != nil && n.Booster.Duty == dutySilent {
+			since := ""
+			if !n.At.IsZero() {
+				since = " since " + n.At.Local().Format(time.DateTime)
+			}
+			found = append(found, problem{"booster_silent", fmt.Sprintf("Booster %s (%s) does not answer%s", n.Name, n.Booster.Address, since), "Start it, or look at its host and the network to it."})
+		}
 		if n.Booster == nil || n.Booster.Duty != bus.DutyActive {
 			continue
 		}
 		active++
-		if t := n.Booster.Takeover; t != bus.TakeoverOK && t != "" {
+		if t := n.Booster.Takeover; n.Booster.Mode == bus.ModeStandalone {
+			found = append(found, problem{"one_booster", t, ""})
+		} else if t != bus.TakeoverOK && t != "" {
 			found = append(found, problem{"no_takeover", t, ""})
 		}
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -137,6 +138,13 @@ func TestStatusProblems(t *testing.T) {
 		{"all is well", asIs[statusReport], nil},
 		{"no Booster", func(r *statusReport) { r.Boosters = nil }, []string{"no_booster_heartbeat no Booster writes its heartbeat, although a server answers"}},
 		{"no witness", func(r *statusReport) { r.Boosters[0] = activeNode("b1", "no automatic takeover: no witness") }, []string{"no_takeover no automatic takeover: no witness"}},
+		{
+			"one Booster is no warning", func(r *statusReport) {
+				r.Boosters = []bus.Node{activeNode("b1", "one Booster: no standby, no automatic takeover")}
+				r.Boosters[0].Booster.Mode = bus.ModeStandalone
+			},
+			[]string{"one_booster one Booster: no standby, no automatic takeover"},
+		},
 		{"nobody leads", func(r *statusReport) { r.Boosters = r.Boosters[1:] }, []string{"no_active_booster no Booster is active: leadership is moving, or there is no majority"}},
 		{"no worker", func(r *statusReport) { r.Workers = nil }, []string{"no_worker no worker: no step is executed"}},
 		{"80 % is not yet nearly full", func(r *statusReport) { r.Streams[0].Full = .8 }, nil},
@@ -221,7 +229,7 @@ func TestStatusJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := run(t, "", "status", "--json")
-	if r.code != exitOK || r.stderr != "" {
+	if r.code != exitWarnings || r.stderr != "" {
 		t.Fatalf("%+v", r)
 	}
 	var got statusReport
@@ -251,7 +259,7 @@ func TestStatusJSON(t *testing.T) {
 		Workers:  []bus.Node{workerNode("w1", asIs)},
 		Agents:   []bus.Node{agentNode("om1", asIs)},
 		Away:     []awayServer{},
-		Problems: got.Problems,
+		Problems: got.Problems, Health: healthWarnings,
 	}
 	if !reflect.DeepEqual(got, want) {
 		a, _ := json.MarshalIndent(got, "", " ")
@@ -271,7 +279,7 @@ func TestStatusJSON(t *testing.T) {
 func TestStatusOfABareServer(t *testing.T) {
 	newBareStage(t)
 	r := run(t, "", "status")
-	if r.code != exitOK || !strings.Contains(r.stdout, "WARNING: not there: WORK, DEAD, SCHEDULE, PATCH, OBJ_PATCHES, KV_ROLLOUT\n") ||
+	if r.code != exitNoService || !strings.Contains(r.stdout, "WARNING: not there: WORK, DEAD, SCHEDULE, PATCH, OBJ_PATCHES, KV_ROLLOUT\n") ||
 		!strings.Contains(r.stdout, "Boosters: none\n") {
 		t.Errorf("%+v", r)
 	}
@@ -318,5 +326,70 @@ func TestVersion(t *testing.T) {
 	var got versionReport
 	if err := json.Unmarshal([]byte(run(t, "", "version", "--json").stdout), &got); err != nil || got.Version == "" || !strings.HasPrefix(got.Go, "go1.") {
 		t.Errorf("%v %+v", err, got)
+	}
+}
+
+func TestStatusExitCodes(t *testing.T) {
+	for name, c := range map[string]struct {
+		codes  []string
+		health string
+		exit   int
+	}{
+		"nothing is wrong":      {nil, healthGood, exitOK},
+		"one Booster is a note": {[]string{"one_booster"}, healthGood, exitOK},
+		"something is":          {[]string{"one_booster", "dead_steps"}, healthWarnings, exitWarnings},
+		"no majority":           {[]string{codeNoMajority}, healthNone, exitNoService},
+		"no stream":             {[]string{"dead_steps", "stream_missing", "no_worker"}, healthNone, exitNoService},
+	} {
+		var r statusReport
+		for _, code := range c.codes {
+			r.Problems = append(r.Problems, problem{Code: code})
+		}
+		r.judge()
+		code := exitOK
+		var said reported
+		if errors.As(r.exit(), &said) {
+			code = int(said)
+		}
+		if r.Health != c.health || code != c.exit {
+			t.Errorf("%s: %q, %d", name, r.Health, code)
+		}
+	}
+	useBooster(t, "nats://127.0.0.1:1")
+	if r := run(t, "", "status"); r.code != exitNoService || !strings.Contains(r.stderr, "no Booster answers") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Heartbeats are seconds old: two of them may say that their Booster is active, and one may be of a Booster that is dead.
+func TestStatusShowsOneActiveBooster(t *testing.T) {
+	t.Parallel()
+	live := func(n bus.Node, others ...bus.Member) bus.ClusterState {
+		return bus.ClusterState{Node: n, Majority: true, Members: others}
+	}
+	there := func(name string) bus.Member { return bus.Member{Name: name, Role: bus.ServiceBooster, There: true} }
+	for name, c := range map[string]struct {
+		cluster bus.Cluster
+		want    string
+	}{
+		"nobody answers":           {nil, "b1 standby, b2 active"},
+		"one has just handed over": {bus.Cluster{live(boosterNode("b1"), there("b2")), live(activeNode("b2", "ok"), there("b1"))}, "b1 standby, b2 active"},
+		"between two answers":      {bus.Cluster{live(activeNode("b1", "ok"), there("b2")), live(activeNode("b2", "ok"), there("b1"))}, "b1 standby, b2 active"},
+		"one is frozen":            {bus.Cluster{live(activeNode("b2", "ok"), there("b1"))}, "b1 standby, b2 active"},
+		"one is dead": {
+			bus.Cluster{live(activeNode("b2", "ok"), bus.Member{Name: "b1", Role: bus.ServiceBooster}, bus.Member{Name: "witness-x", Role: bus.RoleWitness})},
+			"b1 silent, b2 active",
+		},
+	} {
+		r := statusReport{Boosters: []bus.Node{activeNode("b1", "ok"), activeNode("b2", "ok")}}
+		r.Boosters[1].At = noon.Add(time.Second)
+		r.show(c.cluster)
+		var got []string
+		for _, n := range r.Boosters {
+			got = append(got, n.Name+" "+n.Booster.Duty)
+		}
+		if strings.Join(got, ", ") != c.want {
+			t.Errorf("%s: %v, want %s", name, got, c.want)
+		}
 	}
 }
