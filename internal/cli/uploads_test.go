@@ -33,10 +33,16 @@ func TestUploadsThatAreNotShared(t *testing.T) {
 		{"one", []bus.Node{filesOf("om1", "/a", "x")}, nil},
 		// The one in the middle has seen the new mark and still has the old one.
 		{"shared", []bus.Node{filesOf("om1", "/a", "c", "b"), filesOf("om3", "/a", "a"), filesOf("om2", "/b", "b", "a")}, nil},
-		{"apart", []bus.Node{silent, filesOf("om1", "/a", "x"), filesOf("om2", "/b", "y"), filesOf("om3", "/c", "x")},
-			[]string{"uploads_not_shared uploaded files are not in one directory: /b of om2; /a of om1, om3"}},
-		{"unusable", []bus.Node{filesOf("om1", "/a", "x"), broken},
-			[]string{"uploads_unusable server om9 cannot use its uploaded files: permission denied"}},
+		{
+			"apart",
+			[]bus.Node{silent, filesOf("om1", "/a", "x"), filesOf("om2", "/b", "y"), filesOf("om3", "/c", "x")},
+			[]string{"uploads_not_shared uploaded files are not in one directory: /b of om2; /a of om1, om3"},
+		},
+		{
+			"unusable",
+			[]bus.Node{filesOf("om1", "/a", "x"), broken},
+			[]string{"uploads_unusable server om9 cannot use its uploaded files: permission denied"},
+		},
 	} {
 		var got []string
 		for _, p := range uploadProblems(statusReport{Workers: c.workers}) {
