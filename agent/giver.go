@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -153,6 +154,10 @@ func (f *follower) give(ctx context.Context) {
 
 // storeHome builds an artifact of the whole home, but for what belongs to each server alone, and stores it.
 func (f *follower) storeHome(ctx context.Context, offer bus.HomeOffer) (a patch.Announcement, err error) {
+	if offer.Bytes > patch.DefaultLimit {
+		return a, fmt.Errorf("its home has %s, and a server gives at most %s to a new one: copy OMFLOW_HOME there by hand",
+			humanize.IBytes(uint64(offer.Bytes)), humanize.IBytes(patch.DefaultLimit))
+	}
 	signer, err := f.trust.signer()
 	if err != nil {
 		return a, err

@@ -138,6 +138,13 @@ func TestPatchCarriesAsMuchAsItMay(t *testing.T) {
 	require.Contains(t, s.stays[0].Why, "a patch carries at most 1.0 GiB")
 }
 
+// A home that is too large is not read to find that out.
+func TestHomeThatIsTooLargeIsNotGiven(t *testing.T) {
+	t.Parallel()
+	_, err := new(follower).storeHome(t.Context(), bus.HomeOffer{Bytes: patch.DefaultLimit + 1<<30})
+	require.EqualError(t, err, "its home has 2.0 GiB, and a server gives at most 1.0 GiB to a new one: copy OMFLOW_HOME there by hand")
+}
+
 func TestNamesThatWindowsCannotStore(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)

@@ -29,7 +29,7 @@ func (a *App) patchCommand() *cobra.Command {
 
 // contentHelp says what a patch may hold.
 const contentHelp = "What belongs to one server alone is refused: omflow/settings.py, logs/, uploads/, db.omflow. What Python writes itself\n" +
-	"(__pycache__, *.pyc) is left out."
+	"(__pycache__, *.pyc) is left out. What looks like a secret is refused without --with-secrets."
 
 // buildFlags are what people say about a patch that is built.
 func buildFlags(cmd *cobra.Command) *patch.Options {
@@ -39,6 +39,7 @@ func buildFlags(cmd *cobra.Command) *patch.Options {
 	cmd.Flags().StringVar(&o.Note, "note", "", "what it is for")
 	cmd.Flags().StringVar(&o.Author, "author", userName(), "who made it")
 	cmd.Flags().StringArrayVar(&o.Deletions, "delete", nil, "file to delete on every server, relative to OMFLOW_HOME; may be repeated")
+	cmd.Flags().BoolVar(&o.Secrets, "with-secrets", false, "carry also what looks like a secret: private keys, copies of the settings, dumps of the database")
 	cmd.Flags().StringVar(&o.Hooks.Pip, "pip", "", "file of requirements, relative to OMFLOW_HOME, that pip installs on every server")
 	cmd.Flags().BoolVar(&o.Hooks.Migrate, "migrate", false, "bring the database up to date, on the first server")
 	cmd.Flags().StringVar(&o.Hooks.Restart, "restart", patch.RestartServer, "what is restarted on every server: "+strings.Join(patch.Restarts, ", ")+" (runners: the worker alone)")
@@ -47,7 +48,7 @@ func buildFlags(cmd *cobra.Command) *patch.Options {
 
 // refuseBuildFlags refuses them for a patch that is built already: it is signed as it is.
 func refuseBuildFlags(cmd *cobra.Command) error {
-	for _, name := range []string{"from", "to", "note", "author", "delete", "pip", "migrate", "restart"} {
+	for _, name := range []string{"from", "to", "note", "author", "delete", "with-secrets", "pip", "migrate", "restart"} {
 		if cmd.Flags().Changed(name) {
 			return usageError{fmt.Errorf("--%s is for a directory; a FILE of `patch build` is published as it was signed", name)}
 		}

@@ -2,6 +2,7 @@ package patch
 
 import (
 	"archive/tar"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 	"github.com/omflow-booster/omflow-booster/internal/bundle"
+	"github.com/omflow-booster/omflow-booster/internal/secret"
 )
 
 // Names inside the archive.
@@ -35,6 +37,8 @@ type Options struct {
 	Signer    Signer    // required
 	Whole     bool
 	Undoes    string
+
+	Secrets bool // files that look like secrets are meant to be carried
 
 	Files []string          // paths to take instead of everything below the directory
 	Bases map[string]string // File.Base of those that have one
@@ -82,15 +86,23 @@ func Build(w io.Writer, dir fs.FS, o Options) (Manifest, error) {
 
 // files describes what the patch brings.
 func files(dir fs.FS, o Options) (files []File, err error) {
-	if o.Files == nil {
-		files, err = collect(dir)
+	names := o.Files
+	if names == nil {
+		names, err = collect(dir)
 	}
-	for _, name := range o.Files {
-		f, err := describe(dir, name)
+	var secrets []string
+	for _, name := range names {
+		f, what, err := describe(dir, name)
 		if err != nil {
 			return nil, err
 		}
+		if what != "" {
+			secrets = append(secrets, name+" ("+what+")")
+		}
 		files = append(files, f)
+	}
+	if len(secrets) > 0 && !o.Secrets && !o.Whole {
+		return nil, invalid("it would carry what looks like secrets to all servers: %s; take them away, or say --with-secrets", strings.Join(secrets, ", "))
 	}
 	for i := range files {
 		files[i].Base = o.Bases[files[i].Path]
@@ -105,8 +117,8 @@ func files(dir fs.FS, o Options) (files []File, err error) {
 	return files, err
 }
 
-// collect describes all files below a directory.
-func collect(dir fs.FS) (files []File, err error) {
+// collect finds all files below a directory.
+func collect(dir fs.FS) (names []string, err error) {
 	err = fs.WalkDir(dir, ".", func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -118,29 +130,29 @@ func collect(dir fs.FS) (files []File, err error) {
 		case !entry.Type().IsRegular():
 			return invalid("%s is not a regular file (%s)", name, entry.Type())
 		}
-		f, err := describe(dir, name)
-		files = append(files, f)
-		return err
+		names = append(names, name)
+		return nil
 	})
-	return files, err
+	return names, err
 }
 
-func describe(dir fs.FS, name string) (File, error) {
+// describe reads a file; what tells what it seems to hold that should not leave this host.
+func describe(dir fs.FS, name string) (f File, what string, err error) {
 	in, err := dir.Open(name)
 	if err != nil {
-		return File{}, err
+		return f, "", err
 	}
 	defer func() { _ = in.Close() }()
 	info, err := in.Stat()
 	if err != nil {
-		return File{}, err
+		return f, "", err
 	}
-	sum := sha256.New()
-	size, err := io.Copy(sum, in)
+	sum, look := sha256.New(), secret.Look{}
+	size, err := io.Copy(io.MultiWriter(sum, &look), in)
 	if err != nil {
-		return File{}, err
+		return f, "", err
 	}
-	return File{Path: name, Mode: Mode(info.Mode().Perm()), Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
+	return File{Path: name, Mode: Mode(info.Mode().Perm()), Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, cmp.Or(secret.ByName(name), look.What()), nil
 }
 
 func hasFile(files []File, name string) bool {

@@ -6,9 +6,12 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -130,7 +133,7 @@ func TestReports(t *testing.T) {
 func TestRulesOfWindowsBindWhereItIs(t *testing.T) {
 	t.Parallel()
 	bad := map[string]string{
-		"shot 10:30.png": "colon", `omflow\..\x.py`: "backslash", "omflow/settings.py.": "ends in a dot", "omflow/A.py": "same file on a Windows server",
+		"shot 10:30.png": "colon", `omflow\..\x.py`: "backslash", "omflow/x.py.": "ends in a dot", "omflow/A.py": "same file on a Windows server",
 		"a/nul": "reserved", "Con.txt": "reserved", "what?.txt": "cannot store",
 	}
 	fleets := map[string]jetstream.JetStream{}
@@ -152,4 +155,19 @@ func TestRulesOfWindowsBindWhereItIs(t *testing.T) {
 		require.ErrorIs(t, err, ErrInvalid, name)
 		require.ErrorContains(t, err, says)
 	}
+}
+
+func TestSecretsAreCarriedOnlyWhenAsked(t *testing.T) {
+	t.Parallel()
+	dir := fstest.MapFS{
+		"omflow/a.py":                        {Data: []byte("a")},
+		"omflow/settings.py.before-20260131": {Data: []byte("PASSWORD")},
+		"key":                                {Data: []byte("-----BEGIN PRIVATE KEY-----\n" + strings.Repeat("QUJD", 16))},
+	}
+	_, err := Build(io.Discard, dir, Options{Signer: ann})
+	require.ErrorIs(t, err, ErrInvalid)
+	require.ErrorContains(t, err, "key (a private key), omflow/settings.py.before-20260131 (a copy of the server's settings)")
+	m, err := Build(io.Discard, dir, Options{Signer: ann, Secrets: true})
+	require.NoError(t, err)
+	require.Len(t, m.Files, 3)
 }

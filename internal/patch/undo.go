@@ -10,7 +10,7 @@ import (
 // as they are now, and deletions of those that are new. It fails with ErrInvalid if the patch changes nothing here, and belongs between Stage and Switch.
 func (j *Journal) Undo(w io.Writer, signer Signer, author string) (Manifest, error) {
 	o := Options{
-		Author: author, Note: "takes back " + j.record.Report.Patch, Undoes: j.record.Report.Patch, Signer: signer,
+		Author: author, Note: "takes back " + j.record.Report.Patch, Undoes: j.record.Report.Patch, Signer: signer, Secrets: true, // what was there before
 		Files: []string{}, Bases: map[string]string{},
 	}
 	brought := map[string]string{}

@@ -147,7 +147,7 @@ func (s *Scanner) regular(name string, entry fs.DirEntry, r *Reading, seen map[s
 		r.Moving = append(r.Moving, Move{name, time.Since(now.moving)})
 	case now.secret != "":
 		r.Stays = append(r.Stays, Stay{name, "looks like " + now.secret + ", which nobody has asked to publish: " +
-			"move it out of the home, name it in AGENT_IGNORE, or carry it with `omflow-booster patch publish`", now.SHA256})
+			"move it out of the home, name it in AGENT_IGNORE, or carry it with `omflow-booster patch publish --with-secrets`", now.SHA256})
 	default:
 		r.Files[name] = now.File
 	}
