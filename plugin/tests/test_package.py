@@ -55,8 +55,21 @@ class DatabaseURLTest(unittest.TestCase):
                 (postgres, "postgres://u:p@/omflow?host=%2Fvar%2Frun%2Fpostgresql"),
                 (dict(postgres, HOST="/tmp", PORT="5433"), "postgres://u:p@/omflow?host=%2Ftmp&port=5433"),
                 (dict(postgres, HOST="db", OPTIONS={"sslmode": "require", "isolation_level": 1}), "postgres://u:p@db/omflow?sslmode=require"),
+                (dict(postgres, HOST="db1,db2", PORT="5433"), "postgres://u:p@/omflow?host=db1%2Cdb2&port=5433"),
+                (dict(postgres, HOST="db1,::1", PORT="5433,5434"), "postgres://u:p@/omflow?host=db1%2C%3A%3A1&port=5433%2C5434"),
+                (dict(postgres, HOST="db", OPTIONS={"options": "-c search_path=omflow,public"}),
+                 "postgres://u:p@db/omflow?options=-c%20search_path%3Domflow%2Cpublic"),
+                (dict(postgres, HOST="a,b", OPTIONS={"target_session_attrs": "read-write"}),
+                 "postgres://u:p@/omflow?target_session_attrs=read-write&host=a%2Cb"),
+                ({"ENGINE": "django.db.backends.postgresql", "NAME": "", "OPTIONS": {"service": "omflow", "passfile": "/etc/pg pass"}},
+                 "postgres:///?service=omflow&passfile=%2Fetc%2Fpg%20pass"),
                 ({"ENGINE": "django.db.backends.sqlite3", "NAME": "db.omflow"}, "sqlite3:///db.omflow")):
             self.assertEqual(database_url(database), url)
+
+    def test_option_that_is_not_known(self):
+        for option in ("hostaddr", "dbname", "user", "assume_role"):
+            with self.assertRaisesRegex(ValueError, "DATABASES: the option '%s'" % option):
+                database_url({"ENGINE": "django.db.backends.postgresql", "NAME": "omflow", "OPTIONS": {option: "x"}})
 
 
 if __name__ == "__main__":
