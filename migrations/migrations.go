@@ -1,5 +1,5 @@
 // Package migrations embeds the schema of our own tables, one folder per database engine.
-// The tables of the OMFLOW Server are never altered.
+// The tables of the OMFLOW Server are never altered here; the one index that they lack is made by `omflow-booster adopt`.
 package migrations
 
 import (

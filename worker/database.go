@@ -177,14 +177,14 @@ func (w *Worker) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if table.Nowhere() && !besideServer(w.cfg.Home) {
+	if table.Nowhere() && !BesideServer(w.cfg.Home) {
 		return nil // other programs use the Booster too
 	}
 	return table.Problem()
 }
 
-// besideServer tells whether a directory is the home of an OMFLOW Server.
-func besideServer(home string) bool {
+// BesideServer tells whether a directory is the home of an OMFLOW Server.
+func BesideServer(home string) bool {
 	if home == "" {
 		return false
 	}

@@ -17,6 +17,8 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/requirement"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
+	"github.com/omflow-booster/omflow-booster/plugin"
+	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
 
 // Django versions that the OMFLOW Server and the plugin work with, both included.
@@ -28,6 +30,7 @@ type adoption struct {
 	python  string
 	booster string // host:port; empty: as in the settings
 	second  string
+	backups string // directory for the settings as they were; empty: the one that the home is in
 	engines []sqldb.Engine
 
 	out    io.Writer // for people; nothing with --json
@@ -40,6 +43,9 @@ type adoptReport struct {
 	Change  string    `json:"change"`           // as diff shows it; empty: none is needed
 	Written bool      `json:"written"`          // it was made
 	Backup  string    `json:"backup,omitempty"` // the settings as they were
+
+	Index     string `json:"index,omitempty"` // the statement that the database needs
+	IndexDone bool   `json:"index_done"`
 }
 
 // adopted is what a server's own Python says of it.
@@ -48,6 +54,8 @@ type adopted struct {
 	Django    [2]int                    `json:"django"`
 	Server    bool                      `json:"server"`  // it is an OMFLOW Server
 	Enabled   bool                      `json:"enabled"` // the plugin is in INSTALLED_APPS
+	Plugin    bool                      `json:"plugin"`  // it is installed
+	Problem   string                    `json:"problem"` // why Variables are missing
 	Engine    string                    `json:"engine"`  // Django's name of the database engine
 	Variables map[string]string         `json:"variables"`
 }
@@ -60,8 +68,9 @@ func (a *App) adoptCommand() *cobra.Command {
 		Use:   "adopt OMFLOW_HOME",
 		Short: "Connect an OMFLOW Server that exists to OMFLOW Booster, or take that back",
 		Long: "Check an OMFLOW Server that exists (Python, Django, database, Boosters) and show what has to be added to its settings.\n" +
-			"Nothing is changed without --write, which keeps a copy of the settings beside them. --undo shows, and with --write does,\n" +
-			"the opposite: what adopt has added goes, every other byte stays. Restart the server afterwards.\n\n" +
+			"Nothing is changed without --write, which keeps a copy of the settings outside the home. It also makes an index on\n" +
+			"omflow_queuedata(queue_id) if there is none, while the server goes on working. --undo shows, and with --write does, the\n" +
+			"opposite: what adopt has added goes, every other byte stays. Restart the server afterwards.\n\n" +
 			"The plugin must be installed for the server's Python (OMFLOW_PYTHON, by default python3); see plugin/README.md.",
 		Example: "  omflow-booster adopt /opt/omflow/server --booster 10.0.0.5 --second 10.0.0.6\n" +
 			"  omflow-booster adopt /opt/omflow/server --booster 10.0.0.5 --second 10.0.0.6 --write\n" +
@@ -91,6 +100,7 @@ func (a *App) adoptCommand() *cobra.Command {
 	asJSON = jsonFlag(cmd)
 	cmd.Flags().StringVar(&ad.booster, "booster", "", "address of the active Booster, as host or host:port; default: as in the settings")
 	cmd.Flags().StringVar(&ad.second, "second", "", "address of the standby Booster, if there is one")
+	cmd.Flags().StringVar(&ad.backups, "backup", "", "directory for the copy of the settings; default: the one that OMFLOW_HOME is in")
 	cmd.Flags().BoolVar(&undo, "undo", false, "remove what adopt has added")
 	cmd.Flags().BoolVar(&write, "write", false, "change the settings instead of showing the change")
 	return cmd
@@ -102,7 +112,7 @@ func (ad *adoption) run(ctx context.Context, undo, write bool) error {
 		return fmt.Errorf("%s is not the directory of an OMFLOW Server: %w", ad.home, err)
 	}
 	if undo {
-		return ad.undo(text, write)
+		return ad.undo(ctx, text, write)
 	}
 	return ad.adopt(ctx, text, write)
 }
@@ -116,6 +126,14 @@ func (ad *adoption) adopt(ctx context.Context, text []byte, write bool) error {
 	if tally(findings)[verdictFail] > 0 {
 		return errReported
 	}
+	if err := ad.connect(ctx, text, server, write); err != nil {
+		return err
+	}
+	return ad.index(ctx, server, false, write)
+}
+
+// connect changes the settings.
+func (ad *adoption) connect(ctx context.Context, text []byte, server adopted, write bool) error {
 	changed := addBlock(text, ad.lines(server))
 	if changed == nil {
 		_, err := fmt.Fprintf(ad.out, "\n%s needs no change.\n", ad.settings())
@@ -137,20 +155,24 @@ func (ad *adoption) adopt(ctx context.Context, text []byte, write bool) error {
 	return err
 }
 
-func (ad *adoption) undo(text []byte, write bool) error {
+func (ad *adoption) undo(ctx context.Context, text []byte, write bool) error {
 	changed, err := removeBlock(text)
 	if err != nil {
 		return fmt.Errorf("%s: %w", ad.settings(), err)
 	}
 	if changed == nil {
-		_, err := fmt.Fprintf(ad.out, "%s has nothing of ours; no change.\n", ad.settings())
+		_, err = fmt.Fprintf(ad.out, "%s has nothing of ours; no change.\n", ad.settings())
+	} else if err = ad.change(text, changed, write); err == nil && write {
+		_, err = fmt.Fprintln(ad.out, "Stop the worker, then restart the server: it takes the waiting steps back.")
+	}
+	if err != nil {
 		return err
 	}
-	if err := ad.change(text, changed, write); err != nil || !write {
-		return err
+	server, err := ad.describe(ctx)
+	if err != nil {
+		return ad.noIndex(true, err)
 	}
-	_, err = fmt.Fprintln(ad.out, "Stop the worker, then restart the server: it takes the waiting steps back.")
-	return err
+	return ad.index(ctx, server, true, write)
 }
 
 // change shows the difference and, with write, makes it.
@@ -163,15 +185,15 @@ func (ad *adoption) change(before, after []byte, write bool) error {
 		_, err := fmt.Fprintln(ad.out, "Nothing was changed. --write does it.")
 		return err
 	}
-	backup := ad.settings() + ".before-" + time.Now().Format("20060102-150405.000")
-	if err := copyBeside(ad.settings(), backup, before); err != nil {
+	backup, err := ad.keepCopy(before)
+	if err != nil {
 		return fmt.Errorf("keep a copy of the settings: %w", err)
 	}
 	if err := replaceFile(ad.settings(), after); err != nil {
 		return fmt.Errorf("write the settings: %w", err)
 	}
 	ad.report.Written, ad.report.Backup = true, backup
-	_, err := fmt.Fprintf(ad.out, "Done. The old settings are in %s\n", backup)
+	_, err = fmt.Fprintf(ad.out, "Done. The old settings are in %s\n", backup)
 	return err
 }
 
@@ -183,7 +205,7 @@ func (ad *adoption) examine(ctx context.Context) (findings []finding, server ado
 	if err != nil {
 		return []finding{{
 			"python", verdictFail, err.Error(),
-			"set OMFLOW_PYTHON to the Python of the OMFLOW Server, and install the plugin for it: " + ad.python + " -m pip install ./plugin",
+			"set OMFLOW_PYTHON to the Python of the OMFLOW Server",
 		}}, server
 	}
 	version := finding{"python", verdictOK, fmt.Sprintf("%s is Python %s", ad.python, server.Python), ""}
@@ -198,8 +220,23 @@ func (ad *adoption) examine(ctx context.Context) (findings []finding, server ado
 	if !server.Server {
 		app = finding{"server", verdictFail, `INSTALLED_APPS has no "omflow"`, "give the directory of an OMFLOW Server, where manage.py is"}
 	}
-	findings = append([]finding{version, django, app, ad.database(ctx, server)}, ad.reach(ctx, server)...)
-	return append(findings, ad.uploads(ctx, server)...), server
+	findings = []finding{version, django, app, ad.database(ctx, server), ad.plugin(server)}
+	findings = append(findings, ad.reach(ctx, server)...)
+	findings = append(findings, ad.uploads(ctx, server)...)
+	return append(findings, ad.formerCopies()...), server
+}
+
+// plugin looks whether ours is there. It comes after everything that would make installing it in vain.
+func (ad *adoption) plugin(server adopted) finding {
+	const check = "plugin"
+	if server.Plugin {
+		return finding{check, verdictOK, "omflow_booster is installed", ""}
+	}
+	return finding{
+		check, verdictFail, "omflow_booster is not installed for " + ad.python,
+		ad.python + " -m pip install ./plugin; if pip refuses because the environment is externally managed, as on Debian, copy the folder " +
+			"plugin/omflow_booster into " + ad.home + ", or add --break-system-packages",
+	}
 }
 
 // describe asks the server's own Python.
@@ -207,14 +244,14 @@ func (ad *adoption) describe(ctx context.Context) (server adopted, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readSettingsTimeout)
 	defer cancel()
 	var stderr strings.Builder
-	cmd := exec.CommandContext(ctx, ad.python, "-m", "omflow_booster.environment", "--describe")
-	cmd.Dir, cmd.Stderr, cmd.WaitDelay = ad.home, &stderr, time.Second
+	cmd := exec.CommandContext(ctx, ad.python, "-", "--describe") // the plugin may not be there yet
+	cmd.Stdin, cmd.Dir, cmd.Stderr, cmd.WaitDelay = strings.NewReader(plugin.Environment), ad.home, &stderr, time.Second
 	out, err := cmd.Output()
 	if err == nil {
 		err = json.Unmarshal(out, &server)
 	}
 	if err != nil {
-		return server, fmt.Errorf("%s -m omflow_booster.environment fails: %w%s", ad.python, err, lastLine(stderr.String()))
+		return server, fmt.Errorf("%s cannot read %s: %w%s", ad.python, ad.settings(), err, lastLine(stderr.String()))
 	}
 	return server, nil
 }
@@ -227,16 +264,27 @@ func (ad *adoption) database(ctx context.Context, server adopted) finding {
 			"move it to PostgreSQL first: `manage.py dumpdata`, set DATABASES, `manage.py migrate`, load; plugin/README.md has the commands",
 		}
 	}
-	db, err := sqldb.Open(ctx, server.Variables["DATABASE_URL"], ad.engines)
+	if server.Problem != "" {
+		return finding{check, verdictFail, server.Problem, ""}
+	}
+	url := server.Variables["DATABASE_URL"]
+	db, err := sqldb.Open(ctx, url, ad.engines)
 	if err != nil {
 		return finding{check, verdictFail, err.Error(), "OMFLOW Booster works with PostgreSQL so far"}
 	}
 	defer func() { _ = db.Close() }()
-	var waiting int
-	if err := db.GetContext(ctx, &waiting, "SELECT count(*) FROM omflow_queuedata"); err != nil {
-		return finding{check, verdictFail, "omflow_queuedata: " + err.Error(), "is it the database of an OMFLOW Server? `manage.py migrate` makes its tables"}
+	table, err := outbox.New(db).QueueTable(ctx)
+	if err == nil {
+		err = table.Problem()
 	}
-	return finding{check, verdictOK, fmt.Sprintf("%s, %s", sqldb.Shown(server.Variables["DATABASE_URL"]), counted(waiting, "waiting step")), ""}
+	var waiting int
+	if err == nil {
+		err = db.GetContext(ctx, &waiting, "SELECT count(*) FROM omflow_queuedata")
+	}
+	if err != nil {
+		return finding{check, verdictFail, err.Error(), "is it the database of an OMFLOW Server? `manage.py migrate` makes its tables"}
+	}
+	return finding{check, verdictOK, fmt.Sprintf("%s, %s", sqldb.Shown(url), counted(waiting, "waiting step")), ""}
 }
 
 // reach looks for the Boosters that the server will be told of.

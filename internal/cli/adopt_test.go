@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -67,13 +68,13 @@ func TestDifference(t *testing.T) {
 // adoptable is the home of a server whose Python answers what the test says. The settings are said to be enabled once our line is in them.
 func adoptable(t *testing.T, settings, engine, databaseURL string) (home string) {
 	t.Helper()
-	home = t.TempDir()
-	require.NoError(t, os.Mkdir(filepath.Join(home, "omflow"), 0o755))
+	home = filepath.Join(t.TempDir(), "server")
+	require.NoError(t, os.MkdirAll(filepath.Join(home, "omflow"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(home, "omflow", "settings.py"), []byte(settings), 0o640))
 	python := filepath.Join(home, "python")
 	script := fmt.Sprintf(`#!/bin/sh
 enabled=false; grep -q '\["omflow_booster"\]' omflow/settings.py && enabled=true
-echo '{"python":[3,9,1],"django":[3,2],"server":true,"enabled":'$enabled',"engine":"django.db.backends.%s","variables":{"DATABASE_URL":"%s"}}'
+echo '{"python":[3,9,1],"django":[3,2],"server":true,"plugin":true,"enabled":'$enabled',"engine":"django.db.backends.%s","variables":{"DATABASE_URL":"%s"}}'
 `, engine, databaseURL)
 	require.NoError(t, os.WriteFile(python, []byte(script), 0o755))
 	t.Setenv("OMFLOW_PYTHON", python)
@@ -95,7 +96,7 @@ func runApp(t *testing.T, args ...string) (code int, printed string) {
 
 func TestAdoptAndUndo(t *testing.T) {
 	database := pgtest.New(t)
-	pgtest.Exec(t, database, `CREATE TABLE omflow_queuedata (id serial PRIMARY KEY)`)
+	pgtest.Exec(t, database, `CREATE TABLE omflow_queuedata (id serial PRIMARY KEY, queue_id text)`)
 	pgtest.Exec(t, database, `INSERT INTO omflow_queuedata DEFAULT VALUES`)
 	booster, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -118,7 +119,7 @@ func TestAdoptAndUndo(t *testing.T) {
 	require.Zero(t, code, out)
 	var report adoptReport
 	require.NoError(t, json.Unmarshal([]byte(out), &report), out)
-	require.Len(t, report.Checks, 5)
+	require.Len(t, report.Checks, 6)
 	require.Contains(t, report.Change, "+BOOSTER_IP")
 	require.False(t, report.Written)
 
@@ -130,7 +131,16 @@ func TestAdoptAndUndo(t *testing.T) {
 	require.Equal(t, os.FileMode(0o640), info.Mode().Perm())
 	copies, err := filepath.Glob(settings + ".before-*")
 	require.NoError(t, err)
+	require.Empty(t, copies, "an agent would publish them")
+	copies, err = filepath.Glob(filepath.Join(filepath.Dir(home), "server-settings.py.before-*"))
+	require.NoError(t, err)
 	require.Len(t, copies, 1)
+	info, err = os.Stat(copies[0])
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	kept, err := os.ReadFile(copies[0])
+	require.NoError(t, err)
+	require.Equal(t, text, string(kept))
 
 	code, out = runApp(t, "adopt", home, "--undo")
 	require.Zero(t, code, out)
@@ -139,6 +149,89 @@ func TestAdoptAndUndo(t *testing.T) {
 	code, out = runApp(t, "adopt", home, "--undo", "--write")
 	require.Zero(t, code, out)
 	require.Equal(t, text, read())
+	code, out = runApp(t, "adopt", home, "--booster", booster.Addr().String(), "--write", "--backup", filepath.Join(home, "omflow"))
+	require.Equal(t, exitFailed, code, out)
+	require.Contains(t, out, "is in the home of the server")
+	require.Equal(t, text, read())
+	require.NoError(t, os.WriteFile(settings+".before-20260101", nil, 0o600))
+	_, out = runApp(t, "adopt", home, "--booster", booster.Addr().String())
+	require.Contains(t, out, "move them out of the home")
+}
+
+// The engine looks its rows up by queue_id. adopt makes an index for that, takes back only its own, and doctor misses it.
+func TestAdoptMakesTheIndex(t *testing.T) {
+	database := pgtest.New(t)
+	pgtest.OMFLOWTables(t, database)
+	booster, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = booster.Close() })
+	home := adoptable(t, "INSTALLED_APPS = ['omflow']\n", "postgresql", database)
+	db, err := sqldb.Open(t.Context(), database, []sqldb.Engine{sqldb.Postgres()})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	indexes := func() (n int) {
+		require.NoError(t, db.Get(&n, `SELECT count(*) FROM pg_indexes WHERE tablename = 'omflow_queuedata' AND indexdef LIKE '%(queue_id)'`))
+		return n
+	}
+	doctor := func() string {
+		return strings.Join(lines(with("DATABASE_URL="+database).database(t.Context())), "\n")
+	}
+	adopt := func(more ...string) string {
+		code, out := runApp(t, append([]string{"adopt", home, "--booster", booster.Addr().String()}, more...)...)
+		require.Zero(t, code, out)
+		return out
+	}
+	require.Contains(t, doctor(), "warn database: omflow_queuedata has no index on queue_id")
+	require.Contains(t, adopt(), "CREATE INDEX CONCURRENTLY omflow_booster_queue_id")
+	require.Zero(t, indexes(), "a dry run")
+	require.Contains(t, adopt("--write"), "was made")
+	require.Equal(t, 1, indexes())
+	require.Contains(t, doctor(), "ok database: omflow_queuedata has an index")
+	require.NotContains(t, adopt("--write"), "INDEX", "it is there")
+	require.Contains(t, adopt("--undo"), "DROP INDEX")
+	require.Equal(t, 1, indexes(), "a dry run")
+	require.Contains(t, adopt("--undo", "--write"), "was removed")
+	require.Zero(t, indexes())
+
+	db.MustExec(`CREATE INDEX theirs ON omflow_queuedata (queue_id)`)
+	require.NotContains(t, adopt("--write"), "INDEX")
+	require.NotContains(t, adopt("--undo", "--write"), "was removed")
+	require.Equal(t, 1, indexes(), "it is not ours")
+}
+
+func TestDoctorFindsTheTableOutOfSight(t *testing.T) {
+	database := pgtest.New(t)
+	check := func() string {
+		return strings.Join(lines(with("DATABASE_URL="+database).database(t.Context())), "\n")
+	}
+	require.NotContains(t, check(), "omflow_queuedata")
+	pgtest.Exec(t, database, `CREATE SCHEMA omflow`)
+	pgtest.Exec(t, database, `CREATE TABLE omflow.omflow_queuedata (id serial PRIMARY KEY, queue_id text)`)
+	require.Contains(t, check(), "fail database: the steps of the OMFLOW Server cannot be reached: omflow_queuedata is in schema omflow")
+}
+
+// SQLite, and an option that is not known, are said before anybody has installed the plugin for nothing.
+func TestAdoptNeedsNoPluginToRefuse(t *testing.T) {
+	python, err := exec.LookPath("/usr/bin/python3")
+	if err != nil || exec.Command(python, "-c", "import django").Run() != nil {
+		t.Skip("no Django for " + python)
+	}
+	t.Setenv("OMFLOW_PYTHON", python)
+	t.Setenv("DJANGO_SETTINGS_MODULE", "omflow.settings")
+	home := filepath.Join(t.TempDir(), "server")
+	require.NoError(t, os.MkdirAll(filepath.Join(home, "omflow"), 0o755))
+	for database, want := range map[string]string{
+		`{"ENGINE": "django.db.backends.sqlite3", "NAME": "db"}`:                                         "SQLite",
+		`{"ENGINE": "django.db.backends.postgresql", "NAME": "db", "OPTIONS": {"hostaddr": "10.0.0.9"}}`: "the option 'hostaddr'",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(home, "omflow", "settings.py"),
+			[]byte("INSTALLED_APPS = ['omflow']\nDATABASES = {'default': "+database+"}\n"), 0o600))
+		code, out := runApp(t, "adopt", home, "--booster", "127.0.0.1:1")
+		require.Equal(t, exitFailed, code, out)
+		require.Contains(t, out, want)
+		require.Contains(t, out, "omflow_booster is not installed")
+		require.Contains(t, out, "--break-system-packages")
+	}
 }
 
 func TestAdoptRefuses(t *testing.T) {

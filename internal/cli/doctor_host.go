@@ -15,6 +15,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/requirement"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
+	"github.com/omflow-booster/omflow-booster/worker"
+	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
 
 // database checks that DATABASE_URL leads to a database with our tables in the right version.
@@ -40,7 +42,24 @@ func (d doctor) database(ctx context.Context) []finding {
 	if err != nil {
 		return []finding{{check, verdictFail, where + ": " + err.Error(), "the account needs the right to read and write"}}
 	}
-	return []finding{judgeSchema(check, where, schema)}
+	return append([]finding{judgeSchema(check, where, schema)}, d.queueTable(ctx, outbox.New(db))...)
+}
+
+// queueTable looks whether the steps of the OMFLOW Server can be reached, as its worker does.
+func (d doctor) queueTable(ctx context.Context, store *outbox.Store) []finding {
+	const check = "database"
+	table, err := store.QueueTable(ctx)
+	if err != nil {
+		return []finding{{check, verdictFail, err.Error(), ""}}
+	}
+	home, _ := d.settings.value("OMFLOW_HOME")
+	if table.Nowhere() && !worker.BesideServer(home) {
+		return nil // other programs use the Booster too
+	}
+	if err := table.Problem(); err != nil {
+		return []finding{{check, verdictFail, err.Error(), ""}}
+	}
+	return []finding{judgeIndex(ctx, store, check, "`omflow-booster adopt OMFLOW_HOME --write` makes it, or CREATE INDEX CONCURRENTLY ON omflow_queuedata (queue_id)")}
 }
 
 func judgeSchema(check, where string, s sqldb.Schema) finding {

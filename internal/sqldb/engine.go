@@ -46,6 +46,11 @@ type Statements struct {
 	QueueCheck  string // id, stream sequence → the row, if it is there, and free (deliveries of that message that were given back)
 	OutboxCheck string // the same for our outbox
 
+	QueueIndexed   string // → whether a look-up by queue_id has an index
+	QueueIndexOurs string // → whether ours is there
+	AddQueueIndex  string // without stopping the server
+	DropQueueIndex string // if it is there
+
 	DeleteQueue    string // list of ids
 	DeleteOutbox   string // list of ids
 	DeleteGiveback string // source, list of ids
@@ -128,6 +133,14 @@ func Shown(databaseURL string) string {
 	if err != nil {
 		scheme, _, _ := strings.Cut(databaseURL, ":")
 		return scheme + "://…"
+	}
+	if query := u.Query(); query.Has("password") || query.Has("sslpassword") { // libpq takes them there, too
+		for _, name := range []string{"password", "sslpassword"} {
+			if query.Has(name) {
+				query.Set(name, "xxxxx")
+			}
+		}
+		u.RawQuery = query.Encode()
 	}
 	return u.Redacted()
 }
