@@ -77,8 +77,8 @@ class ChainTest(Case):
         with open(os.path.join(home.path, "omflow", "settings.py"), "a") as settings:
             settings.write('\nBOOSTER_IP = "127.0.0.1"\nBOOSTER_PORT = %s\nWORKER_SOCKET = %r\n' % (self.port, home.socket))
         env = {name: value for name, value in home.environment().items() if name in ("OMFLOW_HOME", "OMFLOW_PYTHON", "PYTHONPATH", "STANDIN_DATABASE")}
-        return home, Service(self, "worker", WORKER_SLOTS="1", WORKER_RECONCILE="1s", WORKER_RETRY_BASE="200ms",
-                             WORKER_NAME="worker-%s" % os.path.basename(home.directory), **dict(env, **more))
+        return home, Service(self, "worker", WORKER_SLOTS="1", WORKER_RETRY_BASE="200ms",
+                             WORKER_NAME="worker-%s" % os.path.basename(home.directory), **dict(env, **dict({"WORKER_RECONCILE": "1s"}, **more)))
 
     def closed(self):
         return self.sql("SELECT count(*) FROM omformmodel_ticket WHERE closed")[0]
@@ -89,6 +89,17 @@ class ChainTest(Case):
         self.assertEqual(self.sql("SELECT count(*) FROM omformmodel_effect"), [tickets * points])
         self.assertEqual(self.sql("SELECT number, point FROM omformmodel_effect GROUP BY number, point HAVING count(*) > 1"), [])
         self.assertEqual(self.sql("SELECT error FROM omformmodel_ticket WHERE error <> ''"), [])
+
+    def test_steps_too_large_for_a_message(self):
+        """From the web process to the worker, and from a step to the next one: nobody looks for rows here."""
+        self.booster()
+        home, worker = self.server(WORKER_RECONCILE="1h")
+        self.eventually(lambda: "worker ready" in worker.lines(), "the worker")
+        Web(self, home).do("engine.Ticket.objects.create(number=1)\n"
+                           "engine.queue({'flow_uuid': engine.FLOW, 'table_uuid': engine.FLOW, 'data_no': 1, 'points': ['a', 'b'], 'text': 'x' * 6000000})")
+        self.eventually(lambda: self.closed() == 1, "the last step")
+        self.check(1, 2)
+        self.eventually(lambda: self.sql("SELECT count(*) FROM omflow_booster_history WHERE outcome = 'done'") == [2], "the history")
 
     def test_kills_on_the_way(self):
         """Tickets filed on three servers, while a worker, a runner and the Booster are killed."""
