@@ -24,6 +24,9 @@ var errUndone = errors.New("taken back")
 // waits for its turn.
 func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
 	started := time.Now()
+	if err := f.waitToFetch(ctx, a); err != nil {
+		return err
+	}
 	if err := f.fetch(ctx, a); err != nil {
 		return err
 	}
@@ -65,16 +68,34 @@ func (f *follower) turn(a patch.Announcement) rollout.Turn {
 	return rollout.Turn{JS: f.client.JS, Patch: a.ID, Node: f.node, Every: f.cfg.PatchEvery}
 }
 
+// fetchedByAll is the size of an artifact that every node may fetch at once, in bytes.
+const fetchedByAll = 1 << 20
+
+// waitToFetch keeps a fleet from fetching a large artifact all at once: the Booster lets the nodes fetch it whose turn is near.
+func (f *follower) waitToFetch(ctx context.Context, a patch.Announcement) error {
+	if a.Size <= fetchedByAll || f.fetched(a) {
+		return nil
+	}
+	f.setWants(a.ID)
+	defer f.setWants("")
+	return f.turn(a).WaitToFetch(ctx, func(why string) { f.setState(stateWaiting + why) })
+}
+
+// fetched tells whether an earlier try has fetched the artifact; verify looks at its content.
+func (f *follower) fetched(a patch.Announcement) bool {
+	info, err := os.Stat(f.dir.artifact(a.ID))
+	return err == nil && info.Size() == a.Size
+}
+
 // fetch downloads the artifact into the data directory, unless an earlier try has.
 func (f *follower) fetch(ctx context.Context, a patch.Announcement) error {
 	if a.Size > patch.DefaultLimit {
 		return fmt.Errorf("%w: its artifact has more than %d bytes", patch.ErrInvalid, int64(patch.DefaultLimit))
 	}
-	final := f.dir.artifact(a.ID)
-	if info, err := os.Stat(final); err == nil && info.Size() == a.Size {
-		return nil // verify looks at its content
+	if f.fetched(a) {
+		return nil
 	}
-	err := atomicfile.Create(final, 0o600, func(w io.Writer) error { return patch.Fetch(ctx, f.client.JS, a, w) })
+	err := atomicfile.Create(f.dir.artifact(a.ID), 0o600, func(w io.Writer) error { return patch.Fetch(ctx, f.client.JS, a, w) })
 	if err != nil {
 		return fmt.Errorf("fetch artifact: %w", err)
 	}

@@ -53,6 +53,7 @@ type follower struct {
 	bare  bool   // there is no OMFLOW Server here yet
 	asks  bool   // for the heartbeat: only a person can end the state
 	state string // for the heartbeat: current, applying, or waiting, stopped, failed or rolled back: <reason>; empty until the first look
+	wants string // for the heartbeat: the patch that it waits to fetch
 	next  string // for the heartbeat: the patch that waits for its turn, or has it
 
 	news chan struct{} // something for the heartbeat that should not wait
@@ -153,7 +154,10 @@ func (f *follower) round(ctx context.Context) error {
 		if err := f.drift.stand(known.Stream, known.Seq); err != nil {
 			return err
 		}
-		a, err := patch.Next(ctx, stream, known.Seq+1)
+		a, err := patch.Announcement{}, patch.ErrNoMore
+		if known.Seq < stream.CachedInfo().State.LastSeq { // what was announced since then is another round
+			a, err = patch.Next(ctx, stream, known.Seq+1)
+		}
 		none, bad := errors.Is(err, patch.ErrNoMore), errors.Is(err, patch.ErrInvalid)
 		switch {
 		case err != nil && !none && !bad:
@@ -373,6 +377,17 @@ func (f *follower) setNext(id string) {
 	}
 }
 
+// setWants tells everybody, at once, which patch it waits to fetch.
+func (f *follower) setWants(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wants = id
+	select {
+	case f.news <- struct{}{}:
+	default:
+	}
+}
+
 // passNext ends the turn of a patch whose report is sent.
 func (f *follower) passNext() {
 	f.mu.Lock()
@@ -408,7 +423,7 @@ func (f *follower) describe(state *bus.AgentState) {
 	state.PatchSeq, state.PatchStream = known.Seq, known.Stream.Format(time.RFC3339Nano)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	state.PatchState, state.PatchAsks, state.PatchNext = f.state, f.asks, f.next
+	state.PatchState, state.PatchAsks, state.PatchNext, state.PatchWants = f.state, f.asks, f.next, f.wants
 	if f.bare {
 		state.Server, state.Worker = stateNone, stateNone
 	}

@@ -77,7 +77,7 @@ func newBus(t *testing.T) *bustest.Bus {
 	return newBusWith(t, rollout.Policy{MaxUnavailable: 1, MaxFailures: 100})
 }
 
-func newBusWith(t *testing.T, policy rollout.Policy) *bustest.Bus {
+func newBusWith(t testing.TB, policy rollout.Policy) *bustest.Bus {
 	t.Helper()
 	b := bustest.New(t, bustest.Layout())
 	c := &rollout.Coordinator{
@@ -228,7 +228,7 @@ func (n *node) eventually(cond func() bool, what string) {
 }
 
 // artifact builds a patch and returns the name of its file.
-func artifact(t *testing.T, files map[string]string, o patch.Options) (name string, m patch.Manifest) {
+func artifact(t testing.TB, files map[string]string, o patch.Options) (name string, m patch.Manifest) {
 	t.Helper()
 	dir := fstest.MapFS{}
 	for path, content := range files {
@@ -248,13 +248,13 @@ func artifact(t *testing.T, files map[string]string, o patch.Options) (name stri
 }
 
 // publish publishes files as a patch, as `omflow-booster patch publish` does.
-func publish(t *testing.T, c *bus.Client, files map[string]string, o patch.Options) patch.Announcement {
+func publish(t testing.TB, c *bus.Client, files map[string]string, o patch.Options) patch.Announcement {
 	t.Helper()
 	name, _ := artifact(t, files, o)
 	return republish(t, c, name)
 }
 
-func republish(t *testing.T, c *bus.Client, artifact string) patch.Announcement {
+func republish(t testing.TB, c *bus.Client, artifact string) patch.Announcement {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -283,7 +283,7 @@ func joinFile(t *testing.T, f *join.File) string {
 	return path
 }
 
-func signerOf(t *testing.T, f *join.File) join.Signer {
+func signerOf(t testing.TB, f *join.File) join.Signer {
 	t.Helper()
 	signer, err := f.Signer()
 	require.NoError(t, err)

@@ -211,3 +211,20 @@ func TestDialSaysWhereNobodyAnswers(t *testing.T) {
 	require.ErrorIs(t, err, bus.ErrNoBooster)
 	require.ErrorContains(t, err, "nats://127.0.0.1:1,nats://127.0.0.1:2")
 }
+
+// Whoever looks at once may look too early: JetStream has not stored what has gone by.
+func TestNudgeComesAgain(t *testing.T) {
+	t.Parallel()
+	c := bustest.New(t, bustest.Layout()).Client()
+	nudge, stop := bus.Nudge(c.NC, "a", "b")
+	defer stop()
+	require.NoError(t, c.NC.Flush())
+	require.NoError(t, c.NC.Publish("b", nil))
+	for range 2 {
+		select {
+		case <-nudge:
+		case <-time.After(20 * time.Second):
+			t.Fatal("no nudge")
+		}
+	}
+}

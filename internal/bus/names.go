@@ -123,6 +123,11 @@ func DeadSubject(kind, flow, id string) string { return subject("dead", kind, fl
 func AnnounceSubject(patchID string) string { return "patch.announce." + Token(patchID) }
 
 // subject has kind and flow as labels: the row alone is the identity, and a row that an older program has queued must be found under the same subject.
+// TurnSubject is where the active Booster tells a node that it has its turn for a patch, or may fetch it. OrderSubject is where an operator's order about the
+// rollout of a patch goes by. Both only say when to look at the plan.
+func TurnSubject(node string) string     { return "rollout.turn." + Token(node) }
+func OrderSubject(patchID string) string { return "rollout.order." + Token(patchID) }
+
 func subject(prefix, kind, flow, id string) string {
 	return prefix + "." + label(strings.ToLower(kind)) + "." + label(flow) + "." + label(id)
 }

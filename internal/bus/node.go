@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/omflow-booster/omflow-booster/internal/uploads"
 )
@@ -22,6 +23,8 @@ import (
 const (
 	readTimeout = 2 * time.Second // of one key
 	lookTimeout = 5 * time.Second // at all nodes
+
+	readsAtOnce = 32 // keys of a bucket that are read at the same time
 )
 
 // HeartbeatEvery is how often a node writes its entry in NODES.
@@ -104,6 +107,7 @@ type AgentState struct {
 	Drift       int    `json:"drift"`        // files of the home that were changed here, and are not what the last patch has left
 	Stays       int    `json:"stays"`        // files and directories of the home that cannot be carried to other servers
 	PatchNext   string `json:"patch_next"`   // id of the patch that is checked and waits for its turn
+	PatchWants  string `json:"patch_wants"`  // id of the patch whose artifact it waits to fetch: a large one is not fetched by all at once
 	Server      string `json:"server_state"` // running, stopped, starting, failing, none
 	Worker      string `json:"worker_state"` // the same for the worker
 	ServerPID   int    `json:"server_pid"`   // 0 when it does not run
@@ -169,15 +173,29 @@ func Nodes(ctx context.Context, js jetstream.JetStream) ([]Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	found := make([]*Node, len(keys))
+	reads, ctx := errgroup.WithContext(ctx)
+	reads.SetLimit(readsAtOnce)
+	for i, key := range keys {
+		reads.Go(func() error {
+			value, _, err := ReadKey(ctx, js, BucketNodes, key)
+			if err != nil {
+				return err
+			}
+			var n Node
+			if json.Unmarshal(value, &n) == nil { // a node that has left wrote an empty one
+				found[i] = &n
+			}
+			return nil
+		})
+	}
+	if err := reads.Wait(); err != nil {
+		return nil, err
+	}
 	nodes := make([]Node, 0, len(keys))
-	for _, key := range keys {
-		value, _, err := ReadKey(ctx, js, BucketNodes, key)
-		if err != nil {
-			return nil, err
-		}
-		var n Node
-		if json.Unmarshal(value, &n) == nil { // a node that has left wrote an empty one
-			nodes = append(nodes, n)
+	for _, n := range found {
+		if n != nil {
+			nodes = append(nodes, *n)
 		}
 	}
 	return nodes, nil
@@ -188,23 +206,53 @@ func Nodes(ctx context.Context, js jetstream.JetStream) ([]Node, error) {
 func Keys(ctx context.Context, js jetstream.JetStream, bucket, filter string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	stream, err := js.Stream(ctx, "KV_"+bucket)
+	prefix := "$KV." + bucket + "."
+	subjects, err := subjectsOf(ctx, js, "KV_"+bucket, prefix+filter)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		err = jetstream.ErrBucketNotFound
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", bucket, err)
-	}
-	prefix := "$KV." + bucket + "."
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(prefix+filter))
-	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", bucket, err)
 	}
-	keys := make([]string, 0, len(info.State.Subjects))
-	for _, subject := range slices.Sorted(maps.Keys(info.State.Subjects)) {
+	keys := make([]string, 0, len(subjects))
+	for _, subject := range slices.Sorted(maps.Keys(subjects)) {
 		keys = append(keys, strings.TrimPrefix(subject, prefix))
 	}
 	return keys, nil
+}
+
+// subjectsOf counts the messages of a stream by subject, with one request for each 100,000 of them: jetstream.Stream asks once more before it asks.
+func subjectsOf(ctx context.Context, js jetstream.JetStream, stream, filter string) (map[string]uint64, error) {
+	all := map[string]uint64{}
+	for {
+		request, err := json.Marshal(map[string]any{"subjects_filter": filter, "offset": len(all)})
+		if err != nil {
+			return nil, err
+		}
+		reply, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.INFO."+stream, request)
+		if err != nil {
+			return nil, err
+		}
+		var answer struct {
+			Error *jetstream.APIError
+			Total int
+			State struct{ Subjects map[string]uint64 }
+		}
+		if err := json.Unmarshal(reply.Data, &answer); err != nil {
+			return nil, err
+		}
+		if answer.Error != nil {
+			if answer.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound {
+				return nil, jetstream.ErrStreamNotFound
+			}
+			return nil, answer.Error
+		}
+		before := len(all)
+		maps.Copy(all, answer.State.Subjects)
+		if len(all) >= answer.Total || len(all) == before {
+			return all, nil
+		}
+	}
 }
 
 // ReadKey is the value of a key and its revision, by the leader of the bucket; empty and 0 when there is none.

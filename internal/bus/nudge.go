@@ -7,20 +7,37 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Nudge tells when a message on subject has gone by. It says when to look at what JetStream stores, and no more: messages that come close together are
-// one nudge, and without a connection there is none. Call stop in the end.
-func Nudge(nc *nats.Conn, subject string) (nudge <-chan struct{}, stop func()) {
+// nudgeAgain is more than a message takes from a subscriber's eyes to the disks of a majority.
+const nudgeAgain = time.Second
+
+// Nudge tells when a message on one of the subjects has gone by. It says when to look at what JetStream stores, and no more: messages that come close
+// together are one nudge, and without a connection there is none. Call stop in the end.
+//
+// A message goes by before JetStream has stored it, in a cluster before a majority has: who looks at once may see what was there before. So each message
+// is a second nudge, nudgeAgain later.
+func Nudge(nc *nats.Conn, subjects ...string) (nudge <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
-	sub, err := nc.Subscribe(subject, func(*nats.Msg) {
+	signal := func() {
 		select {
 		case c <- struct{}{}:
 		default:
 		}
-	})
-	if err != nil {
-		return c, func() {}
 	}
-	return c, func() { _ = sub.Unsubscribe() }
+	var subs []*nats.Subscription
+	for _, subject := range subjects {
+		sub, err := nc.Subscribe(subject, func(*nats.Msg) {
+			signal()
+			time.AfterFunc(nudgeAgain, signal)
+		})
+		if err == nil {
+			subs = append(subs, sub)
+		}
+	}
+	return c, func() {
+		for _, sub := range subs {
+			_ = sub.Unsubscribe()
+		}
+	}
 }
 
 // SleepUntil waits for a nudge, for d at most, and tells whether ctx let it.

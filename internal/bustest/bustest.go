@@ -98,3 +98,13 @@ func (b *Bus) Client() *bus.Client {
 	}
 	return c
 }
+
+// Messages is how many messages clients have sent to the server since it started.
+func (b *Bus) Messages() int64 {
+	b.t.Helper()
+	v, err := b.server.Varz(nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return v.InMsgs
+}

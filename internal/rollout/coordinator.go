@@ -14,10 +14,12 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
-	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
-const decideEvery = time.Second
+const (
+	decideEvery = time.Second
+	nudgeFor    = 15 * time.Second // after a turn was given
+)
 
 // Coordinator gives nodes their turns. One at a time may run in the whole system.
 type Coordinator struct {
@@ -30,6 +32,7 @@ type Coordinator struct {
 
 	plans   map[string]Plan // those that somebody may be at, by patch
 	members members
+	heard   heard
 	roster  roster
 	trimmer trimmer
 }
@@ -43,6 +46,12 @@ func (c *Coordinator) Run(ctx context.Context) {
 		return
 	}
 	defer stop()
+	quiet, err := c.heard.listen(c.JS.Conn())
+	if err != nil {
+		c.Log.Error().Err(err).Msg("patches are not rolled out from here")
+		return
+	}
+	defer quiet()
 	said := ""
 	for ok := true; ok; ok = bus.Sleep(ctx, decideEvery) {
 		err := c.round(ctx)
@@ -74,9 +83,14 @@ func (c *Coordinator) round(ctx context.Context) error {
 	}
 	ids := slices.Collect(maps.Keys(c.plans)) // without any, there is nothing to do
 	for _, m := range members {
-		if m.Next != "" && !slices.Contains(ids, m.Next) {
-			ids = append(ids, m.Next)
+		for _, id := range []string{m.Next, m.Wants} {
+			if id != "" && !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
 		}
+	}
+	if len(ids) == 0 {
+		c.heard.clear()
 	}
 	slices.Sort(ids) // by time of building: nodes that are far behind come first
 	for _, id := range ids {
@@ -132,6 +146,7 @@ func (c *Coordinator) step(ctx context.Context, id string, members []Member) err
 	next := decide(p, situation{now: now, members: members, away: c.roster.away(members, now), reports: reports, others: others, patient: c.Patient})
 	if ok && reflect.DeepEqual(next, stored) {
 		c.keep(p)
+		c.nudge(p)
 		return nil
 	}
 	if !c.Alone() {
@@ -142,7 +157,20 @@ func (c *Coordinator) step(ctx context.Context, id string, members []Member) err
 	}
 	c.say(p, next)
 	c.keep(next)
+	c.nudge(next)
 	return nil
+}
+
+// nudge tells nodes that it is for them to do something. It is said with each look for a while: one that is lost costs a second.
+func (c *Coordinator) nudge(p Plan) {
+	for node, g := range p.Grants {
+		if g.Outcome == "" && time.Since(g.At) < nudgeFor {
+			_ = c.JS.Conn().Publish(bus.TurnSubject(node), []byte(p.Patch))
+		}
+	}
+	for _, node := range p.Fetch {
+		_ = c.JS.Conn().Publish(bus.TurnSubject(node), []byte(p.Patch))
+	}
 }
 
 // keep remembers a plan as long as somebody is at it.
@@ -166,26 +194,25 @@ func (p Plan) at() (n int) {
 
 // reports reads what nodes say that are at the patch, were given up, or could not begin it.
 func (c *Coordinator) reports(ctx context.Context, p Plan, members []Member) (map[string]report, error) {
-	nodes := map[string]bool{}
+	ask := map[string]bool{} // true: what it says at this moment
 	for node, g := range p.Grants {
-		nodes[node] = g.Outcome == "" || g.Outcome == OutcomeGivenUp
+		if g.Outcome == "" || g.Outcome == OutcomeGivenUp {
+			ask[node] = g.Outcome == ""
+		}
 	}
 	for _, m := range members {
 		if _, known := p.Grants[m.Name]; !known && m.Next != p.Patch {
-			nodes[m.Name] = true
+			ask[m.Name] = false
 		}
 	}
 	reports := map[string]report{}
-	for node, ask := range nodes {
-		if !ask {
-			continue
-		}
-		r, revision, err := patch.ReadReport(ctx, c.JS, p.Patch, node)
+	for node, now := range ask {
+		r, there, err := c.heard.read(ctx, c.JS, p.Patch, node, now)
 		if err != nil {
 			return nil, err
 		}
-		if revision > 0 {
-			reports[node] = report{r, revision}
+		if there {
+			reports[node] = r
 		}
 	}
 	return reports, nil

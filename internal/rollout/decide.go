@@ -37,7 +37,35 @@ func decide(p Plan, s situation) Plan {
 	if p.State == StateRunning {
 		p.grant(s)
 	}
+	p.pace(s)
 	return p
+}
+
+// fetchAhead is how many nodes have fetched the artifact, or are at it, before their turn, besides those that may be patched at the same time: enough
+// that nobody waits for a transfer, and so few that a fleet does not fetch a large artifact all at once.
+const fetchAhead = 4
+
+// pace says who may fetch. A node that says that it does not want to any more makes room for the next one.
+func (p *Plan) pace(s situation) {
+	p.Paced = true
+	ready := 0
+	var fetching, waiting []string
+	for _, m := range s.members {
+		switch {
+		case m.Next == p.Patch && !p.Open(m.Name):
+			ready++
+		case m.Next == p.Patch || m.Wants != p.Patch:
+		case slices.Contains(p.Fetch, m.Name):
+			fetching = append(fetching, m.Name)
+		case m.Name == p.Canary:
+			waiting = slices.Insert(waiting, 0, m.Name)
+		default:
+			waiting = append(waiting, m.Name)
+		}
+	}
+	room := max(0, fetchAhead+p.MaxUnavailable-ready-len(fetching))
+	p.Fetch = append(fetching, waiting[:min(room, len(waiting))]...)
+	slices.Sort(p.Fetch)
 }
 
 // note writes down what became of turns.

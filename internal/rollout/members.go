@@ -19,6 +19,7 @@ const silentFor = 4 * bus.HeartbeatEvery
 type Member struct {
 	Name    string
 	Next    string    // the patch that it has checked and waits for, or is at
+	Wants   string    // the patch that it waits to fetch
 	Serving bool      // its server runs, or it has none
 	Runs    bool      // it has a server
 	At      time.Time // when it said so
@@ -52,7 +53,7 @@ func (m *members) hear(msg *nats.Msg) {
 	}
 	serving := n.Agent.Server != "failing" && n.Agent.Server != "stopped"
 	m.heard[msg.Subject] = Member{
-		Name: n.Name, Next: n.Agent.PatchNext, Serving: serving, Runs: n.Agent.Server != "none", At: time.Now(),
+		Name: n.Name, Next: n.Agent.PatchNext, Wants: n.Agent.PatchWants, Serving: serving, Runs: n.Agent.Server != "none", At: time.Now(),
 		Stream: n.Agent.PatchStream, Seq: n.Agent.PatchSeq,
 	}
 }

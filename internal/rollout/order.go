@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
 // What operators order. by is who; reason is shown to those who wait. A rollout that was aborted stays so.
@@ -86,7 +88,11 @@ func change(ctx context.Context, js jetstream.JetStream, patch string, edit func
 		if err := edit(&p); err != nil {
 			return err
 		}
-		if err := Write(ctx, js, p); !errors.Is(err, ErrChanged) {
+		err = Write(ctx, js, p)
+		if err == nil {
+			_ = js.Conn().Publish(bus.OrderSubject(patch), nil) // whoever does not hear it looks by himself
+		}
+		if !errors.Is(err, ErrChanged) {
 			return err
 		}
 	}

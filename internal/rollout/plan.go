@@ -58,10 +58,12 @@ type Plan struct {
 	ApprovedBy string    `json:"approved_by,omitempty"` // who said `patch approve`; empty: nobody yet, or nobody had to
 	ApprovedAt time.Time `json:"approved_at,omitzero"`
 	Policy
-	Held      string           `json:"held,omitempty"` // why nobody gets a turn though some wait for one; empty: somebody does
-	Grants    map[string]Grant `json:"grants"`         // by node
-	Tolerated int              `json:"tolerated"`      // failures that there were when an operator had it go on
-	Migration Migration        `json:"migration"`      // of the database, if the patch wants one
+	Held      string           `json:"held,omitempty"`  // why nobody gets a turn though some wait for one; empty: somebody does
+	Paced     bool             `json:"paced,omitempty"` // the Booster says who may fetch; otherwise everybody may
+	Fetch     []string         `json:"fetch,omitempty"` // nodes that may fetch the artifact now, sorted
+	Grants    map[string]Grant `json:"grants"`          // by node
+	Tolerated int              `json:"tolerated"`       // failures that there were when an operator had it go on
+	Migration Migration        `json:"migration"`       // of the database, if the patch wants one
 
 	Resolutions map[string]string `json:"resolutions,omitempty"` // what holds in a conflict, by node or for Everywhere
 

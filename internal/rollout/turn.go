@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -28,10 +29,26 @@ type Turn struct {
 // Wait returns when the node may apply the patch. say is told, whenever it changes, why it has to wait. It fails with ErrAborted, or when ctx ends. A
 // Booster that does not answer is waited for.
 func (t Turn) Wait(ctx context.Context, say func(why string)) error {
-	nudge, stop := bus.Nudge(t.JS.Conn(), planSubject(t.Patch))
+	return t.await(ctx, say, func(p Plan, _ bool, _ time.Duration) bool { return p.may(t.Node) })
+}
+
+// WaitToFetch returns when the node may fetch the artifact; otherwise it is as Wait. Where no Booster paces that, everybody may.
+func (t Turn) WaitToFetch(ctx context.Context, say func(why string)) error {
+	return t.await(ctx, say, func(p Plan, there bool, waited time.Duration) bool {
+		return p.may(t.Node) || slices.Contains(p.Fetch, t.Node) || waited >= t.Every && !(there && p.Paced)
+	})
+}
+
+// lookMax is how much longer than Every a node waits between two looks that nobody asked for. A plan is as long as its fleet is large, and all of the fleet
+// wait for it.
+const lookMax = 6
+
+func (t Turn) await(ctx context.Context, say func(why string), may func(p Plan, there bool, waited time.Duration) bool) error {
+	nudge, stop := bus.Nudge(t.JS.Conn(), bus.TurnSubject(t.Node), bus.OrderSubject(t.Patch))
 	defer stop()
+	began, pause := time.Now(), t.Every
 	for {
-		p, _, err := Read(ctx, t.JS, t.Patch)
+		p, there, err := Read(ctx, t.JS, t.Patch)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -39,12 +56,15 @@ func (t Turn) Wait(ctx context.Context, say func(why string)) error {
 			say("no answer about the rollout: " + err.Error())
 		case p.State == StateAborted:
 			return p.aborted()
-		case p.may(t.Node):
+		case may(p, there, time.Since(began)):
 			return nil
 		default:
 			say(p.why())
 		}
-		bus.SleepUntil(ctx, nudge, t.Every)
+		bus.SleepUntil(ctx, nudge, pause)
+		if there {
+			pause = min(2*pause, lookMax*t.Every)
+		}
 	}
 }
 
