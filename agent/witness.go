@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+	"github.com/shirou/gopsutil/v4/disk"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/supervise"
@@ -230,6 +233,7 @@ func (w *witness) describe(state *bus.AgentState) {
 		state.Witness = "off"
 		return
 	}
+	state.WitnessFree, state.WitnessBytes = w.room()
 	if w.ip != "" {
 		state.WitnessAddress = net.JoinHostPort(w.ip, strconv.Itoa(w.cfg.WitnessPort))
 	}
@@ -240,4 +244,23 @@ func (w *witness) describe(state *bus.AgentState) {
 			state.LastError = strings.TrimPrefix(state.LastError+"; witness: "+status.Error, "; ")
 		}
 	}
+}
+
+// room is what the disk of a witness here has: free bytes, 0 when that is not known, and those of its copies. The queue must fit on every member's disk.
+func (w *witness) room() (free, used int64) {
+	if usage, err := disk.Usage(w.dir.path); err == nil {
+		free = int64(min(usage.Free, math.MaxInt64))
+	}
+	if w.child == nil {
+		return free, 0
+	}
+	_ = filepath.WalkDir(filepath.Join(w.dir.path, witnessDirs), func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if info, err := d.Info(); err == nil {
+				used += info.Size()
+			}
+		}
+		return nil // files come and go
+	})
+	return free, used
 }

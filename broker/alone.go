@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -106,8 +107,12 @@ func GoAlone(ctx context.Context, cfg Config, log zerolog.Logger, o AloneOptions
 	if err != nil {
 		return report, fmt.Errorf("take everything along: %w; run the same command again", err)
 	}
-	if len(m.Streams) < bus.Streams-1 { // heartbeats stay
-		return report, fmt.Errorf("take everything along: only %d of %d streams are there", len(m.Streams), bus.Streams-1)
+	taken := []string{"KV_" + bus.BucketNodes} // heartbeats stay
+	for _, s := range m.Streams {
+		taken = append(taken, s.Name)
+	}
+	if missing := bus.MissingStreams(taken); len(missing) > 0 {
+		return report, fmt.Errorf("take everything along: not there: %s", strings.Join(missing, ", "))
 	}
 	report.Streams = len(m.Streams)
 	report.Messages, report.Bytes = m.Totals()
@@ -257,8 +262,8 @@ func (b *Broker) settled(ctx context.Context, settle func(v *view) error) (*view
 
 // led tells whether every stream answers.
 func (v *view) led() error {
-	if len(v.names) < bus.Streams {
-		return fmt.Errorf("%d of %d streams are there", len(v.names), bus.Streams)
+	if missing := bus.MissingStreams(v.names); len(missing) > 0 {
+		return fmt.Errorf("not there: %s", strings.Join(missing, ", "))
 	}
 	for _, name := range v.names {
 		if v.streams[name].leader == "" && name != "KV_"+bus.BucketNodes {

@@ -15,8 +15,8 @@ import (
 
 const joinPatience = 30 * time.Second // an agent hears of its appointment, starts the witness, and this joins
 
-// routes are the members that this Booster dials: the other Booster and, if one is known, the witness. The Boosters dial the witness, never the
-// other way round, because its host has one port open to them.
+// routes are the members that this Booster dials: the other Booster and, if one is known, the witness. The Boosters dial the witness, never
+// the other way round, because its host has one port open to them.
 func (b *Broker) routes(witness string) []string {
 	routes := []string{hostPort(b.cfg.HAIP, b.cfg.HAClusterPort)}
 	if witness != "" {
@@ -62,7 +62,12 @@ func (b *Broker) appointWitness(ctx context.Context, v *view) error {
 	if err != nil {
 		return err
 	}
-	agent := b.chooseAgent(nodes, v.grant)
+	for _, p := range v.peers {
+		if p.online && p.name != "" && !isWitness(p.name) && !heard(nodes, bus.ServiceBooster, p.name) {
+			return nil // which hosts have a Booster is not known yet
+		}
+	}
+	agent := b.chooseAgent(ctx, nodes, v.grant)
 	if agent == nil {
 		return nil // status says loudly that there is no witness
 	}
@@ -89,8 +94,9 @@ func (b *Broker) appointWitness(ctx context.Context, v *view) error {
 	return nil
 }
 
-// witnessPatience is how long the witness may be silent before another takes its place. One that has yet to start and join gets the time for it:
-// otherwise, on a busy host, two agents would take the role from each other for ever, and each turn could leave a dead member with a vote.
+// witnessPatience is how long the witness may be silent before another takes its place. One that has yet to start and join gets the time
+// for it: otherwise, on a busy host, two agents would take the role from each other for ever, and each turn could leave a dead member with
+// a vote.
 func (b *Broker) witnessPatience(v *view) time.Duration {
 	if slices.ContainsFunc(v.peers, func(p peer) bool { return p.name == v.grant.Name }) {
 		return b.cfg.WitnessAfter
@@ -98,34 +104,58 @@ func (b *Broker) witnessPatience(v *view) time.Duration {
 	return max(b.cfg.WitnessAfter, joinPatience)
 }
 
-// chooseAgent picks a living agent for the witness: one that was told to (AGENT_WITNESS=on) before one that may (auto), and of these only
-// those on a host without a Booster, because a witness that dies together with a Booster is worth nothing.
-func (b *Broker) chooseAgent(nodes []bus.Node, former *bus.WitnessGrant) *bus.Node {
-	boosterHosts := map[string]bool{}
-	for _, n := range nodes {
-		if n.Booster != nil {
-			host, _, _ := net.SplitHostPort(n.Booster.Address)
-			boosterHosts[host] = true
-		}
-	}
+// chooseAgent picks a living agent for the witness: one that was told to (AGENT_WITNESS=on) before one that may (auto), of equals the one
+// whose disk has most room up to what is needed. A witness that dies together with a Booster is worth nothing, so an agent on a Booster's
+// host is none, unless it was told to and there is no other: then status says so. Who cannot be the witness, and why, is noted.
+func (b *Broker) chooseAgent(ctx context.Context, nodes []bus.Node, former *bus.WitnessGrant) *bus.Node {
+	h := b.boosterHosts(ctx, nodes)
 	var best *bus.Node
+	var bestRank [2]int64
+	b.unfit = nil
 	for i, n := range nodes {
-		if n.Agent == nil || n.Agent.WitnessAddress == "" || (former != nil && n.Name == former.Agent && time.Since(n.Started) > b.cfg.WitnessAfter) {
+		if n.Agent == nil || n.Agent.WitnessAddress == "" || n.Agent.Witness == "off" || (former != nil && n.Name == former.Agent && time.Since(n.Started) > b.cfg.WitnessAfter) {
 			continue
 		}
-		host, _, _ := net.SplitHostPort(n.Agent.WitnessAddress)
+		told, booster := n.Agent.Witness == "on", h.of(ctx, n.Agent.WitnessAddress)
+		if reason := b.unfitness(n, booster, told); reason != "" {
+			b.unfit = append(b.unfit, n.Name+" "+reason)
+			continue
+		}
+		rank := [2]int64{0, b.limit}
+		if free := n.Agent.WitnessFree; free > 0 {
+			rank[1] = min(b.limit, room{used: n.Agent.WitnessBytes, free: free}.bytes())
+		}
 		switch {
-		case n.Agent.Witness == "on":
-			return &nodes[i]
-		case n.Agent.Witness == "auto" && !boosterHosts[host] && best == nil:
-			best = &nodes[i]
+		case booster == "" && told:
+			rank[0] = 2
+		case booster == "":
+			rank[0] = 1
+		}
+		if best == nil || slices.Compare(rank[:], bestRank[:]) > 0 {
+			best, bestRank = &nodes[i], rank
 		}
 	}
 	return best
 }
 
-// former finds a member whose place another has taken: a witness that is none any more, or a Booster that came back with an empty data directory and
-// so under a new name. There are two Boosters and the witness of the grant; who is there beside these when all of them are there, is former. nil: nobody.
+// unfitness says why an agent cannot be the witness; empty: it can. booster is the Booster on its host.
+func (b *Broker) unfitness(n bus.Node, booster string, told bool) string {
+	host, _, _ := net.SplitHostPort(n.Agent.WitnessAddress)
+	ip, other := net.ParseIP(host), net.ParseIP(b.cfg.HAIP)
+	switch {
+	case n.Agent.WitnessFree > 0 && n.Agent.WitnessFree < minFree:
+		return fmt.Sprintf("has only %d MB free in AGENT_DATA_DIR", n.Agent.WitnessFree/mib)
+	case ip.IsLoopback() && !other.IsLoopback() && b.cfg.HAIP != "localhost":
+		return "reaches its Booster at " + host + ", where the other Booster cannot reach a witness (set AGENT_IP)"
+	case booster != "" && !told:
+		return "runs on the host of Booster " + booster
+	}
+	return ""
+}
+
+// former finds a member whose place another has taken: a witness that is none any more, or a Booster that came back with an empty data
+// directory and so under a new name. There are two Boosters and the witness of the grant; who is there beside these when all of them are
+// there, is former. nil: nobody.
 func (v *view) former() *peer {
 	boosters, witness := 0, v.grant == nil
 	for _, p := range v.peers {

@@ -52,6 +52,7 @@ type Broker struct {
 	store *store
 	limit int64 // bytes that the streams may fill
 	*node
+	surroundings
 
 	joined       time.Time                       // when the server was started
 	view         atomic.Pointer[view]            // what the topology controller saw last; nil on a single Booster
@@ -60,9 +61,11 @@ type Broker struct {
 	lease        atomic.Pointer[context.Context] // while this Booster holds it, see lease.go
 	audit        atomic.Pointer[verdict]         // on the replicas, of the active; nil before the first and on others
 	contacts     contacts
-	growing      atomic.Bool // this Booster brings the queue of its single life into the cluster
-	steering     sync.Mutex  // one decision on the cluster at a time
-	leaving      chan string // the name of the Booster that goes on alone, see alone.go
+	growing      atomic.Bool              // this Booster brings the queue of its single life into the cluster
+	steering     sync.Mutex               // one decision on the cluster at a time
+	notes        atomic.Pointer[[]string] // for the heartbeat: what an operator should know
+	unfit        []string                 // by the topology controller: agents that cannot be the witness, and why
+	leaving      chan string              // the name of the Booster that goes on alone, see alone.go
 
 	interrupt func(point string) error // ends the growth at a point; for tests
 }
@@ -239,6 +242,9 @@ func (b *Broker) serve(ctx context.Context) error {
 		}
 	})
 	parts.Go(func() { b.coordinator().Run(inner) })
+	if b.cfg.mode() == modeStandalone {
+		parts.Go(func() { b.keepAlone(inner) })
+	}
 
 	b.log.Info().Str("address", b.cfg.address()).Str("mode", b.cfg.mode()).Str("data", b.cfg.DataDir).Stringer("sync", b.cfg.sync()).
 		Int64("store_mb", b.limit/mib).Dur("took", time.Since(b.started)).Msg("Booster ready")
@@ -355,11 +361,17 @@ func (b *Broker) offer() (micro.Service, error) {
 // describe is the Booster's heartbeat.
 func (b *Broker) describe() bus.Node {
 	host, _ := os.Hostname()
+	free, _ := freeSpace(b.store.dir) // 0 is not known
+	var notes []string
+	if said := b.notes.Load(); said != nil && b.active() {
+		notes = *said
+	}
 	return bus.Node{
 		Role: bus.ServiceBooster, Name: b.store.marker().Name, Host: host, PID: os.Getpid(), Version: buildinfo.Version(), Started: b.started,
 		Booster: &bus.BoosterState{
 			Mode: b.store.marker().Mode, Duty: b.duty(), Address: b.cfg.address(), Sync: b.cfg.sync().String(),
 			StoreBytes: size(filepath.Join(b.store.dir, storeName)), StoreLimit: b.limit, Takeover: b.takeover(),
+			FreeBytes: free, Hosts: ownHosts(), Notes: notes,
 		},
 	}
 }

@@ -100,7 +100,7 @@ func TestStartCreatesTheBusAndRestartKeepsIt(t *testing.T) {
 	stream, err := c.JS.Stream(t.Context(), bus.StreamWork)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, stream.CachedInfo().State.Msgs)
-	for _, want := range []string{bus.StreamWork, bus.StreamDead, bus.StreamSchedule, bus.StreamPatch, "KV_NODES", "KV_ROLLOUT", "KV_CONTROL", "OBJ_PATCHES"} {
+	for _, want := range []string{bus.StreamWork, bus.StreamDead, bus.StreamPatch, "KV_NODES", "KV_ROLLOUT", "KV_CONTROL", "OBJ_PATCHES"} {
 		s, err := c.JS.Stream(t.Context(), want)
 		require.NoError(t, err, want)
 		require.Positive(t, s.CachedInfo().Config.MaxBytes, "%s has a limit", want)

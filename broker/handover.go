@@ -26,7 +26,11 @@ func (b *Broker) handOver(ctx context.Context) (heir string, err error) {
 	if err != nil {
 		return "", err
 	}
-	moves := []string{"$JS.API.CONSUMER.LEADER.STEPDOWN." + bus.StreamWork + "." + bus.ConsumerWorkers}
+	// The consumer first, and not for long: one that nobody leads, because somebody removes it, answers nothing, and the rest must move.
+	first, stop := context.WithTimeout(ctx, time.Second)
+	errs := []error{b.moveLead(first, "$JS.API.CONSUMER.LEADER.STEPDOWN."+bus.StreamWork+"."+bus.ConsumerWorkers, heir)}
+	stop()
+	var moves []string
 	for name, s := range v.streams {
 		if s.leader == b.name() && s.isCurrent(heir) && name != bus.StreamWork {
 			moves = append(moves, "$JS.API.STREAM.LEADER.STEPDOWN."+name)
@@ -36,7 +40,6 @@ func (b *Broker) handOver(ctx context.Context) (heir string, err error) {
 	if v.metaLeader == b.name() {
 		moves = append(moves, "$JS.API.META.LEADER.STEPDOWN")
 	}
-	var errs []error
 	for _, subject := range moves {
 		errs = append(errs, b.moveLead(ctx, subject, heir))
 	}

@@ -209,7 +209,7 @@ func (s *store) budget(askedMB int64, freeSpace func(dir string) (int64, error))
 			Fix: "ask for less, or set 0",
 		}
 	}
-	return max(minStoreMB*mib, min(maxStoreMB*mib, int64(float64(room)*freeShare))), nil
+	return max(minStoreMB*mib, min(maxStoreMB*mib, int64(float64(room)*freeShare))) / mib * mib, nil
 }
 
 // freeSpace is how many bytes this user may still write to the file system of dir.

@@ -41,9 +41,11 @@ type peer struct {
 }
 
 type streamView struct {
-	config  jetstream.StreamConfig
-	leader  string
-	members []*jetstream.PeerInfo // without the leader
+	config   jetstream.StreamConfig
+	leader   string
+	messages uint64
+	bytes    uint64
+	members  []*jetstream.PeerInfo // without the leader
 }
 
 // isCurrent tells whether a member of a stream holds all of it.
@@ -83,6 +85,7 @@ func (b *Broker) control(ctx context.Context) error {
 	b.view.Store(v)
 	if err != nil || !b.leads() || v.metaLeader != b.name() {
 		b.witnessSeen = time.Now() // who becomes active, or has a majority again, has not waited for the witness yet
+		b.surroundings = surroundings{}
 	}
 	if err != nil {
 		return err
@@ -97,7 +100,7 @@ func (b *Broker) control(ctx context.Context) error {
 		b.growing.Store(false)
 		return nil
 	}
-	if len(v.names) < bus.Streams {
+	if len(bus.MissingStreams(v.names)) > 0 {
 		return b.found(ctx, v)
 	}
 	b.missingSince = time.Time{}
@@ -116,7 +119,7 @@ func (b *Broker) control(ctx context.Context) error {
 	if err := b.spread(ctx, v); err != nil {
 		return err
 	}
-	return b.appointWitness(ctx, v)
+	return errors.Join(b.appointWitness(ctx, v), b.keep(ctx, v))
 }
 
 func (b *Broker) name() string { return b.store.marker().Name }
@@ -142,6 +145,11 @@ func (b *Broker) look(ctx context.Context) (*view, error) {
 			v.peers = append(v.peers, peer{name, p.Peer, !p.Offline && p.Active < 10*time.Second, p.Current})
 		}
 	}
+	return v, b.lookAtStreams(ctx, v)
+}
+
+// lookAtStreams adds to a view which streams there are, and what their leaders say.
+func (b *Broker) lookAtStreams(ctx context.Context, v *view) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	names := b.js.StreamNames(ctx)
@@ -149,20 +157,20 @@ func (b *Broker) look(ctx context.Context) (*view, error) {
 		v.names = append(v.names, name)
 	}
 	if err := names.Err(); err != nil {
-		return v, fmt.Errorf("list streams: %w", err)
+		return fmt.Errorf("list streams: %w", err)
 	}
 	list := b.js.ListStreams(ctx)
 	for info := range list.Info() {
-		s := streamView{config: info.Config}
+		s := streamView{config: info.Config, messages: info.State.Msgs, bytes: info.State.Bytes}
 		if info.Cluster != nil {
 			s.leader, s.members = info.Cluster.Leader, info.Cluster.Replicas
 		}
 		v.streams[info.Config.Name] = s
 	}
 	if err := list.Err(); err != nil {
-		return v, fmt.Errorf("list streams: %w", err)
+		return fmt.Errorf("list streams: %w", err)
 	}
-	return v, nil
+	return nil
 }
 
 // readGrant adds who is witness to a view.
@@ -241,10 +249,7 @@ func (b *Broker) steer(ctx context.Context, v *view) error {
 			}
 		}
 	}
-	if !b.server.JetStreamIsConsumerLeader("$G", bus.StreamWork, bus.ConsumerWorkers) {
-		return b.takeLead(ctx, "$JS.API.CONSUMER.LEADER.STEPDOWN."+bus.StreamWork+"."+bus.ConsumerWorkers)
-	}
-	return nil
+	return nil // for the workers' consumer see keepWorkers
 }
 
 // takeLead has the leader of a group step down in favour of this Booster.

@@ -69,7 +69,7 @@ func TestGrowthIsKilledAtEachStage(t *testing.T) {
 		{"the old store is set aside", func(s growState) bool { return s.old }},
 		{"the queue is being restored", restoring},
 		{"a step has been run before the last stream is restored", func(s growState) bool {
-			return s.Growth != "" && s.has(bus.StreamSchedule) && g.run(worker, before[bus.StreamWork])
+			return s.Growth != "" && s.has(bus.StreamWork) && g.run(worker, before[bus.StreamWork])
 		}},
 		{"the growth is noted as done", func(s growState) bool { return s.Growth == "" && s.Mode == "cluster" }},
 	} {

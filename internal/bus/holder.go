@@ -30,19 +30,18 @@ func (e *TwinError) Error() string {
 	return fmt.Sprintf("another %s named %q is alive at %s (host %s, process %d, since %s)", n.Role, n.Name, where, n.Host, n.PID, n.Started.Format(time.DateTime))
 }
 
-// RefuseTwin returns a *TwinError when another living node has this role and name, and nil also when nobody can tell at this moment: Heartbeat finds it
-// later. A former process of the same node is dead and no twin, whatever it has left in NODES.
+// RefuseTwin returns a *TwinError when another living node has this role and name, and nil also when nobody can tell at this moment:
+// Heartbeat finds it later. A former process of the same node is dead and no twin, whatever it has left in NODES.
 func RefuseTwin(ctx context.Context, js jetstream.JetStream, role, name string) error {
 	h := holder{js: js, node: Node{Role: role, Name: name}}
-	other, err := h.living(ctx)
-	if err != nil || other == nil {
-		return nil
+	if other, err := h.living(ctx); err == nil && other != nil {
+		return &TwinError{*other}
 	}
-	return &TwinError{*other}
+	return nil
 }
 
-// holder is a node that holds its name, or wants to: an entry in NODES that it alone rewrites, and an answer to whoever asks for the holder. Whoever
-// comes second is refused, so that of two machines that are copies one goes on.
+// holder is a node that holds its name, or wants to: an entry in NODES that it alone rewrites, and an answer to whoever asks for the
+// holder. Whoever comes second is refused, so that of two machines that are copies one goes on.
 type holder struct {
 	js       jetstream.JetStream
 	node     Node   // as it was said last
@@ -102,8 +101,8 @@ func (h *holder) confront(ctx context.Context) error {
 	return nil
 }
 
-// living is another node that holds the name and is alive, or nil. It is asked; one that cannot be, because it runs an older program or the way to it is
-// broken, is watched until it has rewritten its entry, or should have.
+// living is another node that holds the name and is alive, or nil. It is asked; one that cannot be, because it runs an older program or the
+// way to it is broken, is watched until it has rewritten its entry, or should have.
 func (h *holder) living(ctx context.Context) (*Node, error) {
 	asking, cancel := context.WithTimeout(ctx, askTimeout)
 	reply, askErr := h.js.Conn().RequestWithContext(asking, HolderSubject(h.node.Role, h.node.Name), nil)
@@ -116,7 +115,9 @@ func (h *holder) living(ctx context.Context) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if json.Unmarshal(value, &other) != nil || other.Instance != "" && (other.Instance == h.instance || errors.Is(askErr, nats.ErrNoResponders)) {
+	there := json.Unmarshal(value, &other) == nil
+	dead := other.Instance != "" && errors.Is(askErr, nats.ErrNoResponders) // it would have answered
+	if !there || dead || other.Instance != "" && other.Instance == h.instance {
 		return nil, nil
 	}
 	for end := time.Now().Add(deathAfter); time.Now().Before(end); {

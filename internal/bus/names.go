@@ -7,20 +7,35 @@ package bus
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // Streams.
 const (
-	StreamWork     = "WORK"     // work.<kind>.<flow>.<id>: steps waiting or running; one message per id at most
-	StreamDead     = "DEAD"     // dead.<kind>.<flow>.<id>: steps given up on, kept until retried or purged
-	StreamSchedule = "SCHEDULE" // schedule.>: delayed and recurring work
-	StreamPatch    = "PATCH"    // patch.announce.<id>: patches in the order in which every agent applies them
+	StreamWork  = "WORK"  // work.<kind>.<flow>.<id>: steps waiting or running; one message per id at most
+	StreamDead  = "DEAD"  // dead.<kind>.<flow>.<id>: steps given up on, kept until retried or purged
+	StreamPatch = "PATCH" // patch.announce.<id>: patches in the order in which every agent applies them
+
+	// FormerStream was made by older programs for delayed work, which nobody ever gave it: OMFLOW's schedules fire from their rows.
+	FormerStream = "SCHEDULE"
 )
 
 // Streams counts all streams, those of buckets and of the object store included.
-const Streams = 8
+const Streams = 7
+
+// MissingStreams are those of all streams that are not among names.
+func MissingStreams(names []string) (missing []string) {
+	for _, name := range []string{
+		StreamWork, StreamDead, StreamPatch, "OBJ_" + ObjectPatches, "KV_" + BucketNodes, "KV_" + BucketRollout, "KV_" + BucketControl,
+	} {
+		if !slices.Contains(names, name) {
+			missing = append(missing, name)
+		}
+	}
+	return missing
+}
 
 // Key-value buckets and the object store.
 const (

@@ -65,13 +65,16 @@ const TakeoverOK = "ok"
 
 // BoosterState is what a Booster says of itself.
 type BoosterState struct {
-	Mode       string `json:"mode"`
-	Duty       string `json:"duty"`     // active or standby
-	Takeover   string `json:"takeover"` // ok, or why the other Booster could not take over now
-	Address    string `json:"address"`
-	Sync       string `json:"sync"` // how often the store is flushed to disk: always, or an interval
-	StoreBytes int64  `json:"store_bytes"`
-	StoreLimit int64  `json:"store_limit"`
+	Mode       string   `json:"mode"`
+	Duty       string   `json:"duty"`     // active or standby
+	Takeover   string   `json:"takeover"` // ok, or why the other Booster could not take over now
+	Address    string   `json:"address"`
+	Sync       string   `json:"sync"` // how often the store is flushed to disk: always, or an interval
+	StoreBytes int64    `json:"store_bytes"`
+	StoreLimit int64    `json:"store_limit"` // by its settings and its disk; the streams of a cluster fill what the least of its members allows
+	FreeBytes  int64    `json:"free_bytes"`  // on the disk of the store
+	Hosts      []string `json:"hosts"`       // addresses of its host
+	Notes      []string `json:"notes"`       // of the active: what an operator should know
 }
 
 // WorkerState is what a worker says of itself. Counters start at zero with the process.
@@ -120,6 +123,8 @@ type AgentState struct {
 	Witness        string `json:"witness"`         // AGENT_WITNESS: auto, on or off
 	WitnessAddress string `json:"witness_address"` // host:port where the Boosters would reach a witness here
 	WitnessState   string `json:"witness_state"`   // none, running, failing
+	WitnessBytes   int64  `json:"witness_bytes"`   // of its copies
+	WitnessFree    int64  `json:"witness_free"`    // bytes on the disk where its copies are, or would be; 0: not known
 	WitnessPID     int    `json:"witness_pid"`     // 0 when it does not run
 
 	LastError string `json:"last_error"` // of a child that ended by itself

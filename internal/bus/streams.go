@@ -32,12 +32,11 @@ type Layout struct {
 
 // Share of StoreBytes that each stream may fill. The sum stays under 1 so that no limit promises space that another uses.
 const (
-	shareWork     = 0.40
-	shareDead     = 0.10
-	shareSchedule = 0.05
-	sharePatch    = 0.02
-	sharePatches  = 0.35
-	shareKV       = 0.02 // each of NODES, ROLLOUT and CONTROL
+	shareWork    = 0.40
+	shareDead    = 0.10
+	sharePatch   = 0.02
+	sharePatches = 0.35
+	shareKV      = 0.02 // each of NODES, ROLLOUT and CONTROL
 )
 
 func (l Layout) share(part float64) int64 { return int64(float64(l.StoreBytes) * part) }
@@ -95,19 +94,6 @@ func (l Layout) streams() []jetstream.StreamConfig {
 			Duplicates:        dedupeWindow,
 			Replicas:          l.Replicas,
 			AllowDirect:       true,
-		},
-		{
-			Name:              StreamSchedule,
-			Description:       "delayed and recurring work",
-			Subjects:          []string{"schedule.>"},
-			Storage:           jetstream.FileStorage,
-			Discard:           jetstream.DiscardOld, // message schedules are not possible with discard new
-			MaxBytes:          l.share(shareSchedule),
-			MaxMsgSize:        MaxPayload,
-			Replicas:          l.Replicas,
-			AllowDirect:       true,
-			AllowMsgTTL:       true,
-			AllowMsgSchedules: true,
 		},
 		{
 			Name:        StreamPatch,

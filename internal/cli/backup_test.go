@@ -32,7 +32,7 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	r = run(t, "", "backup", file, "--force", "--json")
 	var backup backupReport
-	if err := json.Unmarshal([]byte(r.stdout), &backup); err != nil || r.code != exitOK || backup.Size == 0 || len(backup.Streams) != 7 {
+	if err := json.Unmarshal([]byte(r.stdout), &backup); err != nil || r.code != exitOK || backup.Size == 0 || len(backup.Streams) != 6 {
 		t.Fatalf("%v %+v", err, r)
 	}
 	if entries, _ := os.ReadDir(filepath.Dir(file)); len(entries) != 1 {
@@ -47,7 +47,7 @@ func TestBackupAndRestore(t *testing.T) {
 	if got := s.holds(bus.StreamWork); !slices.Equal(got, want) {
 		t.Fatalf("%v", got)
 	}
-	if r = run(t, "", "restore", file); r.code != exitOK || strings.Count(r.stdout, "was there already") != 7 {
+	if r = run(t, "", "restore", file); r.code != exitOK || strings.Count(r.stdout, "was there already") != 6 {
 		t.Fatalf("%+v", r)
 	}
 
@@ -67,7 +67,7 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	r = run(t, "", "restore", file, "--force", "--yes", "--json")
 	var restore restoreReport
-	if err := json.Unmarshal([]byte(r.stdout), &restore); err != nil || r.code != exitOK || !restore.Done || restore.ID != backup.ID || len(restore.Streams) != 7 {
+	if err := json.Unmarshal([]byte(r.stdout), &restore); err != nil || r.code != exitOK || !restore.Done || restore.ID != backup.ID || len(restore.Streams) != 6 {
 		t.Fatalf("%v %+v", err, r)
 	}
 	if got := s.holds(bus.StreamWork); !slices.Equal(got, want) {

@@ -152,7 +152,7 @@ func (a *App) recoverCommand() *cobra.Command {
 		Long: "Last resort: go on with this Booster after the other one and the witness are lost for good. Run it on the host of the Booster that is\n" +
 			"left, with the settings of its service and the service stopped. While one of the others may come back, start that one instead:\n" +
 			"two of three go on by themselves.\n\n" +
-			"What only the lost ones had is lost: steps come back from the database, but dead steps, schedules and patches that were written in\n" +
+			"What only the lost ones had is lost: steps come back from the database, but dead steps and patches that were written in\n" +
 			"the last moments may be missing. The lost ones must never be started again with what they have, or there will be two queues: switch\n" +
 			"them off or empty their data directories first. It asks you to confirm that by the name of this Booster.",
 		Example: "  systemctl stop omflow-booster && omflow-booster cluster recover",

@@ -15,7 +15,7 @@ import (
 // clockTolerance is how far a clock may be off before ages and times of two hosts stop making sense together.
 const clockTolerance = 2 * time.Second
 
-// needServer is the oldest NATS server that has everything that the streams ask for: message schedules came with it.
+// needServer is the oldest NATS server that this is meant for; the Booster holds a newer one.
 var needServer = [2]int{2, 12}
 
 // booster checks the way to the Booster and what it holds.
@@ -91,7 +91,7 @@ func (d doctor) layout(ctx context.Context, c *bus.Client) finding {
 func missingParts(ctx context.Context, js jetstream.JetStream) ([]string, error) {
 	var missing []string
 	for _, name := range []string{
-		bus.StreamWork, bus.StreamDead, bus.StreamSchedule, bus.StreamPatch, objectStream(bus.ObjectPatches),
+		bus.StreamWork, bus.StreamDead, bus.StreamPatch, objectStream(bus.ObjectPatches),
 		bucketStream(bus.BucketNodes), bucketStream(bus.BucketRollout), bucketStream(bus.BucketControl),
 	} {
 		stream, err := openStream(ctx, js, name)

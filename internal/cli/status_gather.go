@@ -49,7 +49,7 @@ type workState struct {
 }
 
 // shownStreams are those whose fill a person should see.
-var shownStreams = []string{bus.StreamWork, bus.StreamDead, bus.StreamSchedule, bus.StreamPatch, objectStream(bus.ObjectPatches), bucketStream(bus.BucketRollout)}
+var shownStreams = []string{bus.StreamWork, bus.StreamDead, bus.StreamPatch, objectStream(bus.ObjectPatches), bucketStream(bus.BucketRollout)}
 
 // objectStream and bucketStream name the stream under an object store and under a bucket (NATS ADR-20 and ADR-8).
 func objectStream(store string) string  { return "OBJ_" + store }

@@ -68,7 +68,7 @@ func streamProblems(r statusReport) (found []problem) {
 	} else if r.Work == nil {
 		found = append(found, problem{
 			"consumer_missing", "the workers' consumer of " + bus.StreamWork + " is not there",
-			"The Booster is still starting, or somebody removed it; a restart of the Booster creates it.",
+			"The Booster is still starting, or somebody removed it: the Booster makes it again within seconds.",
 		})
 	}
 	return found
@@ -112,6 +112,9 @@ func boosterProblems(r statusReport) []problem {
 			found = append(found, problem{"one_booster", t, ""})
 		} else if t != bus.TakeoverOK && t != "" {
 			found = append(found, problem{"no_takeover", t, ""})
+		}
+		for _, note := range n.Booster.Notes {
+			found = append(found, problem{"booster_note", note, ""})
 		}
 	}
 	if active == 0 {

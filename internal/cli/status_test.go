@@ -53,7 +53,7 @@ func healthy() statusReport {
 		Streams: []streamState{
 			{Name: "WORK", Messages: 1234, Bytes: 5 << 20, LimitBytes: 8 << 30, Full: 5. / 8192},
 			{Name: "DEAD", LimitBytes: 2 << 30},
-			{Name: "SCHEDULE"},
+			{Name: "PATCH"},
 		},
 		Work: &workState{
 			Waiting: 1200, Delivered: 34, Running: 1, Delayed: 33, Redelivered: 2,
@@ -80,10 +80,10 @@ func TestStatusScreen(t *testing.T) {
   b2    standby  cluster  10.0.0.5:5169  3 MiB of 20 GiB  always  v1.0.0   1h30m
 
 Streams
-  NAME      MESSAGES  BYTES  LIMIT  FULL
-  WORK      1,234     5 MiB  8 GiB  0 %
-  DEAD      0         0 B    2 GiB  0 %
-  SCHEDULE  0         0 B    none   -
+  NAME   MESSAGES  BYTES  LIMIT  FULL
+  WORK   1,234     5 MiB  8 GiB  0 %
+  DEAD   0         0 B    2 GiB  0 %
+  PATCH  0         0 B    none   -
 
 Work
   WAITING  RUNNING  DELAYED  REDELIVERED  DEAD  OLDEST WAITING
@@ -150,7 +150,7 @@ func TestStatusProblems(t *testing.T) {
 		{"80 % is not yet nearly full", func(r *statusReport) { r.Streams[0].Full = .8 }, nil},
 		{"nearly full", func(r *statusReport) { r.Streams[0].Full = .812 }, []string{"stream_nearly_full WORK is 81 % full"}},
 		{"dead steps", func(r *statusReport) { r.Work.Dead = 1 }, []string{"dead_steps 1 step given up on"}},
-		{"streams missing", func(r *statusReport) { r.Streams[0].Missing, r.Streams[2].Missing, r.Work = true, true, nil }, []string{"stream_missing not there: WORK, SCHEDULE"}},
+		{"streams missing", func(r *statusReport) { r.Streams[0].Missing, r.Streams[2].Missing, r.Work = true, true, nil }, []string{"stream_missing not there: WORK, PATCH"}},
 		{"consumer missing", func(r *statusReport) { r.Work = nil }, []string{"consumer_missing the workers' consumer of WORK is not there"}},
 		{
 			"database away",
@@ -249,7 +249,7 @@ func TestStatusJSON(t *testing.T) {
 		At: got.At, Server: "booster-1",
 		Boosters: []bus.Node{boosterNode("b1")},
 		Streams: []streamState{
-			{Name: "WORK", Messages: 3}, {Name: "DEAD", Messages: 1}, {Name: "SCHEDULE"}, {Name: "PATCH"}, {Name: "OBJ_PATCHES"}, {Name: "KV_ROLLOUT"},
+			{Name: "WORK", Messages: 3}, {Name: "DEAD", Messages: 1}, {Name: "PATCH"}, {Name: "OBJ_PATCHES"}, {Name: "KV_ROLLOUT"},
 		},
 		Work: &workState{
 			Waiting: 1, Delivered: 2, Running: 1, Delayed: 1, Dead: 1,
@@ -279,7 +279,7 @@ func TestStatusJSON(t *testing.T) {
 func TestStatusOfABareServer(t *testing.T) {
 	newBareStage(t)
 	r := run(t, "", "status")
-	if r.code != exitNoService || !strings.Contains(r.stdout, "WARNING: not there: WORK, DEAD, SCHEDULE, PATCH, OBJ_PATCHES, KV_ROLLOUT\n") ||
+	if r.code != exitNoService || !strings.Contains(r.stdout, "WARNING: not there: WORK, DEAD, PATCH, OBJ_PATCHES, KV_ROLLOUT\n") ||
 		!strings.Contains(r.stdout, "Boosters: none\n") {
 		t.Errorf("%+v", r)
 	}

@@ -119,7 +119,9 @@ func Reports(ctx context.Context, js jetstream.JetStream) (map[string][]Report, 
 				return reports, nil
 			}
 			var r Report
-			switch json.Unmarshal(entry.Value(), &r); { // ROLLOUT holds the plans of rollouts, too
+			err := json.Unmarshal(entry.Value(), &r)
+			switch {
+			case err != nil: // ROLLOUT holds the plans of rollouts, too
 			case entry.Key() == r.Key():
 				reports[r.Patch] = append(reports[r.Patch], r)
 			case entry.Key() == r.FormerKey():

@@ -43,7 +43,7 @@ func publish(t testing.TB, js jetstream.JetStream, prefix string, n, size int) {
 	}
 }
 
-// fill puts something of everything on a bus: steps waiting, running, tried twice and done, dead steps, a schedule, an artifact, keys with a
+// fill puts something of everything on a bus: steps waiting, running, tried twice and done, dead steps, an artifact, keys with a
 // history of revisions, and gaps at the beginning, in the middle and at the end of streams.
 func fill(t testing.TB, js jetstream.JetStream) {
 	t.Helper()
@@ -78,10 +78,6 @@ func fill(t testing.TB, js jetstream.JetStream) {
 		_, err := js.PublishMsg(ctx, &nats.Msg{Subject: bus.DeadSubject("FormFlow", "f1", fmt.Sprint("d", i)), Header: nats.Header{bus.HeaderDeadReason: {"boom"}}})
 		require.NoError(t, err)
 	}
-	_, err = js.PublishMsg(ctx, &nats.Msg{Subject: "schedule.later", Data: []byte("x"), Header: nats.Header{
-		"Nats-Schedule": {"@at " + time.Now().Add(time.Hour).UTC().Format(time.RFC3339)}, "Nats-Schedule-Target": {"schedule.due"},
-	}})
-	require.NoError(t, err)
 	_, err = js.Publish(ctx, bus.AnnounceSubject("p1"), []byte("{}"))
 	require.NoError(t, err)
 

@@ -8,8 +8,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// takeOrder sorts streams so that what moves from one to the other while they are taken is found in both rather than in none: a schedule
-// goes to WORK, a step to DEAD, and a patch is announced after its artifact was stored. A restore goes the other way round, so that an
+// takeOrder sorts streams so that what moves from one to the other while they are taken is found in both rather than in none: a step
+// goes to DEAD, and a patch is announced after its artifact was stored. A restore goes the other way round, so that an
 // artifact is there before its announcement, and CONTROL comes last: who finds it finds everything (bus.Ensure).
 func takeOrder(streams []string) {
 	slices.SortFunc(streams, func(a, b string) int {
@@ -21,8 +21,6 @@ func rank(stream string) int {
 	switch stream {
 	case "KV_" + bus.BucketControl:
 		return 0
-	case bus.StreamSchedule:
-		return 1
 	case bus.StreamWork:
 		return 2
 	case bus.StreamDead:

@@ -147,6 +147,9 @@ func markOf(config json.RawMessage) string {
 	return c.Metadata[markKey]
 }
 
+// Unfinished tells whether a stream is being restored, or was when its restore was interrupted. It must not be changed then.
+func Unfinished(c jetstream.StreamConfig) bool { return c.Metadata[markKey] != "" }
+
 // withSizes returns config with other sizes, and with the mark, or without it if id is empty. Everything else stays as it is.
 func withSizes(config json.RawMessage, want sizes, id string) (json.RawMessage, error) {
 	var fields map[string]json.RawMessage
