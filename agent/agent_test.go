@@ -194,3 +194,22 @@ func TestCordonedNodeTakesNoSteps(t *testing.T) {
 	require.NoError(t, bus.LiftCordon(t.Context(), n.client.JS, "srv1"))
 	n.state(func(s bus.AgentState) bool { return !s.Cordoned && s.Worker == "running" })
 }
+
+// A worker that does not run because the server starts or is patched is not cordoned: nobody has ordered it.
+func TestOnlyAnOrderIsACordon(t *testing.T) {
+	t.Parallel()
+	h := newHost(&Config{}, nil, "srv1", "mark", zerolog.Nop())
+	cordoned := func() bool {
+		var s bus.AgentState
+		h.describe(&s)
+		return s.Cordoned
+	}
+	require.False(t, cordoned(), "it has not started yet")
+	require.NoError(t, h.start(t.Context()))
+	require.NoError(t, h.stop())
+	require.False(t, cordoned(), "it is stopped for a patch")
+	h.cordon(true)
+	require.True(t, cordoned())
+	h.cordon(false)
+	require.False(t, cordoned())
+}

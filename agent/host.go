@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -29,9 +30,9 @@ type host struct {
 	worker *supervise.Child
 	files  []*logfile.File // what the two write
 
-	mu      sync.Mutex // one change of the worker at a time
-	up      bool       // between start and stop
-	ordered bool       // an operator wants no steps here
+	mu      sync.Mutex  // one change of the worker at a time
+	up      bool        // between start and stop
+	ordered atomic.Bool // an operator wants no steps here
 
 	begun, healthy time.Time // the last start of the server, until it was healthy or its time over; the follower's goroutine alone uses them
 }
@@ -166,7 +167,7 @@ func (h *host) startWorker() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.up = true
-	if h.worker != nil && !h.ordered {
+	if h.worker != nil && !h.ordered.Load() {
 		h.worker.Start()
 	}
 }
@@ -210,8 +211,7 @@ func (h *host) once(ctx context.Context, name string, command ...string) (last [
 func (h *host) cordon(on bool) (news bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	news = h.ordered != on
-	h.ordered = on
+	news = h.ordered.Swap(on) != on
 	switch {
 	case !news || h.worker == nil || !h.up:
 	case on:
@@ -224,15 +224,6 @@ func (h *host) cordon(on bool) (news bool) {
 	return news
 }
 
-// cordoned tells whether no steps are taken here, on purpose. It does not wait for a stop that is under way: then they are not.
-func (h *host) cordoned() bool {
-	if !h.mu.TryLock() {
-		return true
-	}
-	defer h.mu.Unlock()
-	return !h.up || h.ordered
-}
-
 // describe fills in what the heartbeat says of the children.
 func (h *host) describe(state *bus.AgentState) {
 	var restarts [2]int
@@ -241,7 +232,7 @@ func (h *host) describe(state *bus.AgentState) {
 	state.Worker, state.WorkerPID, restarts[1], problems = describeChild(h.worker, "worker", problems)
 	state.Restarts = restarts[0] + restarts[1]
 	state.LastError = strings.Join(problems, "; ")
-	state.Cordoned = h.cordoned()
+	state.Cordoned = h.ordered.Load()
 }
 
 func describeChild(child *supervise.Child, name string, problems []string) (state string, pid, restarts int, _ []string) {

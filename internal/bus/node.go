@@ -116,7 +116,7 @@ type AgentState struct {
 	ServerPID   int    `json:"server_pid"`   // 0 when it does not run
 	WorkerPID   int    `json:"worker_pid"`   // 0 when it does not run
 	Restarts    int    `json:"restarts"`     // of both, since the agent started
-	Cordoned    bool   `json:"cordoned"`     // takes no steps
+	Cordoned    bool   `json:"cordoned"`     // takes no steps, by order of an operator
 
 	StaysFirst DriftStay `json:"stays_first"` // the first of Stays
 

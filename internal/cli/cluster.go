@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -198,6 +199,9 @@ func (a *App) goAlone(ctx context.Context, o broker.AloneOptions, asJSON bool) e
 	}
 	if cfg.HAIP == "" {
 		return &config.Error{Var: "HA_BOOSTER_IP", Problem: "not set", Fix: "run this with the settings that the service of the Booster has; unset it afterwards"}
+	}
+	if os.Getenv("LOG_LEVEL") == "" {
+		cfg.Level = "error" // the server that is started for this has much to say; this is a command, and says itself what it does
 	}
 	progress, end := a.streamProgress("taken along")
 	o.Progress = progress

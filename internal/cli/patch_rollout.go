@@ -150,6 +150,9 @@ func (a *App) followPatch(ctx context.Context, c *bus.Client, id string, asJSON 
 	said := map[string]string{}
 	for {
 		p, err := showPatch(ctx, c, id)
+		if ctx.Err() != nil {
+			return a.leaveRollout(id)
+		}
 		if err != nil {
 			return err
 		}
@@ -169,9 +172,15 @@ func (a *App) followPatch(ctx context.Context, c *bus.Client, id string, asJSON 
 			return nil
 		}
 		if !bus.Sleep(ctx, followEvery) {
-			return ctx.Err()
+			return a.leaveRollout(id)
 		}
 	}
+}
+
+// leaveRollout is the end of looking on, which somebody wanted. It is no failure, and the patch goes its way.
+func (a *App) leaveRollout(id string) error {
+	_, err := fmt.Fprintf(a.Stderr, "The rollout of %s goes on; `omflow-booster patch show %s --follow` shows it.\n", oneLine(id), oneLine(id))
+	return err
 }
 
 func (a *App) printFollowed(p shownPatch, asJSON bool) error {

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -119,6 +121,34 @@ func TestPatchWithoutBooster(t *testing.T) {
 	for _, line := range [][]string{{"patch", "ls"}, {"patch", "publish", files(t, map[string]string{"x": "x"})}} {
 		if r := run(t, "", line...); r.code != exitFailed || !strings.Contains(r.stderr, "no Booster answers") {
 			t.Errorf("%v: %+v", line, r)
+		}
+	}
+}
+
+// Ctrl-C while looking on is no failure, and does not end the rollout.
+func TestFollowingAPatchMayBeInterrupted(t *testing.T) {
+	s := newStage(t)
+	useJoinFile(t)
+	s.putNode(agentNode("om1", func(s *bus.AgentState) { s.PatchSeq = 0 })) // it never applies the patch
+	var published struct{ ID string }
+	r := run(t, "", "patch", "publish", files(t, map[string]string{"x": "x"}), "--json")
+	if err := json.Unmarshal([]byte(r.stdout), &published); err != nil || published.ID == "" {
+		t.Fatalf("%v %+v", err, r)
+	}
+	for name, after := range map[string]time.Duration{"before the first look": 0, "while it waits": 2 * followEvery} {
+		ctx, cancel := context.WithTimeout(s.ctx, after)
+		defer cancel()
+		said, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		app := &App{Stdout: io.Discard, Stderr: said}
+		if err := app.followPatch(ctx, s.c, published.ID, false); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		_ = said.Close()
+		if text, _ := os.ReadFile(said.Name()); !strings.Contains(string(text), "The rollout of "+published.ID+" goes on") {
+			t.Errorf("%s: %q", name, text)
 		}
 	}
 }
