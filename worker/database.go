@@ -33,7 +33,7 @@ func (w *Worker) bind(ctx context.Context) error {
 			return err
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // a requested stop
 		}
 		w.log.Warn().Err(err).Msg("not known yet whose steps the Booster carries; trying again")
 		if !bus.Sleep(ctx, bindRetry) {

@@ -35,8 +35,8 @@ func (ad *adoption) keepCopy(content []byte) (path string, err error) {
 // inside tells whether dir is home or below it, whatever links lead there.
 func inside(home, dir string) bool {
 	for _, path := range []*string{&home, &dir} {
-		if real, err := filepath.EvalSymlinks(*path); err == nil {
-			*path = real
+		if target, err := filepath.EvalSymlinks(*path); err == nil {
+			*path = target
 		}
 	}
 	abs, err := filepath.Abs(dir)

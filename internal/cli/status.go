@@ -210,7 +210,7 @@ func (r statusReport) printWorkers(w io.Writer) error {
 		}
 		rows = append(rows, []any{
 			n.Name, s.Server, s.Executor, fmt.Sprintf("%d/%d", s.Running, s.Slots),
-			count(s.Done), count(s.Failed), count(s.Redelivered), s.Database, duty,
+			count(s.Done), count(s.Failed), count(s.Redelivered), shorten(s.Database, errorWidth), duty,
 		})
 	}
 	return section(w, "Workers",
