@@ -21,16 +21,8 @@ const (
 	ackTimeout   = 5 * time.Second // of one confirmed ack, nak or publish to DEAD
 	retryCeiling = 5 * time.Minute // longest wait between two tries
 	patienceMax  = 10 * time.Second
-	databaseWait = time.Second // between two looks at a database that does not answer
 	deadRetry    = 30 * time.Second
 )
-
-// rows is what the worker needs of the database for each step; implemented by outbox.Store.
-type rows interface {
-	Check(ctx context.Context, id work.ID, seq uint64) (outbox.Check, error)
-	GiveBack(ctx context.Context, id work.ID, seq uint64) error
-	Load(ctx context.Context, ids []work.ID) ([]outbox.Stored, error)
-}
 
 // deliveries runs each delivered step to its end: done, to be tried again, or dead. All times are bounded but the step's own.
 //
@@ -132,104 +124,6 @@ func (ds *deliveries) open(msg jetstream.Msg, asked time.Time) (*delivery, error
 	d.step.Put = d.put
 	d.log = ds.log.With().Stringer(logging.Work, id).Str(logging.Key, key).Uint64("delivery", meta.NumDelivered).Logger()
 	return d, nil
-}
-
-// checkRow asks the database about a step that was delivered or published before: if its row is gone, it is done already.
-func (d *delivery) checkRow(ctx context.Context) (run bool) {
-	if d.delivered > 1 {
-		d.counts.redelivered.Add(1)
-	} else if !d.checkFirst && d.msg.Headers().Get(bus.HeaderCheck) == "" {
-		return true
-	}
-	check, _, err := d.lookUp(ctx)
-	switch {
-	case err != nil:
-		d.returnUnseen(err)
-		return false
-	case !check.Found:
-		d.skip(ctx)
-		return false
-	}
-	if !about(d.msg.Headers(), d.msg.Data(), d.database, check) {
-		d.mismatch()
-		return false
-	}
-	if d.msg.Headers().Get(bus.HeaderCheck) == bus.CheckReconciled && d.isDead(ctx, check) {
-		d.counts.skipped.Add(1)
-		d.log.Info().Msg("step was given up on already")
-		d.ack() // and its row stays
-		return false
-	}
-	d.step.Attempt = max(1, d.step.Attempt-check.Free)
-	return true
-}
-
-// readItem completes a step that travelled without its input_param, from its row.
-func (d *delivery) readItem(ctx context.Context) (run bool) {
-	var stored []outbox.Stored
-	_, err := d.ask(ctx, func(ctx context.Context) (err error) {
-		stored, err = d.rows.Load(ctx, []work.ID{d.step.ID})
-		return err
-	})
-	switch {
-	case err != nil:
-		d.returnUnseen(err)
-	case len(stored) == 0:
-		d.skip(ctx)
-	case stored[0].Err != nil:
-		d.bury("the row cannot be carried", stored[0].Err, time.Time{})
-	default:
-		d.step.Item = stored[0].Item
-		d.step.Flow, d.step.Key = d.step.Item.Flow()
-		return true
-	}
-	return false
-}
-
-// lookUp reads whether the row is there, see ask.
-func (d *delivery) lookUp(ctx context.Context) (check outbox.Check, away bool, err error) {
-	away, err = d.ask(ctx, func(ctx context.Context) (err error) {
-		check, err = d.rows.Check(ctx, d.step.ID, d.seq)
-		return err
-	})
-	return check, away, err
-}
-
-// ask asks the database. One that does not answer is waited for with the step in hand, because trying blindly could double an
-// effect; away says that this happened. It fails when the step is not ours any more, when the worker is to stop, or with outbox.ErrNoTable:
-// another worker may see the table.
-func (d *delivery) ask(ctx context.Context, query func(ctx context.Context) error) (away bool, err error) {
-	for {
-		call, cancel := context.WithTimeout(ctx, ackTimeout)
-		err = query(call)
-		cancel()
-		if err == nil {
-			return away, nil
-		}
-		if errors.Is(err, outbox.ErrNoTable) {
-			return away, err
-		}
-		away = true
-		d.log.Warn().Err(err).Msg("database does not answer; waiting with the step in hand")
-		if !d.wait(ctx, databaseWait) {
-			return away, err
-		}
-	}
-}
-
-// returnUnseen gives a step back whose row could not be looked at. That is no try.
-func (d *delivery) returnUnseen(err error) {
-	if !errors.Is(err, outbox.ErrNoTable) {
-		d.release(0)
-		return
-	}
-	d.log.Error().Err(err).Msg("step given back")
-	d.release(d.patience(databaseWait))
-}
-
-// wait is a pause. It tells whether to go on: not when the worker is asked to stop.
-func (d *delivery) wait(ctx context.Context, pause time.Duration) bool {
-	return d.soft.Err() == nil && bus.Sleep(ctx, pause)
 }
 
 // execute runs the step and decides what becomes of it.
