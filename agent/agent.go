@@ -134,7 +134,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // serve runs the parts until ctx ends or one of them fails.
 func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, w *witness, log zerolog.Logger) error {
 	describe := func() bus.Node { return a.describe(name, h, f, w) }
-	stopService, err := addService(a.deps.Client.NC, name, describe, func() bus.Drift { return f.drift.tell(name, f.mender.failure()) }, f.giver, f.mender, f.placer, undoing{f})
+	stopService, err := addService(a.deps.Client.NC, name, describe, f.tellDrift, f.giver, f.mender, f.placer, undoing{f}, releasing{f}, listing{f})
 	if err != nil {
 		return err
 	}

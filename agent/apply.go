@@ -146,7 +146,7 @@ type change struct {
 // through, whatever happens to the turn: either the server is healthy with it, or everything is taken back.
 func (f *follower) bringIn(ctx context.Context, turn rollout.Turn, a patch.Announcement, c change) error {
 	log := f.log.With().Str(logging.Patch, a.ID).Logger()
-	if err := f.stage(a, c.started, c.keep); err != nil {
+	if err := f.stage(a, c.started, nil, c.keep); err != nil {
 		return err
 	}
 	f.keepUndo(a)
@@ -206,13 +206,13 @@ func (f *follower) stillFits(c change) error {
 }
 
 // stage writes the new files beside the old ones.
-func (f *follower) stage(a patch.Announcement, started time.Time, keep []string) error {
+func (f *follower) stage(a patch.Announcement, started time.Time, remove, keep []string) error {
 	artifact, err := os.Open(f.dir.artifact(a.ID))
 	if err != nil {
 		return fmt.Errorf("open artifact: %w", err)
 	}
 	defer func() { _ = artifact.Close() }()
-	return f.journal.Stage(artifact, patch.DefaultLimit, patch.Report{
+	return f.journal.StageExact(artifact, patch.DefaultLimit, patch.Report{
 		Node: f.node, Seq: a.Seq, Created: a.Created, From: patch.HomeVersion(f.home.FS()), Started: started,
-	}, keep...)
+	}, remove, keep...)
 }

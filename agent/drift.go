@@ -23,12 +23,6 @@ const (
 	watchOff     = "off"
 )
 
-const (
-	// A difference that removes more than so many files and more than this share of them is not published.
-	lostFew   = 20
-	lostShare = 10
-)
-
 // drift compares the home with its baseline: the files as the last patch, or the beginning, has left them. What differs was changed here, by hand
 // or by the server itself. Its methods belong to the follower's goroutine, but for watch, describe and tell.
 type drift struct {
@@ -51,12 +45,14 @@ type drift struct {
 	started      func() (begun, healthy time.Time) // the last start of the server; zero if there was none
 	windowsThere func() bool                       // there are Windows servers
 
-	mu       sync.Mutex // for what is told to others
-	baseline string     // digest of the book's files
-	changes  []tree.Change
-	stays    []tree.Stay
-	digest   string    // of the changes that may be published
-	since    time.Time // when they were first seen as they are
+	mu          sync.Mutex // for what is told to others
+	baseline    string     // digest of the book's files
+	hasBaseline bool
+	changes     []tree.Change
+	stays       []tree.Stay
+	digest      string    // of the changes that may be published
+	since       time.Time // when they were first seen as they are
+	held        string    // why they are not published until somebody orders it
 }
 
 func openDrift(cfg *Config, dir *dataDir, home *os.Root, log zerolog.Logger) (*drift, error) {
@@ -72,7 +68,7 @@ func openDrift(cfg *Config, dir *dataDir, home *os.Root, log zerolog.Logger) (*d
 	if d.pages, err = document.Open[treeBook](filepath.Join(dir.path, treeFile)); err != nil {
 		return nil, err
 	}
-	d.baseline = d.book().Files.Digest()
+	d.show()
 	return d, nil
 }
 
@@ -105,7 +101,7 @@ func (d *drift) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.change(func(b *treeBook) { b.Files = found.Files }); err != nil {
+	if err := d.change(func(b *treeBook) { b.Files = found.Files; d.versioned(b) }); err != nil {
 		return err
 	}
 	d.log.Info().Int("files", len(found.Files)).Str("digest", d.baselineDigest()).Msg("the files of the home, as they are, are the baseline")
@@ -119,7 +115,7 @@ func (d *drift) accept(id string, c patch.Content) error {
 	}
 	d.dirty = true // what was a change is none any more
 	return d.change(func(b *treeBook) {
-		if b.Files == nil {
+		if b.Files == nil || c.Whole { // which has all
 			b.Files = tree.Tree{}
 		}
 		for _, f := range c.Files {
@@ -131,6 +127,8 @@ func (d *drift) accept(id string, c patch.Content) error {
 			delete(b.Files, name)
 		}
 		b.remember(id, c, time.Now())
+		b.Version = ""
+		d.versioned(b)
 	})
 }
 
@@ -152,21 +150,23 @@ func (d *drift) look(ctx context.Context) (changes []tree.Change, again time.Dur
 	d.read = time.Now()
 	d.took = d.read.Sub(begun)
 	book := d.book()
+	if book.Version == "" {
+		d.versioned(&book) // of a book that an older agent has left
+	}
 	s := d.sift(found, book)
 	d.note(s)
-	if len(s.changes) == 0 && book.Published.Digest != "" { // the same change may be made again some day
-		err = d.change(func(b *treeBook) { b.Published = publishedTree{} })
+	if len(s.changes) == 0 && (book.Published.Digest != "" || book.Released != "") { // the same change may be made again some day
+		err = d.change(func(b *treeBook) { b.Published, b.Released = publishedTree{}, "" })
 	}
 	changes, again = d.ripe(s)
 	d.dirty = d.dirty || again > 0
-	switch {
-	case err != nil || !d.unsettled():
+	why := ""
+	if d.unsettled() {
+		why = heldBack(s.going, book, patch.HomeVersion(d.home.FS()))
+	}
+	d.holdBack(why)
+	if err != nil || why != "" || !d.unsettled() {
 		return nil, again, err
-	case lost(s.changes, book.Files):
-		if d.read.Equal(d.since) {
-			d.log.Error().Int("files", len(s.changes)).Msg("so many files are missing that this looks like a lost disk: nothing of it is published")
-		}
-		return nil, again, nil
 	}
 	return changes, again, nil
 }
@@ -190,20 +190,6 @@ func (d *drift) due() (due bool, again time.Duration) {
 	return time.Since(d.read) >= pause, max(0, again)
 }
 
-// lost tells whether so many files are missing that a disk is rather gone than a version new. That is told, and never spread.
-func lost(changes []tree.Change, baseline tree.Tree) bool {
-	missing := 0
-	for _, c := range changes {
-		if c.Kind == tree.Missing {
-			missing++
-		}
-		if c.Kind == tree.Missing && c.Path == patch.VersionFile {
-			return true
-		}
-	}
-	return missing > max(lostFew, len(baseline)/lostShare)
-}
-
 // note keeps what differs, for others to ask, and since when it is as it is.
 func (d *drift) note(s sifted) {
 	digest := tree.DigestOf(s.going)
@@ -219,6 +205,16 @@ func (d *drift) note(s sifted) {
 		}
 	}
 	d.changes, d.stays = s.changes, s.stays
+}
+
+// holdBack keeps why changes are held back, for others to ask.
+func (d *drift) holdBack(why string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if why != "" && why != d.held {
+		d.log.Error().Int("files", len(d.changes)).Str("why", why).Msg("changes are held back: nothing of them is published before somebody orders it with `omflow-booster nodes drift NODE --publish`")
+	}
+	d.held = why
 }
 
 // unsettled tells whether there are changes that have to be published.

@@ -15,7 +15,10 @@ const driftShown = 1000 // changes, and paths that stay behind, that an agent te
 func (d *drift) describe(state *bus.AgentState) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	state.Drift, state.Stays = len(d.changes), len(d.stays)
+	state.Drift, state.Stays, state.Held, state.Baseline = len(d.changes), len(d.stays), d.held, ""
+	if d.hasBaseline {
+		state.Baseline = d.baseline
+	}
 	if len(d.stays) > 0 {
 		state.StaysFirst = told(d.stays[0])
 	}
@@ -29,9 +32,9 @@ func (d *drift) changed() []tree.Change {
 }
 
 // tell is what others are told of changes.
-func (d *drift) tell(node, repair string) bus.Drift {
+func (d *drift) tell(node string) bus.Drift {
 	answer := bus.Drift{
-		Node: node, Repair: repair, Watch: d.cfg.Watch, Version: patch.HomeVersion(d.home.FS()), Files: []bus.DriftFile{}, Stays: []bus.DriftStay{},
+		Node: node, Watch: d.cfg.Watch, Version: patch.HomeVersion(d.home.FS()), Files: []bus.DriftFile{}, Stays: []bus.DriftStay{},
 	}
 	published := d.book().Published
 	d.mu.Lock()
@@ -43,6 +46,7 @@ func (d *drift) tell(node, repair string) bus.Drift {
 	if answer.Total == 0 {
 		return answer
 	}
+	answer.Held, answer.Digest = d.held, d.digest
 	since := d.since
 	answer.Since = &since
 	if published.Sent && published.Digest == d.digest {

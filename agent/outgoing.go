@@ -87,6 +87,9 @@ func (f *follower) buildDrift(artifact string, changes []tree.Change, signer pat
 		}
 		o.Files = append(o.Files, c.Path)
 	}
+	if was := f.drift.book().Version; patch.Older(patch.HomeVersion(f.home.FS()), was) {
+		o.From = was // by order of an operator, who wants the older version everywhere
+	}
 	m, err := patch.Create(artifact, f.home.FS(), o)
 	if err != nil {
 		return m, fmt.Errorf("publish changed files: %w", err)

@@ -72,7 +72,7 @@ func (f *follower) provision(ctx context.Context) error {
 	if own, err := tree.Read(f.home, patch.SettingsFile); err != nil || own != "" { // somebody has put this server's own there
 		keep = []string{patch.SettingsFile}
 	}
-	if err := f.stage(a, time.Now(), keep); err != nil {
+	if err := f.stage(a, time.Now(), nil, keep); err != nil {
 		return err
 	}
 	if err := f.journal.Switch(); err != nil {

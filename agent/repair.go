@@ -12,7 +12,6 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
-	"github.com/omflow-booster/omflow-booster/internal/tree"
 )
 
 // repairer takes the order of an operator to make this server like the others again.
@@ -21,6 +20,7 @@ type repairer struct {
 
 	mu     sync.Mutex
 	wanted bool
+	busy   bool   // there is an order that is not carried out yet
 	result string // of the last one; empty while it goes well
 }
 
@@ -28,7 +28,7 @@ type repairer struct {
 func (p *repairer) addTo(group micro.Group, node string) error {
 	return group.AddEndpoint(bus.EndpointRepair, micro.HandlerFunc(func(r micro.Request) {
 		p.mu.Lock()
-		p.wanted, p.result = true, ""
+		p.wanted, p.busy, p.result = true, true, ""
 		p.mu.Unlock()
 		select {
 		case p.wake <- struct{}{}:
@@ -61,33 +61,35 @@ func (p *repairer) postpone(why string) {
 func (p *repairer) end(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.busy = p.wanted
 	if err != nil {
 		p.result = err.Error()
 	}
 }
 
-func (p *repairer) failure() string {
+func (p *repairer) describe(d *bus.Drift) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.result
+	d.Repair, d.Repairing = p.result, p.busy
 }
 
-// repair brings back every file that was changed here. Their content comes from another server that should be the same as this one.
+// tellDrift is what others are told of changes, and of how it goes with an order to take them back.
+func (f *follower) tellDrift() bus.Drift {
+	d := f.drift.tell(f.node)
+	d.Seq = f.ledger.read().Seq
+	f.mender.describe(&d)
+	return d
+}
+
+// repair makes this server like the others: every file that was changed here is as it should be again. Their content comes from a server whose baseline is
+// the same. Where nothing was changed here, or no such server is there, it is what most of the others have that are on the same patches.
 func (f *follower) repair(ctx context.Context) error {
 	f.drift.dirty, f.drift.took = true, 0 // now, whatever it costs
 	if _, _, err := f.drift.look(ctx); err != nil {
 		return err
 	}
-	changes := f.drift.changed()
-	if len(changes) == 0 {
-		return nil
-	}
-	baseline := f.drift.baselineDigest()
-	offer, err := f.bestOffer(ctx, func(o bus.HomeOffer) bool { return o.Node != f.node && o.Baseline == baseline })
-	if errors.Is(err, errNoHome) {
-		return errors.New("no other server has these files as they should be: one has to run that is on the same patches, has no drift, and whose join file signs")
-	}
-	if err != nil {
+	offer, err := f.example(ctx, len(f.drift.changed()) > 0)
+	if err != nil || offer.Node == "" {
 		return err
 	}
 	a, _, err := f.gift(ctx, offer, bus.HomeRequest{})
@@ -97,12 +99,17 @@ func (f *follower) repair(ctx context.Context) error {
 	if err := f.fetch(ctx, a); err != nil {
 		return err
 	}
-	if _, _, err := f.verify(a, true); err != nil {
+	m, _, err := f.verify(a, true)
+	if err != nil {
+		return err
+	}
+	more, err := f.notIn(ctx, m)
+	if err != nil {
 		return err
 	}
 	a.Seq = f.ledger.read().Seq
-	f.log.Warn().Int("files", len(changes)).Str("from", offer.Node).Msg("bringing back files that were changed here, by order of an operator; stopping worker and server")
-	if err := f.stage(a, time.Now(), []string{patch.SettingsFile}); err != nil {
+	f.log.Warn().Str("from", offer.Node).Int("more", len(more)).Msg("making this server like another one, by order of an operator; stopping worker and server")
+	if err := f.stage(a, time.Now(), more, []string{patch.SettingsFile}); err != nil {
 		return err
 	}
 	if err := f.host.stop(); err != nil {
@@ -112,11 +119,56 @@ func (f *follower) repair(ctx context.Context) error {
 		return errors.Join(err, f.unprovision(ctx))
 	}
 	_ = os.Remove(f.dir.artifact(a.ID))
-	err = nil
-	for _, c := range changes {
-		if c.Kind == tree.Added {
-			err = errors.Join(err, f.home.Remove(c.Path))
+	return f.prove(ctx)
+}
+
+// example is the server that this one is to be like. It has no name if this one is right already.
+func (f *follower) example(ctx context.Context, changed bool) (example bus.HomeOffer, err error) {
+	baseline, seq := f.drift.baselineDigest(), f.ledger.read().Seq
+	votes, offers := map[string]int{baseline: 1}, map[string]bus.HomeOffer{}
+	_, err = f.bestOffer(ctx, func(o bus.HomeOffer) bool {
+		if o.Node == f.node || o.Seq != seq && o.Baseline != baseline {
+			return false
+		}
+		votes[o.Baseline]++
+		offers[o.Baseline] = o
+		return true
+	})
+	if err != nil && !errors.Is(err, errNoHome) {
+		return example, err
+	}
+	if same, ok := offers[baseline]; ok && changed {
+		return same, nil
+	}
+	most, alone := baseline, true
+	for digest := range offers {
+		switch n := votes[digest]; {
+		case digest == baseline, n < votes[most]:
+		case n == votes[most] && most != baseline:
+			alone = false
+		default: // that of this server yields to an equal number of others: the operator has said that it is wrong
+			most, alone = digest, true
 		}
 	}
-	return errors.Join(f.prove(ctx), err)
+	switch {
+	case !alone:
+		return example, errors.New("the other servers differ among themselves: bring one version to all with `omflow-booster patch publish --exact`")
+	case most == baseline && changed:
+		return example, errors.New("no other server has these files as they should be: one has to run that is on the same patches, has no drift, and whose join file signs")
+	case most == baseline:
+		return example, nil
+	}
+	return offers[most], nil
+}
+
+// notIn are the files of this home that an artifact of a whole home does not have.
+func (f *follower) notIn(ctx context.Context, m patch.Manifest) (more []string, err error) {
+	now, err := f.drift.scanner.Scan(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range m.Files {
+		delete(now.Files, file.Path)
+	}
+	return now.Files.Names(), nil
 }

@@ -16,6 +16,9 @@ type treeBook struct {
 	Places    []treePlace   `json:"places"` // the last baselines, each with its place in the order of patches
 
 	Own map[string]ownPath `json:"own"` // paths that were changed and published here
+
+	Version  string `json:"version"`  // of OMFLOW, of these files; empty: not known
+	Released string `json:"released"` // digest of changes that an operator lets pass
 }
 
 // publishedTree is the last change that was found here and published.
@@ -65,11 +68,17 @@ func (d *drift) change(edit func(b *treeBook)) error {
 		*b = b.of(d.cfg.Home)
 		edit(b)
 	})
-	digest := d.book().Files.Digest()
+	d.show()
+	return err
+}
+
+// show lets others see which files the book has.
+func (d *drift) show() {
+	files := d.book().Files
+	digest := files.Digest()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.baseline = digest
-	return err
+	d.baseline, d.hasBaseline = digest, files != nil && d.cfg.Watch != watchOff
 }
 
 // baselineDigest is the digest of the files as they should be.

@@ -14,6 +14,11 @@ type Drift struct {
 	Repair    string      `json:"repair"`    // why the last repair has failed; empty otherwise
 	Total     int         `json:"total"`
 
+	Seq       uint64 `json:"seq"`       // last message of PATCH that was dealt with
+	Held      string `json:"held"`      // why the changes are not published before somebody orders it; empty otherwise
+	Digest    string `json:"digest"`    // of all changes
+	Repairing bool   `json:"repairing"` // it is at it
+
 	Stays      []DriftStay `json:"stays"` // the first 1,000; they are no changes
 	StaysTotal int         `json:"stays_total"`
 }
@@ -33,4 +38,38 @@ type DriftFile struct {
 // RepairSubject is where an agent is told to bring back what was changed in its home; the answer, without content, says that it has heard.
 func RepairSubject(node string) string {
 	return ServiceAgent + "." + EndpointRepair + "." + Token(node)
+}
+
+// ReleaseSubject is where an agent is told to publish what it holds back; the request is the Drift.Digest of what was looked at.
+func ReleaseSubject(node string) string {
+	return ServiceAgent + "." + EndpointRelease + "." + Token(node)
+}
+
+// FilesSubject is where an agent is asked which files its server should have: a FilesQuery, answered by a FilesPage.
+func FilesSubject(node string) string {
+	return ServiceAgent + "." + EndpointFiles + "." + Token(node)
+}
+
+// FilesQuery asks for the files whose paths come after one.
+type FilesQuery struct {
+	After string `json:"after"`
+}
+
+// FilesPage is some of the files of a home as the last patch, or the beginning, has left them, by path.
+type FilesPage struct {
+	Node     string     `json:"node"`
+	Baseline string     `json:"baseline"` // digest of all; pages with different ones do not belong together
+	Known    bool       `json:"known"`    // false: nothing is watched there
+	Version  string     `json:"version"`
+	Ignore   []string   `json:"ignore"` // AGENT_IGNORE
+	Files    []HomeFile `json:"files"`
+	More     bool       `json:"more"`
+}
+
+// HomeFile is one file of a home.
+type HomeFile struct {
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size"`
+	Mode   uint32 `json:"mode"`
 }

@@ -72,6 +72,9 @@ const (
 	EndpointPlace   = "place"
 	EndpointPlaceBy = "place-by"
 
+	EndpointRelease = "release"
+	EndpointFiles   = "files"
+
 	EndpointDrift = "drift"
 	DriftSubject  = ServiceAgent + "." + EndpointDrift // request: nothing; every agent answers with its Drift
 )

@@ -120,6 +120,9 @@ type AgentState struct {
 
 	StaysFirst DriftStay `json:"stays_first"` // the first of Stays
 
+	Held     string `json:"held"`     // why changes that are found in its home are not published before somebody orders it; empty otherwise
+	Baseline string `json:"baseline"` // Drift.Baseline; empty if nothing is watched
+
 	Witness        string `json:"witness"`         // AGENT_WITNESS: auto, on or off
 	WitnessAddress string `json:"witness_address"` // host:port where the Boosters would reach a witness here
 	WitnessState   string `json:"witness_state"`   // none, running, failing

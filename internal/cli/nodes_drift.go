@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go/micro"
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -25,11 +26,15 @@ func (a *App) driftCommand() *cobra.Command {
 		Short: "Show files that were changed on a server, and not by a patch",
 		Long: "Show files in the homes of the OMFLOW Servers that are not as the last patch, or the beginning, has left them. With\n" +
 			"AGENT_WATCH=publish an agent makes them a patch for all servers when they have rested for a while; with report they stay until somebody\n" +
-			"publishes them or undoes them. Exit code 1 if there are any. BASELINE is the same on servers that should be the same.",
-		Example: "  omflow-booster nodes drift\n  omflow-booster nodes drift server-3 --repair",
+			"publishes them or undoes them. What looks like a lost disk (a tenth of all files gone) or like older files that were copied here by\n" +
+			"mistake is held back until somebody says --publish. Exit code 1 if there are any changes, or servers differ that are on the same patches.\n" +
+			"BASELINE is the same on servers that should be the same.",
+		Example: "  omflow-booster nodes drift\n  omflow-booster nodes drift server-3 --repair\n  omflow-booster nodes drift server-3 --publish",
 		Args:    args(0, 1, "at most the name of one agent, as `nodes` shows it"),
 	}
-	repair := cmd.Flags().Bool("repair", false, "bring the files of NODE back from another server; what was changed there is lost, and it restarts")
+	repair := cmd.Flags().Bool("repair", false, "make NODE like the other servers again; what was changed there is lost, and it restarts")
+	publish := cmd.Flags().Bool("publish", false, "what NODE holds back is meant: bring it to all servers")
+	yes := cmd.Flags().Bool("yes", false, "with --publish: do not ask")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.withBus(func(c *bus.Client) error {
@@ -46,6 +51,9 @@ func (a *App) driftCommand() *cobra.Command {
 			if len(given) > 0 && len(names) == 0 {
 				return fmt.Errorf("no agent %s is alive; see `omflow-booster nodes`", oneLine(given[0]))
 			}
+			if *publish {
+				return a.releaseDrift(cmd.Context(), c, given, *yes, *asJSON)
+			}
 			if *repair {
 				if err := repairDrift(cmd.Context(), c, given); err != nil {
 					return err
@@ -60,10 +68,15 @@ func (a *App) driftCommand() *cobra.Command {
 			} else {
 				err = a.printDrift(list)
 			}
-			if err == nil && slices.ContainsFunc(list, func(d bus.Drift) bool { return d.Total > 0 }) {
-				err = errDrift
+			switch {
+			case err != nil:
+				return err
+			case slices.ContainsFunc(list, func(d bus.Drift) bool { return d.Total > 0 }):
+				return errDrift
+			case !alike(list):
+				return errUnlike
 			}
-			return err
+			return nil
 		})
 	}
 	return cmd
@@ -86,7 +99,7 @@ func repairDrift(ctx context.Context, c *bus.Client, given []string) error {
 			return err
 		case list[0].Repair != "":
 			return fmt.Errorf("%s: %s", oneLine(given[0]), oneLine(list[0].Repair))
-		case list[0].Total == 0:
+		case list[0].Total == 0 && !list[0].Repairing:
 			return nil
 		}
 	}
@@ -95,6 +108,65 @@ func repairDrift(ctx context.Context, c *bus.Client, given []string) error {
 
 // errDrift is said by the exit code.
 var errDrift = fmt.Errorf("files were changed by hand")
+
+var errUnlike = errors.New("servers that are on the same patches do not have the same files (BASELINE): make one like most of the others with --repair, " +
+	"or all alike with `omflow-booster patch publish --exact`")
+
+// alike tells whether servers that have dealt with all patches should have the same files.
+func alike(list []bus.Drift) bool {
+	last, baseline := uint64(0), ""
+	for _, d := range list {
+		last = max(last, d.Seq)
+	}
+	for _, d := range list {
+		if d.Seq != last || d.Watch == "off" {
+			continue
+		}
+		if baseline != "" && d.Baseline != baseline {
+			return false
+		}
+		baseline = d.Baseline
+	}
+	return true
+}
+
+// releaseDrift tells a server that what it holds back is meant.
+func (a *App) releaseDrift(ctx context.Context, c *bus.Client, given []string, yes, asJSON bool) error {
+	if len(given) == 0 {
+		return usageError{errors.New("--publish is for one server; name it")}
+	}
+	list, err := askDrift(ctx, c, given)
+	if err != nil {
+		return err
+	}
+	d := list[0]
+	if d.Held == "" {
+		return fmt.Errorf("%s holds nothing back; see `omflow-booster nodes drift %s`", oneLine(d.Node), oneLine(d.Node))
+	}
+	if !yes {
+		if err := a.printDrift(list); err != nil {
+			return err
+		}
+		sure, err := confirm(a.Stdin, a.Stdout, fmt.Sprintf("%s changed on %s: bring that to all servers?", counted(d.Total, "file"), oneLine(d.Node)))
+		if err != nil || !sure {
+			return err
+		}
+	}
+	ctx, cancel := ask(ctx)
+	defer cancel()
+	reply, err := c.NC.RequestWithContext(ctx, bus.ReleaseSubject(d.Node), []byte(d.Digest))
+	if err == nil && reply.Header.Get(micro.ErrorHeader) != "" {
+		err = errors.New(oneLine(reply.Header.Get(micro.ErrorHeader)))
+	}
+	if err != nil {
+		return fmt.Errorf("%s was told to publish its changes: %w", oneLine(d.Node), err)
+	}
+	if asJSON {
+		return printJSON(a.Stdout, map[string]any{"node": d.Node, "files": d.Total, "digest": d.Digest})
+	}
+	fmt.Fprintf(a.Stdout, "%s publishes them when they have rested; `omflow-booster patch ls` shows the patch.\n", oneLine(d.Node))
+	return nil
+}
 
 // askDrift asks all agents, and waits until those that are named have answered.
 func askDrift(ctx context.Context, c *bus.Client, names []string) ([]bus.Drift, error) {
@@ -136,6 +208,9 @@ func (a *App) printDrift(list []bus.Drift) error {
 		return err
 	}
 	for _, d := range list {
+		if d.Held != "" {
+			fmt.Fprintf(a.Stdout, "%s  held back: %s; --publish brings it to all servers, --repair takes it back\n", oneLine(d.Node), oneLine(d.Held))
+		}
 		for _, f := range d.Files {
 			fmt.Fprintf(a.Stdout, "%s  %s %s\n", oneLine(d.Node), f.Kind, oneLine(f.Path))
 		}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -64,15 +65,21 @@ func (a *App) patchPublishCommand() *cobra.Command {
 			"`omflow-booster patch build` has made. " + contentHelp + "\n" +
 			"Every server is stopped while its files are replaced, unless --restart says otherwise; the others go on working. pip and migrate\n" +
 			"run with OMFLOW_PYTHON before the server starts again; if one of them fails, the server gets its old files back. What pip\n" +
-			"installed and what was changed in the database is not taken back.",
+			"installed and what was changed in the database is not taken back.\n" +
+			"With --exact DIR is a whole OMFLOW Server: what differs from the files that the servers should have is shown, and published when you\n" +
+			"have said yes: new and changed files, and deletions of those that DIR does not have. What belongs to one server alone stays. With --json\n" +
+			"and without --yes the difference is printed and nothing is published.",
 		Example: "  omflow-booster patch publish ./fix --note 'correct the leave form'\n" +
 			"  omflow-booster patch publish ./omflow-1.1.5 --from 1.1.4.0 --delete omflow/old.py --pip requirements.txt --migrate\n" +
+			"  omflow-booster patch publish --exact ./omflow-1.1.5 --migrate\n" +
 			"  omflow-booster patch publish ./pictures --restart none\n" +
 			"  omflow-booster patch publish fix.tar.zst",
 		Args: args(1, 1, "one directory, or one FILE of `patch build`"),
 	}
 	o := buildFlags(cmd)
 	policy := policyFlags(cmd)
+	exact := cmd.Flags().Bool("exact", false, "make every server have what is in DIR, and nothing else")
+	_ = cmd.Flags().Bool("yes", false, "with --exact: do not ask")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		artifact := given[0]
@@ -90,6 +97,12 @@ func (a *App) patchPublishCommand() *cobra.Command {
 		keys, err := loadJoinFile()
 		if err != nil {
 			return err
+		}
+		switch {
+		case *exact && !info.IsDir():
+			return usageError{errors.New("--exact takes the directory of a whole OMFLOW Server; a FILE of `patch build` is published as it was signed")}
+		case *exact:
+			return a.publishExact(cmd, given[0], *o, keys, careful)
 		}
 		if info.IsDir() {
 			temp, err := os.MkdirTemp("", "omflow-booster-patch-*")

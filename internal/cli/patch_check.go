@@ -30,8 +30,11 @@ func checkFleet(ctx context.Context, c *bus.Client, artifact string, keys *join.
 	}
 	defer func() { _ = in.Close() }()
 	m, err := patch.Verify(in, patch.DefaultLimit, keys.Verify)
-	if err != nil || m.From == "" {
+	if err != nil {
 		return nil //nolint:nilerr // whoever stores it says what is wrong
+	}
+	if m.From == "" {
+		return checkTo(m, nodes)
 	}
 	announced, err := patch.List(ctx, c.JS)
 	if err != nil {
@@ -67,6 +70,15 @@ func checkFrom(from string, agents []bus.Node, announced []patch.Announcement) e
 		return nil
 	}
 	return usageError{fmt.Errorf("--from %s: no server has that version: %s", oneLine(from), strings.Join(versions, ", "))}
+}
+
+// checkTo refuses an older version that every server would pass over.
+func checkTo(m patch.Manifest, agents []bus.Node) error {
+	if m.Undoes != "" || slices.ContainsFunc(agents, func(n bus.Node) bool { return !patch.Older(m.To, n.Agent.HomeVersion) }) {
+		return nil
+	}
+	return usageError{fmt.Errorf("it leads to version %s, and every server has a newer one (%s has %s), so all would pass it over: if going back is meant, say --from %s",
+		oneLine(m.To), oneLine(agents[0].Name), oneLine(agents[0].Agent.HomeVersion), oneLine(agents[0].Agent.HomeVersion))}
 }
 
 func orNone(names []string) string {

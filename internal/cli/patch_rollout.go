@@ -119,6 +119,9 @@ func (p shownPatch) state() string {
 	case p.Rollout == nil || p.Rollout.State == "":
 		return "no server has asked for it yet"
 	case p.Rollout.State == rollout.StateRunning && p.over():
+		if without := p.without(); len(without) > 0 {
+			return "over, and not on every server: " + strings.Join(without, "; ")
+		}
 		return "complete"
 	case p.Rollout.State == rollout.StateRunning && p.Rollout.Held != "":
 		return "running, but no server gets its turn: " + p.Rollout.Held
@@ -133,6 +136,16 @@ func (p shownPatch) state() string {
 		text += ": " + p.Rollout.Reason
 	}
 	return text
+}
+
+// without says which living servers are through and do not have the patch, and why: they differ from those that have it.
+func (p shownPatch) without() (list []string) {
+	for _, n := range p.Nodes {
+		if n.State == patch.StateSkipped || n.State == patch.StateFailed || n.State == patch.StateRolledBack {
+			list = append(list, strings.TrimSuffix(n.State+" on "+n.Node+": "+n.Error, ": "))
+		}
+	}
+	return list
 }
 
 // settled tells whether nothing is left of the rollout: no server, living or away, has yet to take the patch.
@@ -166,7 +179,7 @@ func (a *App) followPatch(ctx context.Context, c *bus.Client, id string, asJSON 
 				return err
 			}
 			failed := slices.ContainsFunc(p.Nodes, func(n nodePatch) bool { return n.State == patch.StateFailed || n.State == patch.StateRolledBack })
-			if halted || failed {
+			if without := p.without(); halted || failed || len(without) > 0 && len(without) < len(p.Nodes) {
 				return errors.New("the patch is not applied on every server")
 			}
 			return nil

@@ -189,7 +189,14 @@ func agentProblems(r statusReport) (found []problem) {
 				"It applies and publishes nothing. Start the agent on " + n.Host + " again if the new directory is meant, or put the old one back.",
 			})
 		}
-		if n.Agent.Drift > 0 {
+		if n.Agent.Held != "" {
+			found = append(found, problem{
+				"drift_held", fmt.Sprintf("agent %s holds back %s that %s changed in its home: %s", n.Name,
+					counted(n.Agent.Drift, "file"), map[bool]string{true: "was", false: "were"}[n.Agent.Drift == 1], oneLine(n.Agent.Held)),
+				fmt.Sprintf("If that is meant, `omflow-booster nodes drift %s --publish` brings it to all servers; if not, `omflow-booster nodes drift %s --repair` takes it back.",
+					n.Name, n.Name),
+			})
+		} else if n.Agent.Drift > 0 {
 			found = append(found, problem{
 				"drift", fmt.Sprintf("agent %s: %s changed in its home, and not by a patch", n.Name, counted(n.Agent.Drift, "file")),
 				"Look with `omflow-booster nodes drift " + n.Name + "`; publish the files, or undo the change.",
@@ -213,6 +220,7 @@ func agentProblems(r statusReport) (found []problem) {
 			}
 		}
 	}
+	found = append(found, differing(r.Agents)...)
 	if len(versions) > 1 {
 		found = append(found, problem{
 			"versions_differ", "OMFLOW versions differ: " + listVersions(versions),
@@ -220,6 +228,29 @@ func agentProblems(r statusReport) (found []problem) {
 		})
 	}
 	return found
+}
+
+// differing names servers that have dealt with the same patches, and should not have the same files: one has passed a patch over, or was always different.
+func differing(agents []bus.Node) (found []problem) {
+	byBaseline := map[string][]string{}
+	last := uint64(0)
+	for _, n := range agents {
+		if n.Agent != nil {
+			last = max(last, n.Agent.PatchSeq)
+		}
+	}
+	for _, n := range agents {
+		if n.Agent != nil && n.Agent.Baseline != "" && n.Agent.PatchSeq == last && n.Agent.PatchNext == "" && n.Agent.PatchState != "applying" {
+			byBaseline[n.Agent.Baseline] = append(byBaseline[n.Agent.Baseline], n.Name)
+		}
+	}
+	if len(byBaseline) < 2 {
+		return nil
+	}
+	return []problem{{
+		"files_differ", "the same patches, and not the same files: " + listVersions(byBaseline),
+		"`omflow-booster nodes drift NODE --repair` makes a server like most of the others; `omflow-booster patch publish --exact DIR` makes all alike.",
+	}}
 }
 
 func listVersions(versions map[string][]string) string {

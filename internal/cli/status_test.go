@@ -173,6 +173,26 @@ func TestStatusProblems(t *testing.T) {
 			[]string{"versions_differ OMFLOW versions differ: 1.1.4.0 on om1, om3; 1.1.4.1 on om2; unknown on om4"},
 		},
 		{
+			"home is another one", func(r *statusReport) { r.Agents[0].Agent.PatchState = bus.PatchesStopped + "OMFLOW_HOME is another directory" },
+			[]string{"home_changed agent om1: OMFLOW_HOME is another directory"},
+		},
+		{
+			"changes held back", func(r *statusReport) { r.Agents[0].Agent.Drift, r.Agents[0].Agent.Held = 2, "it looks like a lost disk" },
+			[]string{"drift_held agent om1 holds back 2 files that were changed in its home: it looks like a lost disk"},
+		},
+		{
+			"servers differ", func(r *statusReport) {
+				baseline := func(digest string, seq uint64) func(s *bus.AgentState) {
+					return func(s *bus.AgentState) { s.Baseline, s.PatchSeq = digest, seq }
+				}
+				r.Agents = []bus.Node{
+					agentNode("om1", baseline("a1", 7)), agentNode("om2", baseline("b2", 7)), agentNode("om3", baseline("a1", 7)),
+					agentNode("om4", baseline("c3", 6)), agentNode("om5", baseline("", 7)), // is behind; watches nothing
+				}
+			},
+			[]string{"files_differ the same patches, and not the same files: a1 on om1, om3; b2 on om2"},
+		},
+		{
 			"patch failed", func(r *statusReport) { r.Agents[0].Agent.PatchState = "failed: no space" },
 			[]string{"patch_failed agent om1: patch failed: no space"},
 		},

@@ -45,12 +45,13 @@ func notVersion(r rune) bool { return r <= ' ' || r > '~' }
 
 // FitsHome tells whether the patch is meant for a home of that version. A patch that is older than the home returns
 // fits == false and no error: there is nothing to do. One that needs another version returns an error that matches
-// ErrInvalid. What is not known is not held against the patch, nor is the older version against one that takes another one back.
+// ErrInvalid. What is not known is not held against the patch, nor is the older version against one that takes another one back, or that says that it is for
+// the version that the home has: that is meant.
 func (a Announcement) FitsHome(version string) (fits bool, err error) {
 	if version == "" {
 		return true, nil
 	}
-	if a.Undoes == "" && a.To != "" && compareVersions(version, a.To) > 0 {
+	if a.Undoes == "" && a.From != version && a.To != "" && Older(a.To, version) {
 		return false, nil
 	}
 	if a.From != "" && version != a.From && version != a.To {
@@ -58,6 +59,9 @@ func (a Announcement) FitsHome(version string) (fits bool, err error) {
 	}
 	return true, nil
 }
+
+// Older tells whether version a is surely older than b.
+func Older(a, b string) bool { return a != "" && b != "" && compareVersions(a, b) < 0 }
 
 // compareVersions compares dotted numbers: -1, 0 or 1. Parts that are not numbers, or missing, count as 0: two versions that
 // cannot be told apart are never called older and newer.

@@ -29,11 +29,14 @@ type File struct {
 // Digest is the same for two trees with the same files: lower-case hexadecimal, 16 digits, for people to compare.
 func (t Tree) Digest() string {
 	sum := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(t)) {
+	for _, name := range t.Names() {
 		record(sum, name, t[name].SHA256, t[name].Mode)
 	}
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
+
+// Names are all paths, sorted.
+func (t Tree) Names() []string { return slices.Sorted(maps.Keys(t)) }
 
 // Kinds of a change.
 const (

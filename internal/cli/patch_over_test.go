@@ -1,0 +1,36 @@
+package cli
+
+import (
+	"testing"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
+)
+
+// A rollout after which servers differ is never called complete.
+func TestRolloutThatNotEveryServerHasTaken(t *testing.T) {
+	t.Parallel()
+	p := shownPatch{Rollout: &rollout.Plan{State: rollout.StateRunning}}
+	p.Nodes = []nodePatch{{Node: "srv1", State: patch.StateApplied}, {Node: "srv2", State: stateAway}}
+	if got := p.state(); got != "complete" {
+		t.Error(got)
+	}
+	p.Nodes = append(p.Nodes, nodePatch{Node: "srv3", State: patch.StateSkipped, Error: "it is older"})
+	if got := p.state(); got != "over, and not on every server: skipped on srv3: it is older" {
+		t.Error(got)
+	}
+}
+
+func TestVersionThatEveryServerWouldPassOver(t *testing.T) {
+	t.Parallel()
+	nodes := []bus.Node{{Name: "srv1", Agent: &bus.AgentState{HomeVersion: "1.1.5.0"}}, {Name: "srv2", Agent: &bus.AgentState{HomeVersion: "1.1.6.0"}}}
+	for _, c := range []struct {
+		to, undoes string
+		refused    bool
+	}{{"1.1.4.0", "", true}, {"1.1.4.0", "x", false}, {"1.1.5.0", "", false}, {"1.1.7.0", "", false}, {"", "", false}} {
+		if err := checkTo(patch.Manifest{To: c.to, Undoes: c.undoes}, nodes); (err != nil) != c.refused {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
