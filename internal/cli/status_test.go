@@ -173,11 +173,15 @@ func TestStatusProblems(t *testing.T) {
 			[]string{"versions_differ OMFLOW versions differ: 1.1.4.0 on om1, om3; 1.1.4.1 on om2; unknown on om4"},
 		},
 		{
-			"home is another one", func(r *statusReport) { r.Agents[0].Agent.PatchState = bus.PatchesStopped + "OMFLOW_HOME is another directory" },
+			"home is another one", func(r *statusReport) {
+				r.Agents[0].Agent.PatchState = bus.PatchesStopped + "OMFLOW_HOME is another directory"
+			},
 			[]string{"home_changed agent om1: OMFLOW_HOME is another directory"},
 		},
 		{
-			"changes held back", func(r *statusReport) { r.Agents[0].Agent.Drift, r.Agents[0].Agent.Held = 2, "it looks like a lost disk" },
+			"changes held back", func(r *statusReport) {
+				r.Agents[0].Agent.Drift, r.Agents[0].Agent.Held = 2, "it looks like a lost disk"
+			},
 			[]string{"drift_held agent om1 holds back 2 files that were changed in its home: it looks like a lost disk"},
 		},
 		{
