@@ -40,7 +40,13 @@ func TestHomeThatIsALinkIsWatched(t *testing.T) {
 	n.drift(undrifted)
 	n.eventually(func() bool { // until it watches
 		n.write("omflow/app.py", time.Now().String())
-		return n.drift(func(bus.Drift) bool { return true }).Total == 1
+		for range 20 { // it has to rest
+			if n.drift(func(bus.Drift) bool { return true }).Total == 1 {
+				return true
+			}
+			bus.Sleep(t.Context(), n.cfg.WatchQuiet/3)
+		}
+		return false
 	}, "the change is noticed")
 }
 
