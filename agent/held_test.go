@@ -16,8 +16,8 @@ import (
 
 const newer, older = "version=1.1.5.0\n", "version=1.1.4.0\n"
 
-// fleet is two servers that publish what is changed on them.
-func fleet(t *testing.T, b *bustest.Bus, prepare func(n *node)) (one, two *node) {
+// pairOf is two servers that publish what is changed on them.
+func pairOf(t *testing.T, b *bustest.Bus, prepare func(n *node)) (one, two *node) {
 	t.Helper()
 	one, two = newWatchingNode(t, b, "srv1"), newWatchingNode(t, b, "srv2")
 	for _, n := range []*node{one, two} {
@@ -46,7 +46,7 @@ func (n *node) order() {
 // Older files that are copied over one server are not published as if they were news, are shown, and taken back on demand.
 func TestOlderFilesCopiedOverOneServer(t *testing.T) {
 	t.Parallel()
-	one, two := fleet(t, newBus(t), func(n *node) { n.write("omflow/app.py", "v5") })
+	one, two := pairOf(t, newBus(t), func(n *node) { n.write("omflow/app.py", "v5") })
 	one.write(patch.VersionFile, older)
 	one.write("omflow/app.py", "v4")
 	d := one.drift(func(d bus.Drift) bool { return d.Total == 2 && d.Held != "" })
@@ -89,7 +89,7 @@ func TestOlderFilesCopiedOverOneServer(t *testing.T) {
 func TestServerThatIsDifferentIsMadeLikeTheOthers(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)
-	one, _ := fleet(t, b, func(n *node) {
+	one, _ := pairOf(t, b, func(n *node) {
 		n.write("omflow/app.py", "right")
 		if n.cfg.Name == "srv1" {
 			n.write("omflow/app.py", "wrong")
@@ -114,7 +114,7 @@ func TestServerThatIsDifferentIsMadeLikeTheOthers(t *testing.T) {
 // A version that has half of the files is held back, says so, and passes when somebody means it; only what has changed travels.
 func TestMassDeletionPassesByOrder(t *testing.T) {
 	t.Parallel()
-	one, two := fleet(t, newBus(t), func(n *node) {
+	one, two := pairOf(t, newBus(t), func(n *node) {
 		for i := range 60 {
 			n.write(fmt.Sprintf("omflow/f%d.py", i), "x")
 		}
