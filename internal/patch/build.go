@@ -117,8 +117,11 @@ func files(dir fs.FS, o Options) (files []File, err error) {
 	return files, err
 }
 
-// collect finds all files below a directory.
+const refusedShown = 50 // paths that a refusal names
+
+// collect finds all files below a directory. What cannot be in a patch is refused, all of it at once: whoever mends a directory wants to do so in one go.
 func collect(dir fs.FS) (names []string, err error) {
+	var refused []string
 	err = fs.WalkDir(dir, ".", func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -128,11 +131,22 @@ func collect(dir fs.FS) (names []string, err error) {
 		case entry.IsDir(), IsGenerated(name):
 			return nil
 		case !entry.Type().IsRegular():
-			return invalid("%s is not a regular file (%s)", name, entry.Type())
+			refused = append(refused, fmt.Sprintf("%s is not a regular file (%s)", name, entry.Type()))
+			return nil
+		}
+		if err := checkPath(name); err != nil && name != SettingsFile { // which a whole home may hold
+			refused = append(refused, strings.TrimPrefix(err.Error(), ErrInvalid.Error()+": "))
 		}
 		names = append(names, name)
 		return nil
 	})
+	if err == nil && len(refused) > 0 {
+		more := ""
+		if n := len(refused) - refusedShown; n > 0 {
+			more = fmt.Sprintf("; and %d more", n)
+		}
+		return nil, invalid("%s%s", strings.Join(refused[:min(len(refused), refusedShown)], "; "), more)
+	}
 	return names, err
 }
 
