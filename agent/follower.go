@@ -237,9 +237,12 @@ func (f *follower) deal(ctx context.Context, a patch.Announcement) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, patch.ErrMissing):
+	case errors.Is(err, patch.ErrMissing), errors.Is(err, bus.ErrNewer):
 		if aborted := f.turn(a).Aborted(ctx); errors.Is(aborted, rollout.ErrAborted) {
 			return f.skip(a, aborted.Error())
+		}
+		if errors.Is(err, bus.ErrNewer) {
+			break
 		}
 		if f.missing++; f.missing >= missingMax {
 			err = fmt.Errorf("%w; publish the same file again, or pass the patch over: omflow-booster patch abort %s", errGone, a.ID)
@@ -413,7 +416,8 @@ func (f *follower) setAsks(asks bool) {
 
 // asksPerson tells whether waiting alone does not help.
 func asksPerson(err error) bool {
-	return errors.Is(err, errPlaceless) || errors.Is(err, errNoKey) || errors.Is(err, errGone) || errors.Is(err, errNoSettings)
+	return errors.Is(err, errPlaceless) || errors.Is(err, errNoKey) || errors.Is(err, errGone) || errors.Is(err, errNoSettings) ||
+		errors.Is(err, bus.ErrNewer)
 }
 
 // describe fills in what the heartbeat says of patches.

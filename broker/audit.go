@@ -171,6 +171,11 @@ func (a *auditor) due(stream string, group []string, states map[string]replicaSt
 	first := states[group[0]].Streams[stream]
 	together, differ := true, false
 	for _, member := range group {
+		if !states[member].comparable() {
+			return false
+		}
+	}
+	for _, member := range group {
 		if a.passed[stream][member] != states[member].Life {
 			return true
 		}
@@ -297,7 +302,7 @@ func (a *auditor) standsStill(stream string, s streamView, states map[string]rep
 func (a *auditor) pending(v *view, states map[string]replicaState) (text string, there bool) {
 	for _, stream := range slices.Sorted(maps.Keys(v.streams)) {
 		for _, m := range v.streams[stream].members {
-			if s, answers := states[m.Name]; stream != "KV_"+bus.BucketNodes && (!answers || a.passed[stream][m.Name] != s.Life) {
+			if s, answers := states[m.Name]; stream != "KV_"+bus.BucketNodes && (!answers || s.comparable() && a.passed[stream][m.Name] != s.Life) {
 				text, there = fmt.Sprintf("%s of %s is not compared yet", stream, m.Name), there || answers && a.doubt[stream] == ""
 			}
 		}

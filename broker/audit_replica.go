@@ -24,13 +24,21 @@ const (
 
 func auditSubject(what, member string) string { return "audit." + what + "." + bus.Token(member) }
 
+// auditVersion is what a member understands of the audit: how contents are told apart, above all. Copies of members of another version are not compared,
+// because everything would seem to differ.
+const auditVersion = 1
+
 // replicaState is what a member says of its copies.
 type replicaState struct {
-	Life    string                 `json:"life"` // another one after each start
+	Version int                    `json:"version"` // its auditVersion; 0 of a former release, which is 1
+	Life    string                 `json:"life"`    // another one after each start
 	Aside   []string               `json:"aside"`
 	Streams map[string]replicaCopy `json:"streams"`
 	Error   string                 `json:"error,omitempty"`
 }
+
+// comparable tells whether contents of both are told apart in the same way.
+func (s replicaState) comparable() bool { return max(s.Version, 1) == auditVersion }
 
 // replicaCopy is one copy at one place of the stream's log, which is the same log for every member.
 type replicaCopy struct {
@@ -101,7 +109,7 @@ func outcome(err error) any {
 }
 
 func (r *replica) state() replicaState {
-	state := replicaState{Life: r.life, Aside: r.store.aside(), Streams: map[string]replicaCopy{}}
+	state := replicaState{Version: auditVersion, Life: r.life, Aside: r.store.aside(), Streams: map[string]replicaCopy{}}
 	streams, err := r.streams()
 	if err != nil {
 		state.Error = err.Error()

@@ -58,7 +58,7 @@ func TestSubmitForms(t *testing.T) {
 		"empty":          {"  ", 400, "the request is empty"},
 		"no JSON":        {"hello", 400, "malformed item"},
 		"cut short":      {`{"name":`, 400, "malformed item"},
-		"unknown field":  {`{"nam":"x"}`, 400, `item 1: malformed item: unknown field \"nam\"`},
+		"unknown field":  {`{"nam":"x"}`, 400, "item 1: malformed item: name is missing"},
 		"second wrong":   {string(item(2, 0)) + "\n{}", 400, "item 2: malformed item: name is missing"},
 		"no module":      {`{"name":"x"}`, 400, "module_name is missing"},
 		"long name":      {`{"name":"` + strings.Repeat("x", 5000) + `","module_name":"m","method_name":"n","input_param":{}}`, 400, "name has 5000 bytes"},
@@ -257,7 +257,7 @@ func TestOneWrongItemKeepsNoOtherFromBeingTaken(t *testing.T) {
 	body := bytes.Join([][]byte{
 		[]byte(fmt.Sprintf(`{"row":%d,"nom":"FormFlow"}`, wrong)), item(1, good), fmt.Appendf(nil, lean, gone), fmt.Appendf(nil, lean, odd),
 	}, []byte("\n"))
-	want := fmt.Sprintf(`{"items":[{"id":"q%d","queued":false,"error":"malformed item: unknown field \"nom\""},{"id":"q%d","queued":true},
+	want := fmt.Sprintf(`{"items":[{"id":"q%d","queued":false,"error":"malformed item: name is missing (the kind of queue, for example FormFlow)"},{"id":"q%d","queued":true},
 		{"id":"q%d","queued":true},{"id":"q%d","queued":false,"error":"malformed item: module_name is missing"}]}`, wrong, good, gone, odd)
 	status, reply, _ := w.submit(body)
 	require.Equal(t, http.StatusAccepted, status, "every one is safe; an older plugin is content with it")

@@ -7,6 +7,7 @@ package bus
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,6 +48,9 @@ const (
 
 // ConsumerWorkers is the durable consumer of WORK that all workers pull from.
 const ConsumerWorkers = "workers"
+
+// ErrNewer is returned for what a newer program has written in a format that this one does not know. It is nobody's fault, and waits for the update.
+var ErrNewer = errors.New("update the omflow-booster of this host")
 
 // NATS micro services, one name for each role.
 const (

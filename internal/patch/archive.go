@@ -10,6 +10,7 @@ import (
 	"io"
 
 	"github.com/omflow-booster/omflow-booster/internal/bundle"
+	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
 // visitor sees an artifact go by. file must not keep r; what it leaves unread is read and checked all the same.
@@ -78,8 +79,10 @@ func readManifest(archive *bundle.Reader, trust Trust) (Manifest, error) {
 	if err := json.Unmarshal(data, &version); err != nil {
 		return m, invalid("its manifest cannot be read: %w", err)
 	}
-	if err := checkFormat(version.Format); err != nil {
-		return m, err
+	// A newer format keeps its first two entries: nobody waits for an update because of what nobody answers for.
+	newer := checkFormat(version.Format)
+	if newer != nil && !errors.Is(newer, bus.ErrNewer) {
+		return m, newer
 	}
 	s, err := readSignature(archive)
 	if err != nil {
@@ -89,6 +92,9 @@ func readManifest(archive *bundle.Reader, trust Trust) (Manifest, error) {
 		if err := trust(s.Key, data, s.Signature); err != nil {
 			return m, invalid("%w", err)
 		}
+	}
+	if newer != nil {
+		return m, newer
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
 		return m, invalid("its manifest cannot be read: %w", err)

@@ -19,7 +19,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// Format is the version of the artifact's layout. An agent refuses what it does not know. Format 1 was not signed.
+// Format is the version of the artifact's layout: a field that must be understood makes another one. An agent that does not know it waits for its
+// update (bus.ErrNewer). Format 1 was not signed.
 const Format = 2
 
 // DefaultLimit is how many bytes the files of one patch may have together.
@@ -105,7 +106,7 @@ func NewID(now time.Time) string {
 }
 
 // Validate refuses a manifest that could do harm, or that this version does not understand. limit bounds the bytes of all
-// files together. Every error matches ErrInvalid.
+// files together. Every error matches ErrInvalid, or bus.ErrNewer.
 func (m Manifest) Validate(limit int64) error {
 	if err := checkFormat(m.Format); err != nil {
 		return err
@@ -159,7 +160,7 @@ func (m Manifest) Validate(limit int64) error {
 func checkFormat(format int) error {
 	switch {
 	case format > Format:
-		return invalid("its format is %d and this omflow-booster knows %d; update omflow-booster", format, Format)
+		return fmt.Errorf("its format is %d and this omflow-booster knows %d; %w", format, Format, bus.ErrNewer)
 	case format < Format:
 		return invalid("its format is %d, of an older omflow-booster that did not sign; build it again with this one", format)
 	}

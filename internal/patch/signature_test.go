@@ -31,9 +31,10 @@ func TestArtifactThatNobodyTrustedSignedIsRefused(t *testing.T) {
 		says  string
 	}{
 		"no signature":         {func(c *craft) { c.signer = nil }, "where manifest.sig belongs"},
+		"newer format":         {func(c *craft) { c.signer, c.manifest.Format = nil, Format+1 }, "where manifest.sig belongs"},
+		"newer format, eve":    {func(c *craft) { c.signer, c.manifest.Format = eve, Format+1 }, "eve is unknown"},
 		"older format":         {func(c *craft) { c.signer, c.manifest.Format = nil, 1 }, "older omflow-booster"},
 		"older format, signed": {func(c *craft) { c.manifest.Format = 1 }, "older omflow-booster"},
-		"newer format":         {func(c *craft) { c.signer, c.manifest.Format = nil, Format+1 }, "update omflow-booster"},
 		"unknown key":          {func(c *craft) { c.signer = eve }, "eve is unknown"},
 		"in another's name": {func(c *craft) {
 			c.forge = func(manifest, _ []byte) (string, []byte) { return signatureEntry, sign("ann", eve.Sign(manifest)) }
@@ -60,6 +61,20 @@ func TestArtifactThatNobodyTrustedSignedIsRefused(t *testing.T) {
 			require.ErrorContains(t, err, bad.says)
 		})
 	}
+}
+
+// Row 9: a patch of a newer program is no bad one. It waits for the update, if somebody trusted answers for it.
+func TestArtifactOfANewerProgramWaits(t *testing.T) {
+	t.Parallel()
+	c := honest()
+	c.manifest.Format = Format + 1
+	_, err := Verify(bytes.NewReader(c.bytes(t)), 1000, trusted)
+	require.ErrorIs(t, err, bus.ErrNewer)
+	require.NotErrorIs(t, err, ErrInvalid)
+	require.ErrorContains(t, err, "its format is 3 and this omflow-booster knows 2; update the omflow-booster of this host")
+	c.raw = []byte(`{"format":3,"id":7,"files":"of another shape","new":{}}`)
+	_, err = Verify(bytes.NewReader(c.bytes(t)), 1000, trusted)
+	require.ErrorIs(t, err, bus.ErrNewer)
 }
 
 // Whoever changes a byte of the manifest, the signature or a file, and compresses it anew, is found out.

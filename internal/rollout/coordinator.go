@@ -35,6 +35,7 @@ type Coordinator struct {
 	heard   heard
 	roster  roster
 	trimmer trimmer
+	newer   string // the patch whose plan was found last to be of a newer program
 }
 
 // Run decides until ctx ends. What a former coordinator has decided is taken over.
@@ -110,7 +111,7 @@ func (c *Coordinator) load(ctx context.Context) error {
 	plans := map[string]Plan{}
 	for _, id := range ids {
 		p, ok, err := Read(ctx, c.JS, id)
-		if err != nil {
+		if err != nil && !errors.Is(err, bus.ErrNewer) {
 			return err
 		}
 		if ok && p.at() > 0 {
@@ -124,6 +125,14 @@ func (c *Coordinator) load(ctx context.Context) error {
 // step makes one decision about one patch.
 func (c *Coordinator) step(ctx context.Context, id string, members []Member) error {
 	p, ok, err := Read(ctx, c.JS, id)
+	if errors.Is(err, bus.ErrNewer) { // who is at it counts, and everything else waits for the update
+		c.keep(p)
+		if c.newer != id {
+			c.newer = id
+			c.Log.Error().Err(err).Msg("rollout of this patch waits")
+		}
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/jsonkeep"
 )
 
 // States of a plan.
@@ -48,8 +49,13 @@ const (
 
 func planSubject(patch string) string { return planSubjects + bus.Token(patch) }
 
+// PlanFormat is the version of a plan that this program understands: a field that must be understood makes another one. Who meets a newer one leaves
+// it as it is, and waits for the update. Fields that need not be understood are kept when the plan is rewritten.
+const PlanFormat = 1
+
 // Plan is how a patch is rolled out, in ROLLOUT under plan.<patch>.
 type Plan struct {
+	Format     int       `json:"format"` // 0 of a former release
 	Patch      string    `json:"patch"`
 	State      string    `json:"state"`
 	Reason     string    `json:"reason"` // of the state
@@ -68,6 +74,7 @@ type Plan struct {
 	Resolutions map[string]string `json:"resolutions,omitempty"` // what holds in a conflict, by node or for Everywhere
 
 	revision uint64 // of the key; 0 when there is none
+	from     []byte // as it was read: it may have more than is known here
 }
 
 // Policy is how careful a rollout is. The zero policy is that of the Booster.
@@ -135,7 +142,8 @@ func (p Plan) clone() Plan {
 	return p
 }
 
-// Read is the plan of a patch, by the leader of the bucket. ok is false when there is none yet.
+// Read is the plan of a patch, by the leader of the bucket. ok is false when there is none yet. One of a newer format comes with an error that matches
+// bus.ErrNewer, as far as it is understood.
 func Read(ctx context.Context, js jetstream.JetStream, patch string) (p Plan, ok bool, err error) {
 	value, revision, err := bus.ReadKey(ctx, js, bus.BucketRollout, planPrefix+bus.Token(patch))
 	if err != nil || len(value) == 0 {
@@ -144,7 +152,10 @@ func Read(ctx context.Context, js jetstream.JetStream, patch string) (p Plan, ok
 	if err := json.Unmarshal(value, &p); err != nil {
 		return Plan{}, false, fmt.Errorf("plan of patch %s: %w", patch, err)
 	}
-	p.revision = revision
+	p.revision, p.from = revision, value
+	if p.Format > PlanFormat {
+		return p, true, fmt.Errorf("plan of patch %s has format %d and this omflow-booster knows %d; %w", patch, p.Format, PlanFormat, bus.ErrNewer)
+	}
 	return p, true, nil
 }
 
@@ -153,7 +164,8 @@ var ErrChanged = errors.New("the plan was changed meanwhile")
 
 // Write replaces the plan that p was made from.
 func Write(ctx context.Context, js jetstream.JetStream, p Plan) error {
-	data, err := json.Marshal(p)
+	p.Format = PlanFormat
+	data, err := jsonkeep.Marshal(p, p.from)
 	if err != nil {
 		return fmt.Errorf("plan of patch %s: %w", p.Patch, err)
 	}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -68,12 +70,58 @@ type Item struct {
 
 	// SubmitID is the submitter's own key for work without a row: while the work waits, submitting it again changes nothing.
 	SubmitID string `json:"submit_id,omitempty"`
+
+	// More is what a newer program has added. It goes along, as it is.
+	More map[string]json.RawMessage `json:"-"`
+}
+
+// plainItem is an Item without what it does not know.
+type plainItem Item
+
+// known are the fields of an item.
+var known = []string{"row", "queue_id", "name", "module_name", "method_name", "input_param", "submit_id"}
+
+// UnmarshalJSON keeps the fields that are not known.
+func (it *Item) UnmarshalJSON(data []byte) error {
+	*it = Item{}
+	if err := json.Unmarshal(data, (*plainItem)(it)); err != nil {
+		return err
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(data, &all); err != nil {
+		return err
+	}
+	maps.DeleteFunc(all, func(name string, _ json.RawMessage) bool {
+		return slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) })
+	})
+	if len(all) > 0 {
+		it.More = all
+	}
+	return nil
+}
+
+// MarshalJSON writes them after the others.
+func (it Item) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false) // what OMFLOW wrote stays as it is
+	if err := enc.Encode(plainItem(it)); err != nil {
+		return nil, err
+	}
+	data := bytes.TrimRight(buf.Bytes(), "\n")
+	for _, name := range slices.Sorted(maps.Keys(it.More)) {
+		key, err := json.Marshal(name)
+		if err != nil {
+			return nil, err
+		}
+		data = slices.Concat(data[:len(data)-1], []byte(","), key, []byte(":"), it.More[name], []byte("}"))
+	}
+	return data, nil
 }
 
 // Parse reads one item. It returns ErrOversized or ErrMalformed with what is wrong; the item is never altered.
 func Parse(data []byte) (Item, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
 	var it Item
 	if err := dec.Decode(&it); err != nil {
 		return Item{}, fmt.Errorf("%w: %s", ErrMalformed, strings.TrimPrefix(err.Error(), "json: "))
@@ -112,6 +160,13 @@ func (it Item) Check() error {
 		return fmt.Errorf("%w: input_param has %d bytes, the limit is %d", ErrOversized, len(it.InputParam), maxParam)
 	case !utf8.Valid(it.InputParam):
 		return malformed("input_param is not UTF-8")
+	}
+	more := 0
+	for name, value := range it.More {
+		more += len(name) + len(value)
+	}
+	if more > maxModule {
+		return fmt.Errorf("%w: its fields that are not known here have %d bytes, the limit is %d", ErrOversized, more, maxModule)
 	}
 	for _, f := range []struct {
 		name, value string

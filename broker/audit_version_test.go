@@ -1,0 +1,22 @@
+package broker
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Row 9: copies of a member whose release tells contents apart in another way are not compared: everything would differ, and be rebuilt. A former
+// release, which says no version, is of the first one.
+func TestCopiesOfAnotherAuditAreNotCompared(t *testing.T) {
+	t.Parallel()
+	group := []string{"a", "b", "w"}
+	a := newAuditor(&Broker{})
+	state := func(version int, life string) replicaState {
+		return replicaState{Version: version, Life: life, Streams: map[string]replicaCopy{"WORK": {Applied: 7}}}
+	}
+	states := map[string]replicaState{"a": state(auditVersion, "1"), "b": state(0, "1"), "w": state(auditVersion, "1")}
+	require.True(t, a.due("WORK", group, states))
+	states["b"] = state(auditVersion+1, "1")
+	require.False(t, a.due("WORK", group, states))
+}
