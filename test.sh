@@ -31,6 +31,7 @@ main() {
     step 'go vet' go vet ./...
     step "golangci-lint $LINT_VERSION" lint
     step 'static binaries' build_for_release
+    step 'Windows: vet and link' check_windows
     start_postgres
     step 'unit and integration tests' unit_test
     # The scenarios run the product with the race detector: only there do signals, reconnects and several processes meet.
@@ -102,6 +103,13 @@ build_for_release() {
       fi
     fi
   done
+}
+
+# Windows cannot run here: what is particular to it must at least be sound, and its tests must link.
+check_windows() {
+  GOOS=windows go vet ./...
+  mkdir -p "$tmp/windows"
+  CGO_ENABLED=0 GOOS=windows go test -c -o "$tmp/windows/" ./agent ./broker ./worker/runner ./internal/supervise ./internal/patch ./internal/tree
 }
 
 go_test() {

@@ -101,6 +101,7 @@ func (d *drift) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	found.Files.TakeModes(nil)
 	if err := d.change(func(b *treeBook) { b.Files = found.Files; d.versioned(b) }); err != nil {
 		return err
 	}
@@ -150,6 +151,7 @@ func (d *drift) look(ctx context.Context) (changes []tree.Change, again time.Dur
 	d.read = time.Now()
 	d.took = d.read.Sub(begun)
 	book := d.book()
+	found.Files.TakeModes(book.Files)
 	if book.Version == "" {
 		d.versioned(&book) // of a book that an older agent has left
 	}

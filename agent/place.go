@@ -202,6 +202,7 @@ func (f *follower) findPlace(ctx context.Context, info *jetstream.StreamInfo, an
 			return 0, err
 		}
 		files = found.Files
+		files.TakeModes(nil)
 	}
 	mine := files.Digest()
 	question, err := json.Marshal(bus.Place{Node: f.node, Baseline: mine})

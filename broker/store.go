@@ -15,6 +15,7 @@ import (
 	"github.com/shirou/gopsutil/v4/disk"
 	"github.com/shirou/gopsutil/v4/host"
 
+	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/document"
@@ -31,7 +32,8 @@ const (
 const (
 	markerName = "booster.json" // beside the store: who wrote it and how
 	lockName   = "booster.lock"
-	storeName  = "jetstream" // the server's own directory
+	pidName    = "booster.pid" // process id of who holds the lock
+	storeName  = "jetstream"   // the server's own directory
 
 	mib        = 1 << 20
 	minStoreMB = 256
@@ -88,8 +90,8 @@ func openStore(ctx context.Context, dir, name, mode string) (*store, error) {
 }
 
 func (s *store) open(name, mode, machine string) error {
-	// The lock file doubles as a test that the directory takes writes and as a note for whoever finds it locked.
-	if err := os.WriteFile(s.lock.Path(), fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600); err != nil {
+	// The file tests that the directory takes writes, and is a note for whoever finds it locked. The lock file itself cannot be written on Windows, nor read by others.
+	if err := atomicfile.Write(filepath.Join(s.dir, pidName), fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600); err != nil {
 		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("data directory %s is not writable: %s", s.dir, err), Fix: "make it writable or choose another"}
 	}
 	var err error
@@ -177,16 +179,19 @@ func (s *store) refuse(why string) error {
 	}
 }
 
-// holder says who holds the lock, if the lock file tells.
+// holder says who holds the lock, if that is noted.
 func (s *store) holder() string {
-	data, err := os.ReadFile(s.lock.Path())
+	data, err := os.ReadFile(filepath.Join(s.dir, pidName))
 	if err != nil || len(data) == 0 {
 		return ""
 	}
 	return fmt.Sprintf(" (process %s)", strings.TrimSpace(string(data)))
 }
 
-func (s *store) close() { _ = s.lock.Unlock() }
+func (s *store) close() {
+	_ = os.Remove(filepath.Join(s.dir, pidName))
+	_ = s.lock.Unlock()
+}
 
 // budget is how much the store may hold: what was asked for, or a share of the space that is free or used by the store already.
 // It fails when the disk is nearly full.

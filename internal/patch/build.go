@@ -166,7 +166,7 @@ func describe(dir fs.FS, name string) (f File, what string, err error) {
 	if err != nil {
 		return f, "", err
 	}
-	return File{Path: name, Mode: Mode(info.Mode().Perm()), Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, cmp.Or(secret.ByName(name), look.What()), nil
+	return File{Path: name, Mode: modeOf(info), Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, cmp.Or(secret.ByName(name), look.What()), nil
 }
 
 func hasFile(files []File, name string) bool {

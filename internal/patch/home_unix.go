@@ -39,3 +39,6 @@ func syncDir(home *os.Root, dir string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+// modeOf is the permission bits of a file that goes into a patch.
+func modeOf(info fs.FileInfo) Mode { return Mode(info.Mode().Perm()) }

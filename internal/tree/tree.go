@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"maps"
+	"runtime"
 	"slices"
 	"time"
 
@@ -37,6 +38,28 @@ func (t Tree) Digest() string {
 
 // Names are all paths, sorted.
 func (t Tree) Names() []string { return slices.Sorted(maps.Keys(t)) }
+
+// keepsModes tells whether this system stores the permission bits of a file. Windows makes them up.
+const keepsModes = runtime.GOOS != "windows"
+
+// newMode is the mode of a new file where the system keeps none.
+const newMode patch.Mode = 0o644
+
+// TakeModes gives each file the mode that it has in the baseline, where this system keeps none: what it shows instead is no change.
+func (t Tree) TakeModes(baseline Tree) {
+	if !keepsModes {
+		t.takeModes(baseline)
+	}
+}
+
+func (t Tree) takeModes(baseline Tree) {
+	for name, f := range t {
+		if f.Mode = newMode; baseline[name].SHA256 != "" {
+			f.Mode = baseline[name].Mode
+		}
+		t[name] = f
+	}
+}
 
 // Kinds of a change.
 const (

@@ -133,3 +133,13 @@ func TestWatchTellsOfChanges(t *testing.T) {
 	cancel()
 	require.NoError(t, <-done)
 }
+
+// On Windows every file looks as if it could be written and not run: that is no change, whatever the patch has said.
+func TestModesThatTheSystemMakesUpAreNoChange(t *testing.T) {
+	t.Parallel()
+	baseline := Tree{"manage.py": {SHA256: "a", Mode: 0o755}, "app.py": {SHA256: "b", Mode: 0o640}}
+	found := Tree{"manage.py": {SHA256: "a", Mode: 0o666}, "app.py": {SHA256: "b2", Mode: 0o666}, "new.py": {SHA256: "c", Mode: 0o666}}
+	found.takeModes(baseline)
+	require.Equal(t, Tree{"manage.py": {SHA256: "a", Mode: 0o755}, "app.py": {SHA256: "b2", Mode: 0o640}, "new.py": {SHA256: "c", Mode: 0o644}}, found)
+	require.Len(t, Diff(baseline, found), 2)
+}
