@@ -36,7 +36,7 @@ func fleet(t testing.TB, b *bustest.Bus, size int, every time.Duration) {
 			PatchEvery: every, PatchRetry: 2 * time.Second, Watch: watchOff, Provision: "off", WatchQuiet: 5 * time.Second, WatchEvery: time.Minute,
 			LogSize: "10MB", LogKeep: 5, LogDir: "off", HookTimeout: patience,
 		}
-		cfg.Config.Level, cfg.Config.Format = "error", "json"
+		cfg.Level, cfg.Format = "error", "json"
 		cfg.Python = "python3"
 		cfg.SecondPort = 5169
 		cfg.JoinFile = t.TempDir() + "/join.json"

@@ -27,12 +27,19 @@ func glanceAt(home *os.Root, m patch.Manifest) glance {
 func (g glance) touched(home *os.Root) (paths []string) {
 	for name, was := range g {
 		is := lstat(home, name)
-		if (was == nil) != (is == nil) || was != nil && !(os.SameFile(was, is) && was.Size() == is.Size() && was.ModTime().Equal(is.ModTime())) {
+		if !alike(was, is) {
 			paths = append(paths, name)
 		}
 	}
 	slices.Sort(paths)
 	return paths
+}
+
+func alike(was, is fs.FileInfo) bool {
+	if was == nil || is == nil {
+		return was == nil && is == nil
+	}
+	return os.SameFile(was, is) && was.Size() == is.Size() && was.ModTime().Equal(is.ModTime())
 }
 
 // lstat treats what cannot be looked at as absent: whoever wants to replace it finds out why.

@@ -43,7 +43,7 @@ func TestServerIsNotStartedBesideAForeignOne(t *testing.T) {
 	n := newNode(t, newBus(t), "srv1")
 	listener, err := net.Listen("tcp", n.cfg.HealthURL[len("http://"):])
 	require.NoError(t, err)
-	foreign := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})} //nolint:gosec // a test
+	foreign := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
 	go func() { _ = foreign.Serve(listener) }()
 	t.Cleanup(func() { _ = foreign.Close() })
 	n.cfg.HealthTimeout = 10 * poll

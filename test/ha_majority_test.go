@@ -18,7 +18,8 @@ import (
 func statusOf(t testing.TB, b *booster) (code int, active string, printed struct {
 	Boosters []bus.Node
 	Problems []struct{ Code, Text, Hint string }
-}) {
+},
+) {
 	t.Helper()
 	a := ask(t, b.env(), "", "status", "--json")
 	if a.stdout == "" {

@@ -144,12 +144,13 @@ func DeadSubject(kind, flow, id string) string { return subject("dead", kind, fl
 // AnnounceSubject is the subject under which a patch is announced.
 func AnnounceSubject(patchID string) string { return "patch.announce." + Token(patchID) }
 
-// subject has kind and flow as labels: the row alone is the identity, and a row that an older program has queued must be found under the same subject.
-// TurnSubject is where the active Booster tells a node that it has its turn for a patch, or may fetch it. OrderSubject is where an operator's order about the
-// rollout of a patch goes by. Both only say when to look at the plan.
-func TurnSubject(node string) string     { return "rollout.turn." + Token(node) }
+// TurnSubject is where the active Booster tells a node that it has its turn for a patch, or may fetch it. It only says when to look at the plan.
+func TurnSubject(node string) string { return "rollout.turn." + Token(node) }
+
+// OrderSubject is where an operator's order about the rollout of a patch goes by. It only says when to look at the plan.
 func OrderSubject(patchID string) string { return "rollout.order." + Token(patchID) }
 
+// subject has kind and flow as labels: the row alone is the identity, and a row that an older program has queued must be found under the same subject.
 func subject(prefix, kind, flow, id string) string {
 	return prefix + "." + label(strings.ToLower(kind)) + "." + label(flow) + "." + label(id)
 }

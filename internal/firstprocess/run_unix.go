@@ -18,7 +18,7 @@ func run() (code int) {
 	if err != nil {
 		return failed(err)
 	}
-	child, err := os.StartProcess(program, os.Args, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
+	child, err := os.StartProcess(program, os.Args, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}) //nolint:gosec // our own program, with our own arguments
 	if err != nil {
 		return failed(err)
 	}
@@ -42,7 +42,7 @@ func reap(child int) (code int, ended bool) {
 		var status syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
 		switch {
-		case err == syscall.EINTR: //nolint:errorlint // an errno is a value
+		case err == syscall.EINTR:
 			continue
 		case err != nil || pid == 0:
 			return code, ended

@@ -186,8 +186,7 @@ func TestSuggestionIsUnderTheBoostersPolicy(t *testing.T) {
 // Who was there and is silent is away, whoever coordinates; one that was forgotten is not.
 func TestRosterOutlivesTheCoordinator(t *testing.T) {
 	t.Parallel()
-	s := &site{t: t, bus: bustest.New(t, bustest.Layout())}
-	js := s.bus.Client().JS
+	js := bustest.New(t, bustest.Layout()).Client().JS
 	now := time.Now()
 	first := roster{}
 	require.NoError(t, first.update(t.Context(), js, []Member{{Name: "a", Runs: true}, {Name: "b", Runs: true}, {Name: "no-server"}}, now))

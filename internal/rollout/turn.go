@@ -35,7 +35,7 @@ func (t Turn) Wait(ctx context.Context, say func(why string)) error {
 // WaitToFetch returns when the node may fetch the artifact; otherwise it is as Wait. Where no Booster paces that, everybody may.
 func (t Turn) WaitToFetch(ctx context.Context, say func(why string)) error {
 	return t.await(ctx, say, func(p Plan, there bool, waited time.Duration) bool {
-		return p.may(t.Node) || slices.Contains(p.Fetch, t.Node) || waited >= t.Every && !(there && p.Paced)
+		return p.may(t.Node) || slices.Contains(p.Fetch, t.Node) || waited >= t.Every && (!there || !p.Paced)
 	})
 }
 
