@@ -174,23 +174,26 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
-func TestCordonedNodeTakesNoSteps(t *testing.T) {
+// The worker of a cordoned node reads the cordon for itself and pulls nothing. It runs on: the server hands its steps over to it.
+func TestCordonedNodeKeepsItsWorker(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, newBus(t), "srv1")
 	n.start()
 	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
 	require.NoError(t, bus.SetCordon(t.Context(), n.client.JS, "srv1", bus.Cordon{By: "ann"}))
-	n.eventually(func() bool { return n.count("worker-stop") == 1 }, "worker stops")
-	n.state(func(s bus.AgentState) bool { return s.Cordoned && s.Server == "running" && s.Worker == "stopped" })
+	n.state(func(s bus.AgentState) bool { return s.Cordoned && s.Server == "running" && s.Worker == "running" })
+	require.Zero(t, n.count("worker-stop"))
 
 	a := publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{})
 	n.report(a.ID, patch.StateApplied)
-	n.state(func(s bus.AgentState) bool { return s.Server == "running" && s.PatchState == "current" })
-	require.Equal(t, 1, n.count("worker-start"), "a patch does not start it")
+	n.state(func(s bus.AgentState) bool {
+		return s.Cordoned && s.Server == "running" && s.Worker == "running" && s.PatchState == "current"
+	})
+	require.Equal(t, [2]int{1, 2}, [2]int{n.count("worker-stop"), n.count("worker-start")}, "a patch restarts it all the same")
 
 	n.stop()
 	n.start()
-	n.state(func(s bus.AgentState) bool { return s.Cordoned && s.Worker == "stopped" })
+	n.state(func(s bus.AgentState) bool { return s.Cordoned && s.Worker == "running" })
 	require.NoError(t, bus.LiftCordon(t.Context(), n.client.JS, "srv1"))
 	n.state(func(s bus.AgentState) bool { return !s.Cordoned && s.Worker == "running" })
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// followCordon keeps the worker from taking steps while an operator wants that, until ctx ends. What cannot be read changes nothing.
+// followCordon has the heartbeat say that an operator wants no steps here, until ctx ends. The worker reads the order for itself: it runs on, because
+// the server hands its steps over to it. What cannot be read changes nothing.
 func followCordon(ctx context.Context, c *bus.Client, node string, h *host, every time.Duration, log zerolog.Logger) {
 	nudge, stop := bus.Nudge(c.NC, bus.CordonSubject(node))
 	defer stop()

@@ -167,7 +167,7 @@ func (h *host) startWorker() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.up = true
-	if h.worker != nil && !h.ordered.Load() {
+	if h.worker != nil {
 		h.worker.Start()
 	}
 }
@@ -207,22 +207,8 @@ func (h *host) once(ctx context.Context, name string, command ...string) (last [
 	return supervise.Once(ctx, spec, h.log)
 }
 
-// cordon stops the worker, which finishes its steps, or lets it run again. It tells whether that is news.
-func (h *host) cordon(on bool) (news bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	news = h.ordered.Swap(on) != on
-	switch {
-	case !news || h.worker == nil || !h.up:
-	case on:
-		if err := h.worker.Stop(context.Background()); err != nil {
-			h.log.Error().Err(err).Msg("worker not stopped")
-		}
-	default:
-		h.worker.Start()
-	}
-	return news
-}
+// cordon has the heartbeat say what the worker reads for itself. It tells whether that is news.
+func (h *host) cordon(on bool) (news bool) { return h.ordered.Swap(on) != on }
 
 // describe fills in what the heartbeat says of the children.
 func (h *host) describe(state *bus.AgentState) {

@@ -38,6 +38,7 @@ type Config struct {
 	Reconcile     time.Duration `envconfig:"WORKER_RECONCILE" default:"5s" desc:"how often rows without a message are looked for"`
 	Home          string        `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; runners start in it, and what is not set here is taken from its settings"`
 	Uploads       string        `envconfig:"WORKER_UPLOADS" desc:"directory of the server's uploaded files, which all servers share; default: that of the settings in OMFLOW_HOME"`
+	Server        string        `ignored:"true"` // name of the agent that runs this worker; New takes it from OMFLOW_AGENT, which that agent sets
 	RunnerCommand string        `envconfig:"WORKER_RUNNER_COMMAND" form:"command" desc:"program that executes steps; default <OMFLOW_PYTHON> -m omflow_booster.runner"`
 }
 

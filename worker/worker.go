@@ -68,6 +68,9 @@ func New(cfg Config, client *bus.Client, store *outbox.Store, executor Executor,
 		host, _ := os.Hostname()
 		cfg.Name = fmt.Sprintf("%s-%d", host, os.Getpid())
 	}
+	if cfg.Server == "" {
+		cfg.Server = os.Getenv("OMFLOW_AGENT")
+	}
 	w := &Worker{
 		cfg: cfg, client: client, store: store, executor: executor, started: time.Now(), ready: make(chan struct{}), news: make(chan struct{}, 1),
 		log: log.With().Str("node", cfg.Name).Logger(),
@@ -214,7 +217,7 @@ func (w *Worker) pull(ctx, base context.Context, fatal chan<- error) error {
 
 	w.log.Info().Int("slots", w.cfg.Slots).Str("executor", w.cfg.Executor).Dur("lease", queue.leaseTime()).Str("socket", w.cfg.Socket).Msg("worker ready")
 	close(w.ready)
-	p.run(ctx)
+	w.pullUncordoned(ctx, p.run)
 
 	patience, cancel := context.WithTimeout(base, w.cfg.StopTimeout)
 	defer cancel()
@@ -276,7 +279,7 @@ func (w *Worker) describe() bus.Node {
 		Role: bus.ServiceWorker, Name: w.cfg.Name, Host: host, PID: os.Getpid(), Version: buildinfo.Version(), Started: w.started,
 		At: time.Now(),
 		Worker: &bus.WorkerState{
-			Server: os.Getenv("OMFLOW_AGENT"), Executor: w.cfg.Executor, Slots: w.cfg.Slots, Running: int(w.counts.running.Load()),
+			Server: w.cfg.Server, Executor: w.cfg.Executor, Slots: w.cfg.Slots, Running: int(w.counts.running.Load()),
 			Done: w.counts.done.Load(), Failed: w.counts.failed.Load(), Dead: w.counts.dead.Load(),
 			Redelivered: w.counts.redelivered.Load(), Skipped: w.counts.skipped.Load(),
 			Database: database, DatabaseID: identity.ID, Place: identity.Place, Reconciler: w.reconciles.Load(), Uploads: w.uploads.State(),

@@ -39,7 +39,7 @@ func (a *App) cordonCommand() *cobra.Command {
 	note := ""
 	cmd := a.cordonOrder("cordon", "Keep the worker of a server from taking steps", "takes no more steps",
 		"Keep the worker of a server from taking steps, for example before work on its host. It finishes those that it has. The OMFLOW Server\n"+
-			"goes on, and patches still come.",
+			"goes on and queues steps for the other servers, and patches still come.",
 		func(ctx context.Context, c *bus.Client, node string) error {
 			return bus.SetCordon(ctx, c.JS, node, bus.Cordon{By: userName(), Note: note, At: time.Now()})
 		})
