@@ -137,7 +137,10 @@ func (s *story) kill(ctx context.Context) error {
 	if lock, err := control.Get(ctx, "lock."+bus.LockReconciler); err == nil { // nobody may hold it just now
 		holder = string(lock.Value())
 	}
-	i := slices.IndexFunc(workers, func(n bus.Node) bool { return n.Name != holder })
+	i := slices.IndexFunc(workers, func(n bus.Node) bool { return n.Name != holder && n.Worker.Done > 0 }) // one that has had its share
+	if i < 0 {
+		i = slices.IndexFunc(workers, func(n bus.Node) bool { return n.Name != holder })
+	}
 	if i < 0 {
 		return errors.New("no worker to kill")
 	}

@@ -35,10 +35,16 @@ func TestStepsAreDoneOnceOverRestarts(t *testing.T) {
 	submit := func() {
 		t.Helper()
 		lines := strings.Repeat(`{"queue_id": "q", "name": "FormFlow", "module_name": "m", "method_name": "main", "input_param": {}}`+"\n", 20)
-		status, answer, err := w.call(t.Context(), http.MethodPost, "/v1/items", []byte(lines))
-		if err != nil || status != http.StatusOK {
-			t.Fatalf("submit: %d %s %v", status, answer, err)
-		}
+		eventually(t, startPatience, "the worker to know whose steps the Booster carries", func(ctx context.Context) error {
+			status, answer, err := w.call(ctx, http.MethodPost, "/v1/items", []byte(lines))
+			if err == nil && status == http.StatusServiceUnavailable { // nothing was taken
+				return fmt.Errorf("%s", answer)
+			}
+			if err != nil || status != http.StatusOK {
+				t.Fatalf("submit: %d %s %v", status, answer, err)
+			}
+			return nil
+		})
 		sent += 20
 	}
 	done := func() {
