@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -14,6 +15,10 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/snapshot"
 )
+
+// leaseRest is how long a lease stays before it is made shorter, by half: each worker has looked at it by then (worker/queue.go), and runs no step
+// by the one before.
+const leaseRest = time.Minute
 
 // keepAlone compares the streams of a single Booster with what is wanted, until ctx ends.
 func (b *Broker) keepAlone(ctx context.Context) {
@@ -109,8 +114,12 @@ func (b *Broker) keepWorkers(ctx context.Context, layout bus.Layout, v *view) er
 	if b.cfg.mode() == modeCluster && !b.server.JetStreamIsConsumerLeader("$G", bus.StreamWork, bus.ConsumerWorkers) {
 		return b.takeLead(ctx, "$JS.API.CONSUMER.LEADER.STEPDOWN."+bus.StreamWork+"."+bus.ConsumerWorkers)
 	}
-	wanted, changes := layout.AdjustWorkers(consumer.CachedInfo().Config)
-	if len(changes) == 0 {
+	actual := consumer.CachedInfo().Config
+	if actual.AckWait != b.leaseSeen {
+		b.leaseSeen, b.leaseSince = actual.AckWait, time.Now()
+	}
+	wanted, changes := layout.AdjustWorkers(actual)
+	if len(changes) == 0 || wanted.AckWait < actual.AckWait && time.Since(b.leaseSince) < leaseRest {
 		return nil
 	}
 	if _, err := b.js.UpdateConsumer(ctx, bus.StreamWork, wanted); err != nil {

@@ -5,10 +5,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/bustest"
 )
 
 // wanted waits until lease and sizes on the bus are those.
@@ -52,14 +54,14 @@ func TestChangedSettingsReachAnExistingCluster(t *testing.T) {
 	require.NoError(t, runA.stop())
 	require.NoError(t, runB.stop())
 
-	cfgA.Lease, cfgB.Lease = 7*time.Second, 7*time.Second
+	cfgA.Lease, cfgB.Lease = 40*time.Second, 40*time.Second
 	cfgA.StoreMB, cfgB.StoreMB = 400, 300 // the one with less room decides
 	a, runA := startBooster(t, cfgA, "a")
 	b, runB := startBooster(t, cfgB, "b")
 	runA.wait(t)
 	runB.wait(t)
 	c = dial(t, cfgA)
-	wanted(t, c, 7*time.Second, 300)
+	wanted(t, c, 40*time.Second, 300)
 
 	// By hand: a stream is changed, and the workers' consumer removed. Neither keeps the controller from its work.
 	work, err := c.JS.Stream(t.Context(), bus.StreamWork)
@@ -75,7 +77,7 @@ func TestChangedSettingsReachAnExistingCluster(t *testing.T) {
 		again, err := c.JS.Consumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers)
 		return err == nil && again.CachedInfo().Created.After(removed.CachedInfo().Created)
 	}, patience, 50*time.Millisecond, "nobody makes it again")
-	wanted(t, c, 7*time.Second, 300)
+	wanted(t, c, 40*time.Second, 300)
 	activeOf(t, "no automatic takeover: no witness", a, b)
 	_, err = c.JS.Publish(t.Context(), "work.k.f.q1", make([]byte, 5000))
 	require.NoError(t, err)
@@ -101,6 +103,38 @@ func TestChangedSettingsReachAnExistingCluster(t *testing.T) {
 		}
 		return b.active()
 	}, patience, 50*time.Millisecond)
+}
+
+// Until a worker has looked, it renews a step at a quarter of the former lease: a lease that is shorter than that would give the step to a second worker.
+func TestLeaseIsMadeShorterByHalfAndSlowly(t *testing.T) {
+	t.Parallel()
+	layout := bustest.Layout()
+	layout.Lease = 30 * time.Second
+	bed := bustest.New(t, layout)
+	js := bed.Client().JS
+	b := &Broker{node: &node{js: js}, log: zerolog.Nop()}
+	v := &view{streams: map[string]streamView{bus.StreamWork: {}}}
+	keep := func(want time.Duration) time.Duration {
+		require.NoError(t, b.keepWorkers(t.Context(), bus.Layout{Lease: want}, v))
+		consumer, err := js.Consumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers)
+		require.NoError(t, err)
+		return consumer.CachedInfo().Config.AckWait
+	}
+	rested := func() { b.leaseSince = time.Now().Add(-leaseRest) }
+	require.Equal(t, 30*time.Second, keep(7*time.Second), "who was active before may just have changed it")
+	rested()
+	require.Equal(t, 15*time.Second, keep(7*time.Second))
+	require.Equal(t, 15*time.Second, keep(7*time.Second), "not every worker knows it yet")
+	rested()
+	require.Equal(t, 7500*time.Millisecond, keep(7*time.Second))
+	keep(7 * time.Second)
+	rested()
+	require.Equal(t, 7*time.Second, keep(7*time.Second))
+	require.Equal(t, time.Minute, keep(time.Minute), "a longer one is good at once")
+
+	layout.Lease = 7 * time.Second // as a single Booster does when it starts
+	require.NoError(t, bus.Ensure(t.Context(), js, layout))
+	require.Equal(t, 30*time.Second, keep(7*time.Second))
 }
 
 func TestSingleBoosterKeepsItsConsumerAndLosesTheFormerStream(t *testing.T) {

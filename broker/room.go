@@ -53,6 +53,9 @@ type surroundings struct {
 	sized     bool      // the size was decided once since this Booster leads
 	roomier   time.Time // since when there is more room than is used; zero: there is none
 	placement []string  // what is wrong with where the members are
+
+	leaseSeen  time.Duration // of the workers' consumer
+	leaseSince time.Time     // since when it was seen
 }
 
 // gather reads, now and then, what the members say of their hosts.

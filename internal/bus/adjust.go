@@ -43,12 +43,13 @@ func (l Layout) Adjust(actual jetstream.StreamConfig, used uint64) (wanted jetst
 	return wanted, changes
 }
 
-// AdjustWorkers is Adjust for the consumer of the workers.
+// AdjustWorkers is Adjust for the consumer of the workers. It makes a lease shorter by half at most: workers look for another lease now and then, and until
+// then renew at a quarter of the one that they know. A step whose renewal came too late would be given to a second worker while the first one runs it.
 func (l Layout) AdjustWorkers(actual jetstream.ConsumerConfig) (wanted jetstream.ConsumerConfig, changes []string) {
 	should := l.workers()
 	wanted = actual
 	change(&changes, "description", &wanted.Description, should.Description)
-	change(&changes, "ack_wait", &wanted.AckWait, should.AckWait)
+	change(&changes, "ack_wait", &wanted.AckWait, max(should.AckWait, actual.AckWait/2))
 	change(&changes, "max_deliver", &wanted.MaxDeliver, should.MaxDeliver)
 	change(&changes, "max_ack_pending", &wanted.MaxAckPending, should.MaxAckPending)
 	if len(actual.BackOff) > 0 { // it would take the place of the lease

@@ -24,7 +24,11 @@ func beat(t *testing.T, b *bustest.Bus, host string) beating {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	p := beating{b.Client(), stop, make(chan error, 1)}
-	t.Cleanup(func() { stop(); <-p.ended })
+	t.Cleanup(func() {
+		stop()
+		for range p.ended { // until it is closed
+		}
+	})
 	go func() {
 		p.ended <- bus.Heartbeat(ctx, p.client.JS, zerolog.Nop(), nil, func() bus.Node { return bus.Node{Role: "agent", Name: "om1", Host: host, PID: 812} })
 		close(p.ended)

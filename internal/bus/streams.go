@@ -49,7 +49,11 @@ func Ensure(ctx context.Context, js jetstream.JetStream, l Layout) error {
 			return fmt.Errorf("stream %s: %w", cfg.Name, err)
 		}
 	}
-	if _, err := js.CreateOrUpdateConsumer(ctx, StreamWork, l.workers()); err != nil {
+	workers := l.workers()
+	if there, err := js.Consumer(ctx, StreamWork, ConsumerWorkers); err == nil {
+		workers, _ = l.AdjustWorkers(there.CachedInfo().Config)
+	}
+	if _, err := js.CreateOrUpdateConsumer(ctx, StreamWork, workers); err != nil {
 		return fmt.Errorf("consumer %s of %s: %w", ConsumerWorkers, StreamWork, err)
 	}
 	if _, err := js.CreateOrUpdateObjectStore(ctx, l.patches()); err != nil {
