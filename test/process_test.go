@@ -69,6 +69,9 @@ func start(t testing.TB, name string, vars env, program string, args ...string) 
 // prepare is start without the start: again is the first.
 func prepare(t testing.TB, name string, vars env, program string, args ...string) *process {
 	t.Helper()
+	if other := vars[programVar]; other != "" && program == binary {
+		program = other
+	}
 	p := &process{
 		t: t, name: name, program: program, args: args, vars: maps.Clone(vars),
 		log: filepath.Join(t.TempDir(), "log"),
