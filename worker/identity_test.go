@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/pgtest"
+	"github.com/omflow-booster/omflow-booster/internal/sqldb"
 	"github.com/omflow-booster/omflow-booster/worker"
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
@@ -124,6 +127,28 @@ func TestCopyOfADatabaseIsRefusedUnlessItHasTakenItsPlace(t *testing.T) {
 	other.queueRow(1)
 	other.eventually("its step runs", func() bool { return other.rows("omflow_queuedata") == 0 })
 	require.ErrorContains(t, s.runToTheEnd(newExecutor(nil)), "a copy of the database", "the former place comes back")
+}
+
+// A database that tells nobody where it lives, as hardened ones do: a copy cannot be told from it, and its worker works.
+func TestAccountThatMayNotAskWhereTheDatabaseLives(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	role := fmt.Sprintf("placeless_%d", os.Getpid())
+	s.db.MustExec(`REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC`)
+	s.db.MustExec(`CREATE ROLE ` + role + ` LOGIN PASSWORD 'x'`)
+	t.Cleanup(func() { pgtest.Exec(t, s.url, `DROP OWNED BY `+role); pgtest.Exec(t, s.url, `DROP ROLE `+role) })
+	s.db.MustExec(`GRANT ALL ON ALL TABLES IN SCHEMA public TO ` + role)
+	u, err := url.Parse(s.url)
+	require.NoError(t, err)
+	u.User = url.UserPassword(role, "x")
+	want, err := outbox.New(s.db).Identity(t.Context())
+	require.NoError(t, err)
+	db, err := sqldb.Open(t.Context(), u.String(), []sqldb.Engine{sqldb.Postgres()})
+	require.NoError(t, err)
+	defer func() { _ = db.Close() }()
+	id, err := outbox.New(db).Identity(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, outbox.Identity{ID: want.ID}, id)
 }
 
 func TestEmptiedBoosterLearnsWhoseStepsItCarries(t *testing.T) {

@@ -7,7 +7,8 @@ import "github.com/omflow-booster/omflow-booster/internal/sqldb"
 var statements = sqldb.Statements{
 	QueueTable: `SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'omflow_queuedata') AS found, 1 AS allowed,
 		'' AS schemas, '' AS path, '' AS account, '' AS database`,
-	Identity: `SELECT id, '' AS place FROM omflow_booster_database`,
+	Identity: `SELECT id FROM omflow_booster_database`,
+	Place:    `SELECT ''`,
 
 	QueueIDs:   `SELECT id FROM omflow_queuedata ORDER BY id`,
 	OutboxIDs:  `SELECT id FROM omflow_booster_outbox ORDER BY id`,

@@ -37,7 +37,8 @@ type Engine struct {
 // the one "?" and rebinds the text, and for rows to insert, where sqlx expands the names.
 type Statements struct {
 	QueueTable string // → one row: found, allowed, schemas, path, account, database; see outbox.Table
-	Identity   string // → id (the same for ever, in each copy), place (another one in each copy; may be empty)
+	Identity   string // → id, the same for ever, in each copy
+	Place      string // → text, another one in each copy; empty where the engine cannot tell
 
 	QueueIDs    string // → ids of omflow_queuedata, ascending
 	OutboxIDs   string // → ids of omflow_booster_outbox, ascending

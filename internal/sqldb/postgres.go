@@ -33,9 +33,10 @@ func Postgres() Engine {
 					WHERE c.relname = 'omflow_queuedata' AND c.relkind IN ('r', 'p', 'v', 'f')), '') AS schemas,
 				array_to_string(current_schemas(false), ', ') AS path, current_user AS account, current_database() AS database
 				FROM (SELECT to_regclass('omflow_queuedata') AS t) AS x`,
-			// What pg_control_system tells is another in each cluster that was not copied file by file, as a standby is.
-			Identity: `SELECT id, (SELECT system_identifier::text FROM pg_control_system()) || '/' ||
-				(SELECT oid::text FROM pg_database WHERE datname = current_database()) AS place FROM omflow_booster_database`,
+			Identity: `SELECT id FROM omflow_booster_database`,
+			// What pg_control_system tells is another in each cluster that was not copied file by file, as a standby is. Not every account may ask.
+			Place: `SELECT (SELECT system_identifier::text FROM pg_control_system()) || '/' ||
+				(SELECT oid::text FROM pg_database WHERE datname = current_database())`,
 
 			QueueIDs:   `SELECT id FROM omflow_queuedata ORDER BY id`,
 			OutboxIDs:  `SELECT id FROM omflow_booster_outbox ORDER BY id`,

@@ -63,15 +63,18 @@ func (s *Store) named(ctx context.Context, err error) error {
 
 // Identity is which database this is.
 type Identity struct {
-	ID    string `db:"id"`    // made once, and part of each copy and backup
-	Place string `db:"place"` // where this copy lives; empty if the database does not say
+	ID    string // made once, and part of each copy and backup
+	Place string // where this copy lives; empty if the database does not say, or not to this account
 }
 
 // Identity reads which database this is.
 func (s *Store) Identity(ctx context.Context) (Identity, error) {
 	var id Identity
-	if err := s.db.GetContext(ctx, &id, s.st.Identity); err != nil {
+	if err := s.db.GetContext(ctx, &id.ID, s.st.Identity); err != nil {
 		return Identity{}, fmt.Errorf("read the id of the database: %w", err)
+	}
+	if err := s.db.GetContext(ctx, &id.Place, s.st.Place); err != nil && !s.db.Blames(err) {
+		return Identity{}, fmt.Errorf("read where the database lives: %w", err)
 	}
 	return id, nil
 }
