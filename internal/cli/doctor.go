@@ -46,15 +46,19 @@ func (a *App) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Check the settings of this host, and everything that they lead to",
 		Long: "Check the settings of this host and everything that they lead to: Booster, database, worker, disk, Python. Run it\n" +
-			"with the environment of the service that makes trouble. Exit code 2 means that a setting is\n" +
-			"wrong, 1 that something else fails.",
+			"with the environment of the service that makes trouble; what is not set is taken from the settings in OMFLOW_HOME.\n" +
+			"Exit code 2 means that a setting is wrong, 1 that something else fails.",
 		Example: "  omflow-booster doctor\n  set -a; . /etc/omflow-booster/worker.env; omflow-booster doctor",
 		Args:    noArgs(),
 	}
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		unread := adoptSettings(cmd.Context(), "BOOSTER_IP", "DATABASE_URL") // as the services beside the server do
 		d := doctor{settings: readSettings(os.Environ(), serviceConfigs()), engines: a.Engines, dial: a.dial}
 		findings := d.examine(cmd.Context())
+		if unread != nil {
+			findings = append(findings, finding{"server", verdictWarn, unread.Error(), "without the settings of the server the defaults were looked at"})
+		}
 		if *asJSON {
 			if err := printJSON(a.Stdout, map[string]any{"checks": findings}); err != nil {
 				return err

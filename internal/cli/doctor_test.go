@@ -290,3 +290,16 @@ func TestDoctorNamesWhatTheAgentsOfThisHostSay(t *testing.T) {
 		}
 	}
 }
+
+func TestDoctorTakesTheSettingsOfTheServerAsTheWorkerDoes(t *testing.T) {
+	t.Setenv("BOOSTER_URL", "")
+	serverHome(t, `echo '{"BOOSTER_IP":"127.0.0.1","BOOSTER_PORT":"1","DATABASE_URL":"mysql://db/omflow"}'`)
+	r := run(t, "", "doctor")
+	if r.code != exitFailed || !strings.Contains(r.stdout, "no Booster answers at nats://127.0.0.1:1") || !strings.Contains(r.stdout, "fail  database") {
+		t.Errorf("%+v", r)
+	}
+	serverHome(t, "exit 1")
+	if r = run(t, "", "doctor"); !strings.Contains(r.stdout, "warn  server       BOOSTER_IP: not set, and ") {
+		t.Errorf("%+v", r)
+	}
+}
