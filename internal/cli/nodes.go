@@ -35,7 +35,11 @@ func (a *App) listNodesCommand(name string) *cobra.Command {
 			if *asJSON {
 				return printJSON(a.Stdout, map[string]any{"nodes": nodes})
 			}
-			return a.printNodes(nodes, time.Now())
+			away, err := awayServers(cmd.Context(), c, nodes)
+			if err != nil {
+				return err
+			}
+			return a.printNodes(nodes, away, time.Now())
 		})
 	}
 	return cmd
@@ -52,7 +56,7 @@ func livingNodes(ctx context.Context, c *bus.Client) ([]bus.Node, error) {
 	return nodes, err
 }
 
-func (a *App) printNodes(nodes []bus.Node, now time.Time) error {
+func (a *App) printNodes(nodes []bus.Node, away []awayServer, now time.Time) error {
 	t := newTable(a.Stdout, "ROLE", "NAME", "HOST", "PID", "VERSION", "UP", "SEEN")
 	for _, n := range nodes {
 		t.row(n.Role, n.Name, n.Host, n.PID, n.Version, age(now.Sub(n.Started)), age(now.Sub(n.At))+" ago")
@@ -65,5 +69,27 @@ func (a *App) printNodes(nodes []bus.Node, now time.Time) error {
 			fmt.Fprintf(a.Stdout, "%s takes no patches: %s\n", oneLine(n.Name), oneLine(reason))
 		}
 	}
+	for _, p := range nodeProblems(nodes, away) {
+		fmt.Fprintln(a.Stdout, oneLine(p.Text))
+	}
 	return nil
+}
+
+// nodeProblems are those of `status` that are about workers, agents and the servers beside them.
+func nodeProblems(nodes []bus.Node, away []awayServer) (found []problem) {
+	r := statusReport{Away: away}
+	for _, n := range nodes {
+		switch {
+		case n.Worker != nil:
+			r.Workers = append(r.Workers, n)
+		case n.Agent != nil && !n.Agent.PatchAsks: // what an agent waits for is said already
+			r.Agents = append(r.Agents, n)
+		}
+	}
+	if len(r.Workers) > 0 { // that there is none shows
+		found = workerProblems(r)
+	}
+	found = append(found, uploadProblems(r)...)
+	found = append(found, agentProblems(r)...)
+	return append(found, awayProblems(r)...)
 }

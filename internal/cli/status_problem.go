@@ -63,7 +63,7 @@ func streamProblems(r statusReport) (found []problem) {
 	if len(missing) > 0 {
 		found = append(found, problem{
 			"stream_missing", "not there: " + strings.Join(missing, ", "),
-			"The Booster is still starting, or this is a NATS server without one; see `omflow-booster doctor`.",
+			"The Booster is still starting, or somebody removed it: then start the Booster again, which makes it; steps come back from the database.",
 		})
 	} else if r.Work == nil {
 		found = append(found, problem{

@@ -304,7 +304,7 @@ func TestStatusOfABareServer(t *testing.T) {
 	newBareStage(t)
 	r := run(t, "", "status")
 	if r.code != exitNoService || !strings.Contains(r.stdout, "WARNING: not there: WORK, DEAD, PATCH, OBJ_PATCHES, KV_ROLLOUT\n") ||
-		!strings.Contains(r.stdout, "Boosters: none\n") {
+		!strings.Contains(r.stdout, "Boosters: none\n") || !strings.Contains(r.stdout, "somebody removed it: then start the Booster again") {
 		t.Errorf("%+v", r)
 	}
 	var got map[string]any
@@ -331,7 +331,7 @@ func TestNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := (&App{Stdout: &out}).printNodes(nodes, noon.Add(3*time.Second)); err != nil {
+	if err := (&App{Stdout: &out}).printNodes(nodes, nil, noon.Add(3*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	want := "ROLE     NAME  HOST        PID  VERSION  UP     SEEN\n" +
@@ -339,6 +339,35 @@ func TestNodes(t *testing.T) {
 		"worker   w1    w1.example  11   v1.0.0   1h30m  3s ago\n"
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+}
+
+// Whoever looks at the nodes alone reads what is wrong with them, too.
+func TestNodesSayWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	held := agentNode("om1", func(a *bus.AgentState) { a.Drift, a.Held = 5, "it looks like a lost disk" })
+	stays := agentNode("om2", func(a *bus.AgentState) {
+		a.Stays, a.StaysFirst.Path, a.StaysFirst.Why = 1, "key.pem", "looks like a private key"
+	})
+	asks := agentNode("om3", func(a *bus.AgentState) { a.PatchState, a.PatchAsks = "waiting: no record", true })
+	blind := workerNode("w1", func(w *bus.WorkerState) { w.Database = "has no table omflow_queuedata" })
+	var out strings.Builder
+	if err := (&App{Stdout: &out}).printNodes([]bus.Node{held, stays, asks, blind}, []awayServer{{Name: "om4", Seen: noon}}, noon); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"agent om1 holds back 5 files that were changed in its home: it looks like a lost disk\n",
+		"agent om2: 1 path of its home cannot be carried to other servers: key.pem looks like a private key\n",
+		"om3 takes no patches: no record\n",
+		"worker w1: database has no table omflow_queuedata\n",
+		"om4 does not answer since about ",
+	} {
+		if strings.Count(out.String(), want) != 1 {
+			t.Errorf("%q is not there once in\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "agent om3") {
+		t.Errorf("what om3 waits for is said twice in\n%s", out.String())
 	}
 }
 
