@@ -24,6 +24,7 @@ var errUndone = errors.New("taken back")
 // waits for its turn.
 func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
 	started := time.Now()
+	defer f.setWants("")
 	if err := f.waitToFetch(ctx, a); err != nil {
 		return err
 	}
@@ -43,11 +44,7 @@ func (f *follower) apply(ctx context.Context, a patch.Announcement) error {
 		return err
 	}
 	f.setNext(a.ID)
-	err = turn.Wait(ctx, func(why string) { // for the night, perhaps, or until somebody approves it
-		f.setState(stateWaiting + why)
-		f.mender.postpone(fmt.Sprintf("patch %s comes first, which waits for %s; the files are brought back after that", a.ID, why))
-		f.give(ctx)
-	})
+	err = turn.Wait(ctx, f.waits(ctx, a)) // for the night, perhaps, or until somebody approves it
 	f.giver.set(nil)
 	if err != nil {
 		return err
@@ -71,14 +68,25 @@ func (f *follower) turn(a patch.Announcement) rollout.Turn {
 // fetchedByAll is the size of an artifact that every node may fetch at once, in bytes.
 const fetchedByAll = 1 << 20
 
-// waitToFetch keeps a fleet from fetching a large artifact all at once: the Booster lets the nodes fetch it whose turn is near.
+// waits is what there is to do while this node waits for its turn.
+func (f *follower) waits(ctx context.Context, a patch.Announcement) func(why string) {
+	return func(why string) {
+		f.setState(stateWaiting + why)
+		f.mender.postpone(fmt.Sprintf("patch %s comes first, which waits for %s; the files are brought back after that", a.ID, why))
+		f.give(ctx)
+	}
+}
+
+// waitToFetch keeps a fleet from fetching a large artifact all at once: the Booster lets the nodes fetch it whose turn is near. It says that it wants the
+// artifact until it has it (setNext), or the try is over: the Booster counts who is at it.
 func (f *follower) waitToFetch(ctx context.Context, a patch.Announcement) error {
 	if a.Size <= fetchedByAll || f.fetched(a) {
 		return nil
 	}
 	f.setWants(a.ID)
-	defer f.setWants("")
-	return f.turn(a).WaitToFetch(ctx, func(why string) { f.setState(stateWaiting + why) })
+	err := f.turn(a).WaitToFetch(ctx, f.waits(ctx, a))
+	f.setState("applying")
+	return err
 }
 
 // fetched tells whether an earlier try has fetched the artifact; verify looks at its content.

@@ -62,6 +62,7 @@ func (f *follower) resolve(ctx context.Context, turn rollout.Turn, a patch.Annou
 	}, func(why string) {
 		f.setState(stateConflict + why)
 		f.setNext("") // whoever has a turn, and cannot use it, keeps nobody waiting
+		f.setWants("")
 		if why == said {
 			return
 		}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,6 +39,8 @@ type drift struct {
 	signs bool          // this host may publish
 	read  time.Time     // of the last scan
 	took  time.Duration // the last scan
+
+	pruned bool // the baseline has nothing that is ignored
 
 	seen    map[string]sighting // of each change
 	waiting time.Time           // since when something has rested and waits for the rest; zero if nothing does
@@ -94,8 +97,11 @@ func (d *drift) clean() bool {
 
 // begin takes the home as it is for its baseline, if it has none.
 func (d *drift) begin(ctx context.Context) error {
-	if d.cfg.Watch == watchOff || d.book().Files != nil {
+	if d.cfg.Watch == watchOff {
 		return nil
+	}
+	if d.book().Files != nil {
+		return d.forgetIgnored()
 	}
 	found, err := d.scanner.Scan(ctx, 0)
 	if err != nil {
@@ -106,6 +112,24 @@ func (d *drift) begin(ctx context.Context) error {
 		return err
 	}
 	d.log.Info().Int("files", len(found.Files)).Str("digest", d.baselineDigest()).Msg("the files of the home, as they are, are the baseline")
+	return nil
+}
+
+// forgetIgnored takes out of the baseline what is no part of the tree any more, because AGENT_IGNORE or a new release says so: a scan does not see it, and it
+// would be a deletion that goes to all servers.
+func (d *drift) forgetIgnored() error {
+	ignored := func(name string, _ tree.File) bool { return d.ignore.MatchPath(name) }
+	if d.pruned {
+		return nil
+	}
+	files := maps.Clone(d.book().Files)
+	if maps.DeleteFunc(files, ignored); len(files) < len(d.book().Files) {
+		d.log.Info().Int("files", len(d.book().Files)-len(files)).Msg("files of the baseline are ignored from now on, and stay as they are")
+		if err := d.change(func(b *treeBook) { b.Files = files }); err != nil {
+			return err
+		}
+	}
+	d.pruned = true
 	return nil
 }
 

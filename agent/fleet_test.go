@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -102,6 +103,19 @@ func TestLargeArtifactIsFetchedWhenTheTurnIsNear(t *testing.T) {
 	c := b.Client()
 	name, m := artifact(t, map[string]string{"large.bin": randomText(2 * fetchedByAll)}, patch.Options{Hooks: patch.Hooks{Restart: patch.RestartNone}})
 	require.NoError(t, rollout.Create(t.Context(), c.JS, m.ID, rollout.Policy{MaxUnavailable: 1, Approval: true}))
+	var gaps atomic.Int64 // times that a node did not say that it is at it, between its wish and having it
+	fetching := map[string]bool{}
+	_, err := c.NC.Subscribe("$KV."+bus.BucketNodes+"."+bus.ServiceAgent+".*", func(msg *nats.Msg) {
+		var n bus.Node
+		if json.Unmarshal(msg.Data, &n) != nil || n.Agent == nil {
+			return
+		}
+		if fetching[n.Name] && n.Agent.PatchWants == "" && n.Agent.PatchNext == "" {
+			gaps.Add(1)
+		}
+		fetching[n.Name] = n.Agent.PatchWants == m.ID
+	})
+	require.NoError(t, err)
 	republish(t, c, name)
 	var fetched []string
 	agents := func() (wants, ready int) {
@@ -126,6 +140,7 @@ func TestLargeArtifactIsFetchedWhenTheTurnIsNear(t *testing.T) {
 	require.NoError(t, rollout.Approve(t.Context(), c.JS, m.ID, "ann"))
 	rolledOut(t, c, m.ID, size, 4*patience)
 	require.Len(t, slices.Compact(fetched), 5)
+	require.Zero(t, gaps.Load(), "who fetches counts until he has it")
 }
 
 // randomText is text that cannot be compressed.

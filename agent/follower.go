@@ -373,7 +373,9 @@ func (f *follower) setNext(id string) {
 	if f.next == id {
 		return
 	}
-	f.next = id
+	if f.next = id; id != "" {
+		f.wants = "" // it has that
+	}
 	select {
 	case f.news <- struct{}{}:
 	default:
@@ -384,6 +386,9 @@ func (f *follower) setNext(id string) {
 func (f *follower) setWants(id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.wants == id {
+		return
+	}
 	f.wants = id
 	select {
 	case f.news <- struct{}{}:

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -145,6 +146,35 @@ func TestABoosterThatLostItsDiskIsReplaced(t *testing.T) {
 	}, patience, 50*time.Millisecond, "the lost Booster is still a member")
 	activeOf(t, "ok", c.boosters[0], b)
 	sameAsBefore(t, c.cfg[0], 3)
+}
+
+// What the other Booster has already cannot be moved to it. Whoever was told of a failure ordered it again, and that moved everything back.
+func TestHandOverIsNoFailureBecauseTheOtherHasSomeOfIt(t *testing.T) {
+	t.Parallel()
+	cfgA, cfgB := pair(t)
+	a, runA := startBooster(t, cfgA, "a")
+	b, runB := startBooster(t, cfgB, "b")
+	runA.wait(t)
+	runB.wait(t)
+	active, other := activeOf(t, "no automatic takeover: no witness", a, b), b
+	if active == b {
+		other = a
+	}
+	active.steering.Lock() // the controller would take it back
+	defer active.steering.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	has := func() bool { return other.server.JetStreamIsConsumerLeader("$G", bus.StreamWork, bus.ConsumerWorkers) }
+	require.Eventually(t, func() bool {
+		if !has() {
+			_ = active.moveLead(ctx, "$JS.API.CONSUMER.LEADER.STEPDOWN."+bus.StreamWork+"."+bus.ConsumerWorkers, other.name())
+		}
+		return has()
+	}, patience, 200*time.Millisecond)
+	heir, err := active.moveAll(ctx)
+	require.NoError(t, err)
+	require.Equal(t, other.name(), heir)
+	require.False(t, active.leads())
 }
 
 func TestStepDownHandsOver(t *testing.T) {

@@ -22,6 +22,12 @@ func (b *Broker) handOver(ctx context.Context) (heir string, err error) {
 	defer b.steering.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	return b.moveAll(ctx)
+}
+
+// moveAll is handOver for who holds steering. It fails only while this Booster still leads: what else was not moved, because the other one had it already
+// for example, that one takes itself, and who is told of a failure orders it again, which moves everything back.
+func (b *Broker) moveAll(ctx context.Context) (heir string, err error) {
 	v, heir, err := b.findHeir(ctx)
 	if err != nil {
 		return "", err
@@ -46,9 +52,12 @@ func (b *Broker) handOver(ctx context.Context) (heir string, err error) {
 	for b.leads() && bus.Sleep(ctx, 10*time.Millisecond) {
 	}
 	if b.leads() {
-		errs = append(errs, fmt.Errorf("%s has not taken over", heir))
+		return heir, errors.Join(append(errs, fmt.Errorf("%s has not taken over", heir))...)
 	}
-	return heir, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		b.log.Warn().Err(err).Str("active", heir).Msg("handed over, but for what the other Booster has to take itself")
+	}
+	return heir, nil
 }
 
 // findHeir looks for the Booster that can lead. One that is there, and has not got the last messages at this moment, is waited for.

@@ -45,11 +45,12 @@ func decide(p Plan, s situation) Plan {
 // that nobody waits for a transfer, and so few that a fleet does not fetch a large artifact all at once.
 const fetchAhead = 4
 
-// pace says who may fetch. A node that says that it does not want to any more makes room for the next one.
+// pace says who may fetch. A node that says that it does not want to any more makes room for the next one. The canary, and who does not serve, are waited
+// for by all others: those that have fetched it take no room away from them.
 func (p *Plan) pace(s situation) {
 	p.Paced = true
 	ready := 0
-	var fetching, waiting []string
+	var fetching, first, waiting []string
 	for _, m := range s.members {
 		switch {
 		case m.Next == p.Patch && !p.Open(m.Name):
@@ -58,12 +59,16 @@ func (p *Plan) pace(s situation) {
 		case slices.Contains(p.Fetch, m.Name):
 			fetching = append(fetching, m.Name)
 		case m.Name == p.Canary:
-			waiting = slices.Insert(waiting, 0, m.Name)
+			first = slices.Insert(first, 0, m.Name)
+		case !m.Serving:
+			first = append(first, m.Name)
 		default:
 			waiting = append(waiting, m.Name)
 		}
 	}
-	room := max(0, fetchAhead+p.MaxUnavailable-ready-len(fetching))
+	most := fetchAhead + p.MaxUnavailable
+	fetching = append(fetching, first[:min(max(0, most-len(fetching)), len(first))]...)
+	room := max(0, most-ready-len(fetching))
 	p.Fetch = append(fetching, waiting[:min(room, len(waiting))]...)
 	slices.Sort(p.Fetch)
 }

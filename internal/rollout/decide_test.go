@@ -279,3 +279,19 @@ func TestWindows(t *testing.T) {
 	f.now = f.now.Add(12 * time.Hour)
 	require.Equal(t, []string{"a"}, f.step())
 }
+
+// Who comes first, or keeps all others from their turns, fetches a large artifact however many have it already.
+func TestWhoIsWaitedForMayFetch(t *testing.T) {
+	many := []string{"a", "b", "c", "d", "e", "late"}
+	failing := newFleet(t, one(), many...)
+	*failing.member("late") = Member{Name: "late", Wants: "p", Serving: false}
+	require.Empty(t, failing.step(), "one is without service")
+	require.Equal(t, []string{"late"}, failing.plan.Fetch)
+	failing.member("late").Wants, failing.member("late").Next = "", "p"
+	require.Equal(t, []string{"late"}, failing.step())
+
+	canary := newFleet(t, Policy{MaxUnavailable: 1, Canary: "late"}, many...)
+	*canary.member("late") = Member{Name: "late", Wants: "p", Serving: true}
+	require.Empty(t, canary.step(), "the canary is waited for")
+	require.Equal(t, []string{"late"}, canary.plan.Fetch)
+}
