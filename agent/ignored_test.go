@@ -3,10 +3,12 @@ package agent
 import (
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/tree"
 )
 
 // Who names a file in AGENT_IGNORE, as our messages say, takes it out of the tree and deletes it nowhere.
@@ -24,4 +26,18 @@ func TestFileThatIsIgnoredFromNowOnIsNoDeletion(t *testing.T) {
 	require.Zero(t, a.Deletions)
 	require.NotEqual(t, before, n.drift(undrifted).Baseline)
 	require.FileExists(t, filepath.Join(n.cfg.Home, "static/one.cache"))
+}
+
+// A look asks once whether there are Windows servers, however many names they cannot store: who is asked may not answer for seconds.
+func TestLookAsksOnceForWindowsServers(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	d := &drift{
+		cfg: &Config{WatchQuiet: time.Second}, started: func() (begun, healthy time.Time) { return begun, healthy },
+		windowsThere: func() bool { asked++; return false },
+	}
+	found := tree.Reading{Files: tree.Tree{"shot 10:30.png": {SHA256: "a"}, "shot 10:31.png": {SHA256: "b"}}}
+	require.Len(t, d.sift(found, treeBook{}).going, 2)
+	d.sift(tree.Reading{Files: tree.Tree{"a.png": {SHA256: "a"}}}, treeBook{})
+	require.Equal(t, 1, asked)
 }

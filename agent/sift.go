@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -58,11 +59,11 @@ func (d *drift) sift(found tree.Reading, book treeBook) sifted {
 		}
 		s.stays = append(s.stays, tree.Stay{Path: m.Path, Why: "is written again and again: it is carried when it has rested for AGENT_WATCH_QUIET; if it never does, name it in AGENT_IGNORE"})
 	}
-	folded := map[string]string{}
+	folded, there := map[string]string{}, sync.OnceValue(d.windowsThere)
 	for _, c := range s.changes {
 		why := d.hold(c, book)
 		if why == "" {
-			why = d.windows(c, folded)
+			why = windows(c, folded, there)
 		}
 		if why == "" {
 			s.going = append(s.going, c)
@@ -132,8 +133,8 @@ func (d *drift) repeats(changes []tree.Change, book treeBook) map[string]int {
 	return again
 }
 
-// windows says what keeps a file from Windows servers, if there are any. folded are the paths that go, as Windows compares them.
-func (d *drift) windows(c tree.Change, folded map[string]string) string {
+// windows says what keeps a file from Windows servers, if they are there. folded are the paths that go, as Windows compares them.
+func windows(c tree.Change, folded map[string]string, there func() bool) string {
 	if c.Kind == tree.Missing {
 		return ""
 	}
@@ -142,7 +143,7 @@ func (d *drift) windows(c tree.Change, folded map[string]string) string {
 	if other, ok := folded[fold]; ok && why == "" {
 		why = fmt.Sprintf("is the same file as %s for a Windows server: rename one of them", other)
 	}
-	if why == "" || !d.windowsThere() {
+	if why == "" || !there() {
 		folded[fold] = c.Path
 		return ""
 	}
