@@ -46,7 +46,7 @@ func (l Layout) Adjust(actual jetstream.StreamConfig, used uint64) (wanted jetst
 // AdjustWorkers is Adjust for the consumer of the workers. It makes a lease shorter by half at most: workers look for another lease now and then, and until
 // then renew at a quarter of the one that they know. A step whose renewal came too late would be given to a second worker while the first one runs it.
 func (l Layout) AdjustWorkers(actual jetstream.ConsumerConfig) (wanted jetstream.ConsumerConfig, changes []string) {
-	should := l.workers()
+	should := l.Workers()
 	wanted = actual
 	change(&changes, "description", &wanted.Description, should.Description)
 	change(&changes, "ack_wait", &wanted.AckWait, max(should.AckWait, actual.AckWait/2))
@@ -57,9 +57,6 @@ func (l Layout) AdjustWorkers(actual jetstream.ConsumerConfig) (wanted jetstream
 	}
 	return wanted, changes
 }
-
-// Workers is the consumer that all workers pull from.
-func (l Layout) Workers() jetstream.ConsumerConfig { return l.workers() }
 
 // StoreOf is the StoreBytes for which a WORK of this size was made.
 func StoreOf(workBytes int64) int64 { return int64(float64(workBytes)/shareWork + 0.5) }

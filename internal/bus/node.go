@@ -177,36 +177,46 @@ func Heartbeat(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, 
 func Nodes(ctx context.Context, js jetstream.JetStream) ([]Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	keys, err := Keys(ctx, js, BucketNodes, ">")
+	entries, err := ReadAll(ctx, js, BucketNodes, ">")
 	if err != nil {
 		return nil, err
 	}
-	found := make([]*Node, len(keys))
+	nodes := make([]Node, 0, len(entries))
+	for _, e := range entries {
+		var n Node
+		if json.Unmarshal(e.Value, &n) == nil { // a node that has left wrote an empty one
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes, nil
+}
+
+// Entry is a key of a bucket with its value; an empty one was removed.
+type Entry struct {
+	Key   string
+	Value []byte
+}
+
+// ReadAll reads the keys of a bucket that match filter, in the order of Keys and with its errors, each as ReadKey does.
+func ReadAll(ctx context.Context, js jetstream.JetStream, bucket, filter string) ([]Entry, error) {
+	keys, err := Keys(ctx, js, bucket, filter)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]Entry, len(keys))
 	reads, ctx := errgroup.WithContext(ctx)
 	reads.SetLimit(readsAtOnce)
 	for i, key := range keys {
 		reads.Go(func() error {
-			value, _, err := ReadKey(ctx, js, BucketNodes, key)
-			if err != nil {
-				return err
-			}
-			var n Node
-			if json.Unmarshal(value, &n) == nil { // a node that has left wrote an empty one
-				found[i] = &n
-			}
-			return nil
+			value, _, err := ReadKey(ctx, js, bucket, key)
+			entries[i] = Entry{Key: key, Value: value}
+			return err
 		})
 	}
 	if err := reads.Wait(); err != nil {
 		return nil, err
 	}
-	nodes := make([]Node, 0, len(keys))
-	for _, n := range found {
-		if n != nil {
-			nodes = append(nodes, *n)
-		}
-	}
-	return nodes, nil
+	return entries, nil
 }
 
 // Keys returns the keys of a bucket that match filter, sorted, removed ones included, or jetstream.ErrBucketNotFound. Like Nodes it makes no

@@ -49,7 +49,7 @@ func Ensure(ctx context.Context, js jetstream.JetStream, l Layout) error {
 			return fmt.Errorf("stream %s: %w", cfg.Name, err)
 		}
 	}
-	workers := l.workers()
+	workers := l.Workers()
 	if there, err := js.Consumer(ctx, StreamWork, ConsumerWorkers); err == nil {
 		workers, _ = l.AdjustWorkers(there.CachedInfo().Config)
 	}
@@ -113,7 +113,8 @@ func (l Layout) streams() []jetstream.StreamConfig {
 	}
 }
 
-func (l Layout) workers() jetstream.ConsumerConfig {
+// Workers is the consumer that all workers pull from.
+func (l Layout) Workers() jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Durable:       ConsumerWorkers,
 		Description:   "all workers pull from here",

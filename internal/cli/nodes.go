@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,6 +44,11 @@ func (a *App) listNodesCommand(name string) *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// agentLives tells whether the agent of that name is among the living nodes.
+func agentLives(nodes []bus.Node, name string) bool {
+	return slices.ContainsFunc(nodes, func(n bus.Node) bool { return n.Agent != nil && n.Name == name })
 }
 
 // livingNodes returns the entries of NODES, never nil: JSON shows an empty list as [].

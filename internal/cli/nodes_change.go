@@ -68,7 +68,7 @@ func (a *App) cordonOrder(name, short, done, long string, give func(ctx context.
 			if err != nil {
 				return err
 			}
-			if !slices.ContainsFunc(nodes, func(n bus.Node) bool { return n.Agent != nil && n.Name == given[0] }) {
+			if !agentLives(nodes, given[0]) {
 				return fmt.Errorf("no agent %s is alive; see `omflow-booster nodes`", oneLine(given[0]))
 			}
 			ctx, cancel := ask(cmd.Context())

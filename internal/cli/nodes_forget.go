@@ -35,7 +35,7 @@ func (a *App) forgetCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if slices.ContainsFunc(nodes, func(n bus.Node) bool { return n.Agent != nil && n.Name == given[0] }) {
+			if agentLives(nodes, given[0]) {
 				return fmt.Errorf("server %s is alive; stop its agent first", oneLine(given[0]))
 			}
 			if err := rollout.Forget(ctx, c.JS, given[0]); err != nil {

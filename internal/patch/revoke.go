@@ -57,22 +57,18 @@ func Revoke(ctx context.Context, js jetstream.JetStream, r Revocation) error {
 
 // Revoked returns all revocations on the bus. One that cannot be read counts all the same.
 func Revoked(ctx context.Context, js jetstream.JetStream) (Revocations, error) {
-	keys, err := bus.Keys(ctx, js, bus.BucketControl, bus.RevokedPrefix+"*")
+	entries, err := bus.ReadAll(ctx, js, bus.BucketControl, bus.RevokedPrefix+"*")
 	if err != nil {
 		return nil, err
 	}
-	revoked := make(Revocations, len(keys))
-	for _, key := range keys {
-		value, _, err := bus.ReadKey(ctx, js, bus.BucketControl, key)
-		if err != nil {
-			return nil, err
-		}
-		if len(value) == 0 {
+	revoked := make(Revocations, len(entries))
+	for _, e := range entries {
+		if len(e.Value) == 0 {
 			continue // removed by hand; agents that knew it bring it back
 		}
 		var r Revocation
-		_ = json.Unmarshal(value, &r)
-		r.Key = strings.TrimPrefix(key, bus.RevokedPrefix)
+		_ = json.Unmarshal(e.Value, &r)
+		r.Key = strings.TrimPrefix(e.Key, bus.RevokedPrefix)
 		revoked[r.Key] = r
 	}
 	return revoked, nil

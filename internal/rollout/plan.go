@@ -20,7 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -215,17 +215,9 @@ func (p Plan) under(policy Policy) Plan {
 
 // patches lists the patches that have a plan.
 func patches(ctx context.Context, js jetstream.JetStream) ([]string, error) {
-	stream, err := js.Stream(ctx, "KV_"+bus.BucketRollout)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", bus.BucketRollout, err)
+	keys, err := bus.Keys(ctx, js, bus.BucketRollout, planPrefix+"*")
+	for i, key := range keys {
+		keys[i] = strings.TrimPrefix(key, planPrefix)
 	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(planSubjects+"*"))
-	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", bus.BucketRollout, err)
-	}
-	var list []string
-	for _, subject := range slices.Sorted(maps.Keys(info.State.Subjects)) {
-		list = append(list, subject[len(planSubjects):])
-	}
-	return list, nil
+	return keys, err
 }

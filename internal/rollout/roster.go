@@ -38,18 +38,14 @@ func rosterKey(node string) string { return rosterPrefix + bus.Token(node) }
 
 // Roster lists the servers that were ever heard of, by name. It fails if one of them cannot be read.
 func Roster(ctx context.Context, js jetstream.JetStream) ([]Known, error) {
-	keys, err := bus.Keys(ctx, js, bus.BucketRollout, rosterPrefix+"*")
+	entries, err := bus.ReadAll(ctx, js, bus.BucketRollout, rosterPrefix+"*")
 	if err != nil {
 		return nil, err
 	}
-	list := make([]Known, 0, len(keys))
-	for _, key := range keys {
-		value, _, err := bus.ReadKey(ctx, js, bus.BucketRollout, key)
-		if err != nil {
-			return nil, err
-		}
+	list := make([]Known, 0, len(entries))
+	for _, e := range entries {
 		var k Known
-		if json.Unmarshal(value, &k) == nil && k.Name != "" { // one that was forgotten has left an empty value
+		if json.Unmarshal(e.Value, &k) == nil && k.Name != "" { // one that was forgotten has left an empty value
 			list = append(list, k)
 		}
 	}
