@@ -48,7 +48,8 @@ func TestProbeNoticesThatWritesStop(t *testing.T) {
 	go func() { defer close(over); p.Run(ctx) }()
 	require.Eventually(t, func() bool { return p.AcceptedSince(time.Time{}) }, 10*time.Second, time.Millisecond)
 	require.NoError(t, client.JS.DeleteStream(t.Context(), bus.StreamWork))
-	gone := time.Now()
+	require.Eventually(t, func() bool { return p.Failure() != nil }, 10*time.Second, time.Millisecond)
+	gone := time.Now() // not before: a write that was acknowledged while the stream was there may be noted a moment later
 	require.Eventually(t, func() bool { return p.Gap(gone) > 10*probeEvery }, 10*time.Second, time.Millisecond)
 	cancel()
 	<-over
