@@ -366,6 +366,14 @@ func standingOf(err error) string {
 	return "failed: "
 }
 
+// wake lets whoever reads from c know that there is something to do, unless he knows already.
+func wake(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
 // setNext tells everybody, at once, which patch waits for its turn.
 func (f *follower) setNext(id string) {
 	f.mu.Lock()
@@ -376,10 +384,7 @@ func (f *follower) setNext(id string) {
 	if f.next = id; id != "" {
 		f.wants = "" // it has that
 	}
-	select {
-	case f.news <- struct{}{}:
-	default:
-	}
+	wake(f.news)
 }
 
 // setWants tells everybody, at once, which patch it waits to fetch.
@@ -390,10 +395,7 @@ func (f *follower) setWants(id string) {
 		return
 	}
 	f.wants = id
-	select {
-	case f.news <- struct{}{}:
-	default:
-	}
+	wake(f.news)
 }
 
 // passNext ends the turn of a patch whose report is sent.

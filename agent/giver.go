@@ -81,10 +81,7 @@ func (g *giver) answer() bus.HomeGift {
 		return failed
 	}
 	g.wants = true
-	select {
-	case g.asked <- struct{}{}:
-	default:
-	}
+	wake(g.asked)
 	return bus.HomeGift{Seq: g.offer.Seq}
 }
 

@@ -85,10 +85,7 @@ func (r releasing) order(digest string) error {
 		return err
 	}
 	r.f.log.Warn().Str("digest", digest).Msg("changes that were held back are published, by order of an operator")
-	select {
-	case r.f.giver.asked <- struct{}{}:
-	default:
-	}
+	wake(r.f.giver.asked)
 	return nil
 }
 

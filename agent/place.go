@@ -102,10 +102,7 @@ func (p *placer) give(order string) bool {
 		return false
 	}
 	p.order = order
-	select {
-	case p.f.giver.asked <- struct{}{}: // wakes the follower
-	default:
-	}
+	wake(p.f.giver.asked)
 	return true
 }
 

@@ -30,10 +30,7 @@ func (p *repairer) addTo(group micro.Group, node string) error {
 		p.mu.Lock()
 		p.wanted, p.busy, p.result = true, true, ""
 		p.mu.Unlock()
-		select {
-		case p.wake <- struct{}{}:
-		default:
-		}
+		wake(p.wake)
 		_ = r.Respond(nil)
 	}), micro.WithEndpointSubject(bus.EndpointRepair+"."+bus.Token(node)), micro.WithEndpointQueueGroupDisabled())
 }
