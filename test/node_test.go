@@ -184,6 +184,18 @@ func (w *worker) waitReady() {
 	})
 }
 
+// accepting waits until the worker takes work: it answers before it knows whose steps the Booster carries, and refuses work until then.
+func (w *worker) accepting() {
+	w.t.Helper()
+	w.ready(func(ctx context.Context) error {
+		_, body, err := w.call(ctx, http.MethodGet, "/healthz", nil)
+		if err == nil && !strings.Contains(string(body), `"accepts_work":true`) {
+			err = fmt.Errorf("healthz: %s", body)
+		}
+		return err
+	})
+}
+
 // call makes one request to the local API and returns the answer. An error is one of the connection.
 func (w *worker) call(ctx context.Context, method, path string, body []byte) (status int, answer []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://worker"+path, bytes.NewReader(body))

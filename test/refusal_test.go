@@ -213,6 +213,7 @@ func withPassword(t *testing.T, database, password string) string {
 func TestWrongItemsAreRefusedByTheLocalAPI(t *testing.T) {
 	t.Parallel()
 	s := startSite(t, 1, nil)
+	s.servers[0].worker.accepting()
 	good := `{"name": "FormFlow", "module_name": "m", "method_name": "main", "input_param": {}}` + "\n"
 	large := `{"name": "FormFlow", "module_name": "m", "method_name": "main", "input_param": "` + strings.Repeat("x", work.MaxItemBytes) + `"}` + "\n"
 	for name, wrong := range map[string]struct {

@@ -93,6 +93,7 @@ func TestRefusedStepIsTriedAgain(t *testing.T) {
 	})
 	b := startBooster(t, nil)
 	w := startWorker(t, "worker-1", b, merge(steps.env(), env{"DATABASE_URL": database, "WORKER_RETRY_BASE": "100ms"}))
+	w.accepting()
 	item := []byte(`{"queue_id": "q", "name": "FormFlow", "module_name": "m", "method_name": "main", "input_param": {}}`)
 	if status, answer, err := w.call(t.Context(), http.MethodPost, "/v1/items", item); err != nil || status != http.StatusOK {
 		t.Fatalf("submit: %d %s %v", status, answer, err)

@@ -31,12 +31,13 @@ const (
 //	GET  /v1/status  the worker's own heartbeat
 //	GET  /healthz    200 while the worker runs; the body says whether a Booster is connected
 type api struct {
-	socket   string
-	take     func(ctx context.Context, body io.Reader) (submitReply, int, error)
-	status   func() any
-	ready    func() bool // a Booster is connected
-	submits  chan struct{}
-	listener net.Listener
+	socket    string
+	take      func(ctx context.Context, body io.Reader) (submitReply, int, error)
+	status    func() any
+	connected func() bool // to a Booster
+	accepts   func() bool // connected, and the Booster is known to carry the steps of our database
+	submits   chan struct{}
+	listener  net.Listener
 }
 
 // listen takes the socket. It fails with a *config.Error when the directory cannot be written, or another worker answers there.
@@ -73,7 +74,7 @@ func (a *api) serve(ctx context.Context) error {
 	mux.HandleFunc("POST /v1/items", a.postItems)
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.status()) })
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, map[string]bool{"booster_connected": a.ready()})
+		answer(w, http.StatusOK, map[string]bool{"booster_connected": a.connected(), "accepts_work": a.accepts()})
 	})
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute}
 	stopped := make(chan struct{})

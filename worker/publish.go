@@ -55,15 +55,23 @@ type publisher struct {
 	full     atomic.Int64 // unix nanoseconds until which submits are refused
 }
 
+// usable returns an error that says why nothing can be published now.
+func (p *publisher) usable() error {
+	if !p.nc.IsConnected() {
+		return fmt.Errorf("%w: no connection to a Booster", ErrUnavailable)
+	}
+	if p.database.Load() == nil {
+		return fmt.Errorf("%w: not known yet whose steps the Booster carries", ErrUnavailable)
+	}
+	return nil
+}
+
 // Submit makes items durable and queues them. An item with a row of omflow_queuedata is durable already; any other gets a row
 // of our outbox. On an error nothing new was stored. What is returned is safe: an item that is not queued yet has its row,
 // and the reconciler publishes it. An item without input_param is completed from its row.
 func (p *publisher) Submit(ctx context.Context, items []work.Item) ([]Accepted, error) {
-	if !p.nc.IsConnected() {
-		return nil, fmt.Errorf("%w: no connection to a Booster", ErrUnavailable)
-	}
-	if p.database.Load() == nil {
-		return nil, fmt.Errorf("%w: not known yet whose steps the Booster carries", ErrUnavailable)
+	if err := p.usable(); err != nil {
+		return nil, err
 	}
 	if time.Now().UnixNano() < p.full.Load() {
 		return nil, errFull

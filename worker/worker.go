@@ -102,7 +102,7 @@ func (w *Worker) Ready() <-chan struct{} { return w.ready }
 func (w *Worker) Run(ctx context.Context) error {
 	api := &api{
 		socket: w.cfg.Socket, take: w.publisher.take,
-		status: func() any { return w.describe() }, ready: w.client.NC.IsConnected,
+		status: func() any { return w.describe() }, connected: w.client.NC.IsConnected, accepts: func() bool { return w.publisher.usable() == nil },
 	}
 	if err := api.listen(ctx); err != nil {
 		return err
