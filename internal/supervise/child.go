@@ -111,37 +111,37 @@ func (c *Child) once(ctx context.Context, restart bool) (cause, err error) {
 	if c.spec.Ready != nil && c.spec.Ready(ctx) == nil {
 		return errTaken, nil
 	}
-	p, err := startProcess(c.spec, c.log)
+	r, err := startRun(c.spec, c.log)
 	if err != nil {
 		return err, nil
 	}
 	c.change(func() {
-		c.status.State, c.status.PID = Starting, p.pid
+		c.status.State, c.status.PID = Starting, r.PID()
 		if restart {
 			c.status.Restarts++
 		}
 	})
-	c.log.Info().Int(logging.PID, p.pid).Msg("child started")
+	c.log.Info().Int(logging.PID, r.PID()).Msg("child started")
 
 	watch, cancel := context.WithCancel(ctx)
 	watched := make(chan struct{})
 	go func() { defer close(watched); c.watchReady(watch) }()
 	defer func() { cancel(); <-watched }()
 
-	if c.waitEnd(ctx, p) {
-		return p.cause(), nil
+	if c.waitEnd(ctx, r) {
+		return r.cause(), nil
 	}
 	cancel() // what is stopping is not asked whether it is ready
-	c.log.Info().Int(logging.PID, p.pid).Msg("stopping child")
-	if err := p.stop(c.spec.StopTimeout); err != nil {
-		return nil, fmt.Errorf("stop %s (pid %d): %w", c.spec.Name, p.pid, err)
+	c.log.Info().Int(logging.PID, r.PID()).Msg("stopping child")
+	if err := r.stop(c.spec.StopTimeout); err != nil {
+		return nil, fmt.Errorf("stop %s (pid %d): %w", c.spec.Name, r.PID(), err)
 	}
-	c.log.Info().Int(logging.PID, p.pid).Msg("child stopped")
+	c.log.Info().Int(logging.PID, r.PID()).Msg("child stopped")
 	return nil, nil
 }
 
 // waitEnd tells whether the process ended by itself; otherwise it is to be stopped.
-func (c *Child) waitEnd(ctx context.Context, p *process) bool {
+func (c *Child) waitEnd(ctx context.Context, r *run) bool {
 	for {
 		c.mu.Lock()
 		wanted, moved := c.wanted, c.moved
@@ -150,7 +150,7 @@ func (c *Child) waitEnd(ctx context.Context, p *process) bool {
 			return false
 		}
 		select {
-		case <-p.done:
+		case <-r.done:
 			return true
 		case <-ctx.Done():
 			return false

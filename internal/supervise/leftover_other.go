@@ -9,7 +9,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// EndLeftovers has nothing to do on Windows: the system ends the job of every child with this process, see group.
+// EndLeftovers has nothing to do on Windows: the system ends the job of every child with this process, see internal/process.
 func EndLeftovers(context.Context, string, time.Duration, zerolog.Logger) error { return nil }
 
 // endStrays has nothing to do on Windows: a process cannot leave the job of its child.

@@ -62,7 +62,7 @@ type Pool struct {
 	cfg Config
 	log zerolog.Logger
 
-	free    chan *process // unbuffered: only a runner that lives is ever handed over
+	free    chan *child // unbuffered: only a runner that lives is ever handed over
 	ready   chan struct{}
 	stopped chan struct{}
 
@@ -91,7 +91,7 @@ func New(cfg Config, log zerolog.Logger) (*Pool, error) {
 	return &Pool{
 		cfg:     cfg,
 		log:     log,
-		free:    make(chan *process),
+		free:    make(chan *child),
 		ready:   make(chan struct{}),
 		stopped: make(chan struct{}),
 	}, nil
@@ -124,7 +124,7 @@ func (p *Pool) Execute(ctx context.Context, s worker.Step) error {
 
 // take waits for a free runner. It is bounded, because a lease is renewed for as long as we wait: if no runner starts
 // here, another worker shall have the step.
-func (p *Pool) take(ctx context.Context, lease *worker.Lease) (*process, error) {
+func (p *Pool) take(ctx context.Context, lease *worker.Lease) (*child, error) {
 	patience := time.NewTimer(p.cfg.StartTimeout)
 	defer patience.Stop()
 	for {
@@ -196,7 +196,7 @@ func (p *Pool) serve(ctx context.Context, name string) (useful bool, err error) 
 }
 
 // lend hands a ready process from step to step until it may not be used again. The error says why it ended by itself.
-func (p *Pool) lend(ctx context.Context, r *process) error {
+func (p *Pool) lend(ctx context.Context, r *child) error {
 	for {
 		select {
 		case p.free <- r:
@@ -219,7 +219,7 @@ func (p *Pool) lend(ctx context.Context, r *process) error {
 	}
 }
 
-func (p *Pool) awaitReady(ctx context.Context, r *process) error {
+func (p *Pool) awaitReady(ctx context.Context, r *child) error {
 	patience := time.NewTimer(p.cfg.StartTimeout)
 	defer patience.Stop()
 	select {
@@ -228,7 +228,7 @@ func (p *Pool) awaitReady(ctx context.Context, r *process) error {
 	case <-r.gone:
 		return fmt.Errorf("before it was ready, %w", r.end())
 	case <-patience.C:
-		return fmt.Errorf("%s did not say that it is ready within %s%s", r.name, p.cfg.StartTimeout, &r.tail)
+		return fmt.Errorf("%s did not say that it is ready within %s%s", r.name, p.cfg.StartTimeout, r.lastWords())
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -209,7 +209,7 @@ func TestForkingThreadIsHeld(t *testing.T) {
 	stacks = stacks[:runtime.Stack(stacks, true)]
 	owners := 0
 	for goroutine := range strings.SplitSeq(string(stacks), "\n\n") {
-		if strings.Contains(goroutine, "(*process).own(") && strings.Contains(goroutine, "(*Cmd).Wait(") {
+		if strings.Contains(goroutine, "process.(*Process).own(") && strings.Contains(goroutine, "(*Cmd).Wait(") {
 			header, _, _ := strings.Cut(goroutine, "\n")
 			require.Contains(t, header, "locked to thread", goroutine)
 			owners++

@@ -9,6 +9,7 @@ import (
 	"io"
 	"regexp"
 
+	"github.com/omflow-booster/omflow-booster/internal/process"
 	"github.com/omflow-booster/omflow-booster/internal/work"
 )
 
@@ -107,7 +108,7 @@ func decode(line []byte) (message, bool, error) {
 	}
 	if !bytes.HasPrefix(line, []byte("{")) || json.Unmarshal(line, &head) != nil {
 		if bytes.Contains(line, []byte(`"op"`)) && spoken.Match(line) {
-			return message{}, true, fmt.Errorf("unreadable message: %s", cut(string(line), maxQuoted))
+			return message{}, true, fmt.Errorf("unreadable message: %s", process.Cut(string(line), maxQuoted))
 		}
 		return message{}, false, nil
 	}

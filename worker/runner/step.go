@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/omflow-booster/omflow-booster/internal/process"
 	"github.com/omflow-booster/omflow-booster/internal/work"
 	"github.com/omflow-booster/omflow-booster/worker"
 )
@@ -43,7 +44,7 @@ func (c *conversation) deliver(m message) bool {
 
 // execute runs a step and tells whether the runner may be used again. One goroutine, this one, decides everything;
 // what could block it (a runner that neither reads nor answers) is ended by killing the runner when ctx ends.
-func (r *process) execute(ctx context.Context, s worker.Step, limit time.Duration) (keep bool, err error) {
+func (r *child) execute(ctx context.Context, s worker.Step, limit time.Duration) (keep bool, err error) {
 	ctx, cancel := guard(ctx, s.Lease, limit)
 	defer cancel()
 
@@ -64,7 +65,7 @@ func (r *process) execute(ctx context.Context, s worker.Step, limit time.Duratio
 
 	c := &conversation{id: s.ID.String(), in: make(chan message), ended: make(chan struct{})}
 	defer close(c.ended)
-	r.tail.reset()
+	r.tail.Reset()
 	r.step.Store(c)
 	disarm := context.AfterFunc(ctx, r.kill)
 	defer func() { keep = disarm() && keep }()
@@ -81,7 +82,7 @@ func (r *process) execute(ctx context.Context, s worker.Step, limit time.Duratio
 }
 
 // converse answers the runner until the step is over.
-func (r *process) converse(ctx context.Context, s worker.Step, c *conversation, renewed <-chan struct{}, limit time.Duration) (bool, error) {
+func (r *child) converse(ctx context.Context, s worker.Step, c *conversation, renewed <-chan struct{}, limit time.Duration) (bool, error) {
 	var (
 		in      = c.in // nil while a put is under way: one at a time, in order, and never overtaken by done
 		answers = make(chan any, 1)
@@ -126,7 +127,7 @@ func (r *process) converse(ctx context.Context, s worker.Step, c *conversation, 
 }
 
 // tell sends a message in a step. A failure needs no handling: the runner is about to be gone.
-func (r *process) tell(m any) {
+func (r *child) tell(m any) {
 	if line, err := encode(m); err == nil {
 		_, _ = r.send(line)
 	}
@@ -231,10 +232,10 @@ func guard(ctx context.Context, lease *worker.Lease, limit time.Duration) (conte
 }
 
 // death is the error of a step whose runner is gone.
-func (r *process) death(ctx context.Context, lease *worker.Lease, limit time.Duration) error {
+func (r *child) death(ctx context.Context, lease *worker.Lease, limit time.Duration) error {
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("%w; %s was killed%s", cutOff(ctx, lease, limit), r.name, &r.tail)
+		return fmt.Errorf("%w; %s was killed%s", cutOff(ctx, lease, limit), r.name, r.lastWords())
 	case r.isStopping():
 		return fmt.Errorf("%s was stopped in the step: %w", r.name, context.Canceled)
 	default:
@@ -256,4 +257,4 @@ func cutOff(ctx context.Context, lease *worker.Lease, limit time.Duration) error
 }
 
 // oneLine makes text of a runner fit for a header and a log.
-func oneLine(s string) string { return cut(strings.Join(strings.Fields(s), " "), maxErrorText) }
+func oneLine(s string) string { return process.Cut(strings.Join(strings.Fields(s), " "), maxErrorText) }

@@ -351,16 +351,15 @@ func TestLeaseThatPassedBeforeTheStart(t *testing.T) {
 	require.Equal(t, pid, runnerPID(t, p), "no runner had to die for it")
 }
 
-func TestTailIsBounded(t *testing.T) {
+func TestLastWordsAreThoseOfTheTail(t *testing.T) {
 	t.Parallel()
-	var tail tail
-	for range tailLines + 3 {
-		tail.add([]byte(strings.Repeat("界", maxTailLine)))
-	}
-	require.LessOrEqual(t, len(tail.String()), (tailLines+1)*(maxTailLine+10))
-	require.NotContains(t, tail.String(), "\ufffd")
-	tail.reset()
-	require.Empty(t, tail.String())
+	var r child
+	require.Empty(t, r.lastWords())
+	r.tail.Add("one")
+	r.tail.Add("two")
+	require.Equal(t, "; last on standard error: one | two", r.lastWords())
+	r.tail.Reset()
+	require.Empty(t, r.lastWords())
 }
 
 func ms(deadline time.Time) string {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/internal/process"
 )
 
 const (
@@ -20,65 +20,54 @@ const (
 	killWait  = 5 * time.Second // until a killed runner is gone; longer only if it hangs in the kernel
 )
 
-// process is one child that speaks the protocol. Its life: started, ready, then one step at a time, gone.
-type process struct {
+// child is one runner that speaks the protocol. Its life: started, ready, then one step at a time, gone.
+type child struct {
 	name string // runner-1, …
-	cmd  *exec.Cmd
 	log  zerolog.Logger
-	tail tail
+	tail process.Tail // of its standard error since its current step began
 
+	process  *process.Process
 	stdin    *os.File
 	step     atomic.Pointer[conversation] // the running step, or the last one; nil before the first
 	answered atomic.Bool                  // it brought a step to an end, well or not
 
 	ready chan struct{} // closed when its ready message was read
-	gone  chan struct{} // closed when it has exited and its output was read to the end; exit is valid then
-	exit  string
+	gone  chan struct{} // closed when it has exited and its output was read to the end
 
 	released chan bool // Execute says here whether the process may be used again
 
 	mu       sync.Mutex
-	group    *group // nil once the child was reaped: its process id may belong to somebody else now
 	fault    string // why we killed it, if for what it did
 	stopping bool
 }
 
 // start runs the command of cfg as a child. It fails if that cannot be executed; the child may not be ready yet.
-func start(cfg Config, name string, log zerolog.Logger) (*process, error) {
-	r := &process{
+func start(cfg Config, name string, log zerolog.Logger) (*child, error) {
+	r := &child{
 		name:     name,
-		cmd:      exec.Command(cfg.Command[0], cfg.Command[1:]...),
 		ready:    make(chan struct{}),
 		gone:     make(chan struct{}),
 		released: make(chan bool, 1),
 	}
-	r.cmd.Dir = cfg.Dir
-	r.cmd.Env = append(os.Environ(), cfg.Env...)
-	setGroup(r.cmd)
-	started := make(chan error)
-	go r.own(log.With().Str(logging.Child, name).Logger(), started)
-	return r, <-started
+	cmd := exec.Command(cfg.Command[0], cfg.Command[1:]...)
+	cmd.Dir, cmd.Env = cfg.Dir, append(os.Environ(), cfg.Env...)
+	stdout, stderr, err := r.launch(cmd)
+	if err != nil {
+		return nil, err
+	}
+	r.log = log.With().Str(logging.Child, name).Int(logging.PID, r.process.PID()).Logger()
+	go r.own(stdout, stderr)
+	return r, nil
 }
 
-// own starts the child, waits for its end and for the end of its output. All in one locked OS thread: on Linux the
-// child is killed when the thread that forked it ends, and Go ends threads as it likes unless they are held.
-func (r *process) own(log zerolog.Logger, started chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-
-	stdout, stderr, err := r.launch()
-	if err != nil {
-		started <- err
-		return
-	}
-	r.log = log.With().Int(logging.PID, r.cmd.Process.Pid).Logger()
+// own reads the output of the child until the child has ended and its output with it.
+func (r *child) own(stdout, stderr *os.File) {
 	var readers sync.WaitGroup
 	readers.Go(func() { r.readStdout(stdout) })
 	readers.Go(func() { r.readStderr(stderr) })
-	started <- nil
 
-	_ = r.cmd.Wait() // the exit status is in ProcessState
-	r.reaped()
+	<-r.process.Done() // the group, too: what the child left behind has been killed
+	_ = r.stdin.Close()
 	// Whoever left the group may still hold the pipes: read what is there, then stop reading.
 	soon := time.Now().Add(drainWait)
 	_ = stdout.SetReadDeadline(soon)
@@ -86,13 +75,12 @@ func (r *process) own(log zerolog.Logger, started chan<- error) {
 	readers.Wait()
 	_ = stdout.Close()
 	_ = stderr.Close()
-	r.exit = r.cmd.ProcessState.String()
 	close(r.gone)
 }
 
 // launch makes the pipes and starts the child. They are our own, not those of os/exec, because its Wait closes them
 // with the last lines unread. All ends are close-on-exec: a runner never holds another one's standard input open.
-func (r *process) launch() (stdout, stderr *os.File, err error) {
+func (r *child) launch(cmd *exec.Cmd) (stdout, stderr *os.File, err error) {
 	var ours, theirs []*os.File
 	defer func() {
 		closeAll(theirs)
@@ -111,13 +99,9 @@ func (r *process) launch() (stdout, stderr *os.File, err error) {
 		ours, theirs = append(ours, read), append(theirs, write)
 	}
 	r.stdin = ours[0]
-	r.cmd.Stdin, r.cmd.Stdout, r.cmd.Stderr = theirs[0], theirs[1], theirs[2]
-	if err := r.cmd.Start(); err != nil {
-		return nil, nil, err
-	}
-	if r.group, err = groupOf(r.cmd); err != nil {
-		_ = r.cmd.Process.Kill()
-		_ = r.cmd.Wait()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs[0], theirs[1], theirs[2]
+	// The runner ends when its standard input does, so nobody asks it in another way.
+	if r.process, err = process.Start(cmd, process.Options{KillOnly: true}); err != nil {
 		return nil, nil, err
 	}
 	return ours[1], ours[2], nil
@@ -129,29 +113,15 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// reaped ends what the child left behind, and makes sure that nobody signals its process id again.
-func (r *process) reaped() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.group.kill() // the kernel keeps the id from being used again while the group has members
-	r.group.close()
-	r.group = nil
+// kill ends the child and everything that it started. Closing its standard input also ends a write of ours that it
+// never read.
+func (r *child) kill() {
+	r.process.Kill()
 	_ = r.stdin.Close()
 }
 
-// kill ends the child and everything that it started. Closing its standard input also ends a write of ours that it
-// never read.
-func (r *process) kill() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.group != nil {
-		r.group.kill()
-		_ = r.stdin.Close()
-	}
-}
-
 // fail kills the child for something that it did.
-func (r *process) fail(fault string) {
+func (r *child) fail(fault string) {
 	r.mu.Lock()
 	if r.fault == "" {
 		r.fault = fault
@@ -161,7 +131,7 @@ func (r *process) fail(fault string) {
 }
 
 // stop asks the child to end by closing its standard input, and kills it after patience.
-func (r *process) stop(patience time.Duration) {
+func (r *child) stop(patience time.Duration) {
 	r.mu.Lock()
 	r.stopping = true
 	r.mu.Unlock()
@@ -176,7 +146,7 @@ func (r *process) stop(patience time.Duration) {
 	}
 }
 
-func (r *process) waitGone(patience time.Duration) bool {
+func (r *child) waitGone(patience time.Duration) bool {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
@@ -187,7 +157,7 @@ func (r *process) waitGone(patience time.Duration) bool {
 	}
 }
 
-func (r *process) isGone() bool {
+func (r *child) isGone() bool {
 	select {
 	case <-r.gone:
 		return true
@@ -197,10 +167,10 @@ func (r *process) isGone() bool {
 }
 
 // send writes one line. It may block on a child that does not read; kill ends that. A child that is gone is an error.
-func (r *process) send(line []byte) (written int, err error) { return r.stdin.Write(line) }
+func (r *child) send(line []byte) (written int, err error) { return r.stdin.Write(line) }
 
 // greeted takes the ready message.
-func (r *process) greeted(m message) {
+func (r *child) greeted(m message) {
 	select {
 	case <-r.ready:
 		r.event(zerolog.WarnLevel).Msg("runner says ready twice; ignored")
@@ -215,16 +185,16 @@ func (r *process) greeted(m message) {
 }
 
 // end says how the child went. Only after gone.
-func (r *process) end() error {
+func (r *child) end() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.fault != "" {
-		return fmt.Errorf("%s %s and was killed%s", r.name, r.fault, &r.tail)
+		return fmt.Errorf("%s %s and was killed%s", r.name, r.fault, r.lastWords())
 	}
-	return errors.New(r.name + " ended: " + r.exit + r.tail.String())
+	return errors.New(r.name + " ended: " + r.process.State().String() + r.lastWords())
 }
 
-func (r *process) isStopping() bool {
+func (r *child) isStopping() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.stopping
