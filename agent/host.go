@@ -14,8 +14,8 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/omflow-booster/omflow-booster/agent/logfile"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
-	"github.com/omflow-booster/omflow-booster/internal/logfile"
 	"github.com/omflow-booster/omflow-booster/internal/supervise"
 )
 

@@ -4,8 +4,8 @@ import (
 	"io"
 	"path/filepath"
 
+	"github.com/omflow-booster/omflow-booster/agent/logfile"
 	"github.com/omflow-booster/omflow-booster/internal/config"
-	"github.com/omflow-booster/omflow-booster/internal/logfile"
 )
 
 const (

@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
-	"github.com/omflow-booster/omflow-booster/internal/group"
 	"github.com/omflow-booster/omflow-booster/internal/work"
+	"github.com/omflow-booster/omflow-booster/worker/batch"
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
 
@@ -47,7 +47,7 @@ type Accepted struct {
 type publisher struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
-	inserts *group.Group[[]outbox.Submission, []int64]
+	inserts *batch.Batcher[[]outbox.Submission, []int64]
 	remove  func(ctx context.Context, ids []work.ID) error
 	load    func(ctx context.Context, ids []work.ID) ([]outbox.Stored, error)
 	// database is the id of ours, once the Booster is known to carry its steps: nothing is published before.
@@ -179,9 +179,9 @@ func (p *publisher) readRows(ctx context.Context, items []work.Item) (map[int64]
 		}
 	}
 	rows := make(map[int64]outbox.Stored, len(ids))
-	for batch := range slices.Chunk(ids, rowsAtOnce) {
+	for chunk := range slices.Chunk(ids, rowsAtOnce) {
 		ctx, cancel := context.WithTimeout(ctx, insertTimeout)
-		stored, err := p.load(ctx, batch)
+		stored, err := p.load(ctx, chunk)
 		cancel()
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -204,9 +204,9 @@ func (p *publisher) insert(ctx context.Context, subs []outbox.Submission) ([]int
 	switch {
 	case err == nil:
 		return rows, nil
-	case errors.Is(err, group.ErrBlame):
+	case errors.Is(err, batch.ErrBadInput):
 		return nil, fmt.Errorf("%w: the database refuses it: %w", work.ErrMalformed, err)
-	case errors.Is(err, group.ErrClosed):
+	case errors.Is(err, batch.ErrClosed):
 		return nil, fmt.Errorf("%w: this worker is stopping", ErrUnavailable)
 	}
 	if rows, err = p.inserts.Do(ctx, subs); err != nil {
@@ -238,7 +238,7 @@ func insertCalls(insert func(context.Context, []outbox.Submission) ([]int64, err
 		defer cancel()
 		rows, err := insert(ctx, slices.Concat(calls...))
 		if err != nil && blames(err) {
-			return nil, fmt.Errorf("%w: %w", group.ErrBlame, err)
+			return nil, fmt.Errorf("%w: %w", batch.ErrBadInput, err)
 		}
 		if err != nil {
 			return nil, err

@@ -22,9 +22,9 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/buildinfo"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
-	"github.com/omflow-booster/omflow-booster/internal/group"
 	"github.com/omflow-booster/omflow-booster/internal/uploads"
 	"github.com/omflow-booster/omflow-booster/internal/work"
+	"github.com/omflow-booster/omflow-booster/worker/batch"
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
 
@@ -40,7 +40,7 @@ type Worker struct {
 
 	counts     counters
 	publisher  *publisher
-	finished   *group.Group[finished, struct{}]
+	finished   *batch.Batcher[finished, struct{}]
 	history    *history
 	reconciles atomic.Bool
 	database   atomic.Pointer[string] // ok, or what is wrong with it
@@ -79,9 +79,9 @@ func New(cfg Config, client *bus.Client, store *outbox.Store, executor Executor,
 		w.uploads = uploads.NewKeeper(cfg.Uploads)
 	}
 	w.history = newHistory(store.Record, w.log)
-	w.finished = group.New(outboxBatch, w.finishBatch)
+	w.finished = batch.New(outboxBatch, w.finishBatch)
 	w.publisher = &publisher{
-		nc: client.NC, js: client.JS, inserts: group.New(outboxBatch, insertCalls(store.Insert, store.Blames)),
+		nc: client.NC, js: client.JS, inserts: batch.New(outboxBatch, insertCalls(store.Insert, store.Blames)),
 		remove: func(ctx context.Context, ids []work.ID) error { return store.Finish(ctx, ids, false) }, load: store.Load,
 	}
 	return w
@@ -249,9 +249,9 @@ func (w *Worker) reconcile(ctx context.Context) {
 }
 
 // finishBatch removes the rows of finished steps together.
-func (w *Worker) finishBatch(ctx context.Context, batch []finished) ([]struct{}, error) {
-	ids, redelivered := make([]work.ID, len(batch)), false
-	for i, f := range batch {
+func (w *Worker) finishBatch(ctx context.Context, steps []finished) ([]struct{}, error) {
+	ids, redelivered := make([]work.ID, len(steps)), false
+	for i, f := range steps {
 		ids[i] = f.id
 		redelivered = redelivered || f.redelivered
 	}
@@ -259,9 +259,9 @@ func (w *Worker) finishBatch(ctx context.Context, batch []finished) ([]struct{},
 	defer cancel()
 	err := w.store.Finish(ctx, ids, redelivered)
 	if w.store.Blames(err) {
-		err = fmt.Errorf("%w: %w", group.ErrBlame, err)
+		err = fmt.Errorf("%w: %w", batch.ErrBadInput, err)
 	}
-	return make([]struct{}, len(batch)), err
+	return make([]struct{}, len(steps)), err
 }
 
 // describe is the worker's heartbeat.

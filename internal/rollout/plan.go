@@ -26,7 +26,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
-	"github.com/omflow-booster/omflow-booster/internal/jsonkeep"
+	"github.com/omflow-booster/omflow-booster/internal/rollout/jsonkeep"
 )
 
 // States of a plan.

@@ -1,4 +1,4 @@
-package group_test
+package batch_test
 
 import (
 	"context"
@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/omflow-booster/omflow-booster/internal/group"
 	"github.com/omflow-booster/omflow-booster/internal/leaktest"
+	"github.com/omflow-booster/omflow-booster/worker/batch"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -18,7 +18,7 @@ func TestCallsWaitingForABatchShareTheNext(t *testing.T) {
 	t.Parallel()
 	var batches []int
 	gate := make(chan struct{})
-	g := group.New(10, func(_ context.Context, in []int) ([]int, error) {
+	g := batch.New(10, func(_ context.Context, in []int) ([]int, error) {
 		batches = append(batches, len(in))
 		<-gate
 		out := make([]int, len(in))
@@ -54,7 +54,7 @@ func TestCallsWaitingForABatchShareTheNext(t *testing.T) {
 func TestErrorsReachEveryCallOfTheBatchAndClosedIsSaid(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
-	g := group.New(5, func(context.Context, []int) ([]int, error) { return nil, broken })
+	g := batch.New(5, func(context.Context, []int) ([]int, error) { return nil, broken })
 	ctx, stop := context.WithCancel(t.Context())
 	over := make(chan struct{})
 	go func() { defer close(over); g.Run(ctx, 2) }()
@@ -63,5 +63,5 @@ func TestErrorsReachEveryCallOfTheBatchAndClosedIsSaid(t *testing.T) {
 	stop()
 	<-over
 	_, err = g.Do(t.Context(), 1)
-	require.ErrorIs(t, err, group.ErrClosed)
+	require.ErrorIs(t, err, batch.ErrClosed)
 }

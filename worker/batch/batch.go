@@ -1,5 +1,5 @@
-// Package group turns many small concurrent calls into few large ones: group commit.
-package group
+// Package batch turns many small concurrent calls into few large ones: group commit.
+package batch
 
 import (
 	"context"
@@ -8,14 +8,14 @@ import (
 
 var (
 	// ErrClosed is returned for calls after the end of Run.
-	ErrClosed = errors.New("group is closed")
-	// ErrBlame is what a flush wraps when one of its inputs is to blame: each is then tried alone, so that no call suffers for another.
-	ErrBlame = errors.New("an input is to blame")
+	ErrClosed = errors.New("the batcher is closed")
+	// ErrBadInput is what a flush wraps when one of its inputs is to blame: each is then tried alone, so that no call suffers for another.
+	ErrBadInput = errors.New("an input is to blame")
 )
 
-// Group collects calls of Do into batches for one function. While one batch is under way the next collects, so a single
+// Batcher collects calls of Do into batches for one function. While one batch is under way the next collects, so a single
 // call never waits for company and many calls share one round trip.
-type Group[In, Out any] struct {
+type Batcher[In, Out any] struct {
 	flush func(ctx context.Context, batch []In) ([]Out, error)
 	calls chan call[In, Out]
 	done  chan struct{}
@@ -32,19 +32,19 @@ type result[Out any] struct {
 	err error
 }
 
-// New returns a group that calls flush with 1 to limit inputs. flush returns one output for each input, in the same order,
+// New returns a Batcher that calls flush with 1 to limit inputs. flush returns one output for each input, in the same order,
 // or an error that all calls of the batch get.
-func New[In, Out any](limit int, flush func(ctx context.Context, batch []In) ([]Out, error)) *Group[In, Out] {
-	return &Group[In, Out]{flush: flush, calls: make(chan call[In, Out]), done: make(chan struct{}), max: limit}
+func New[In, Out any](limit int, flush func(ctx context.Context, batch []In) ([]Out, error)) *Batcher[In, Out] {
+	return &Batcher[In, Out]{flush: flush, calls: make(chan call[In, Out]), done: make(chan struct{}), max: limit}
 }
 
 // Do adds in to the next batch and waits for its result. When ctx ends first, the batch still takes its course.
-func (g *Group[In, Out]) Do(ctx context.Context, in In) (Out, error) {
+func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	c := call[In, Out]{in: in, out: make(chan result[Out], 1)}
 	var none Out
 	select {
-	case g.calls <- c:
-	case <-g.done:
+	case b.calls <- c:
+	case <-b.done:
 		return none, ErrClosed
 	case <-ctx.Done():
 		return none, ctx.Err()
@@ -58,8 +58,8 @@ func (g *Group[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 }
 
 // Run works the batches off, with the given number of them under way at once, until ctx ends.
-func (g *Group[In, Out]) Run(ctx context.Context, parallel int) {
-	defer close(g.done)
+func (b *Batcher[In, Out]) Run(ctx context.Context, parallel int) {
+	defer close(b.done)
 	free := make(chan struct{}, parallel)
 	for range parallel {
 		free <- struct{}{}
@@ -79,21 +79,21 @@ func (g *Group[In, Out]) Run(ctx context.Context, parallel int) {
 		case <-ctx.Done():
 			free <- struct{}{}
 			return
-		case first := <-g.calls:
-			batch := g.collect(first)
+		case first := <-b.calls:
+			batch := b.collect(first)
 			go func() {
-				g.work(ctx, batch)
+				b.work(ctx, batch)
 				free <- struct{}{}
 			}()
 		}
 	}
 }
 
-func (g *Group[In, Out]) collect(first call[In, Out]) []call[In, Out] {
+func (b *Batcher[In, Out]) collect(first call[In, Out]) []call[In, Out] {
 	batch := []call[In, Out]{first}
-	for len(batch) < g.max {
+	for len(batch) < b.max {
 		select {
-		case c := <-g.calls:
+		case c := <-b.calls:
 			batch = append(batch, c)
 		default:
 			return batch
@@ -102,15 +102,15 @@ func (g *Group[In, Out]) collect(first call[In, Out]) []call[In, Out] {
 	return batch
 }
 
-func (g *Group[In, Out]) work(ctx context.Context, batch []call[In, Out]) {
+func (b *Batcher[In, Out]) work(ctx context.Context, batch []call[In, Out]) {
 	in := make([]In, len(batch))
 	for i, c := range batch {
 		in[i] = c.in
 	}
-	out, err := g.flush(ctx, in)
-	if errors.Is(err, ErrBlame) && len(batch) > 1 {
+	out, err := b.flush(ctx, in)
+	if errors.Is(err, ErrBadInput) && len(batch) > 1 {
 		for _, c := range batch {
-			g.work(ctx, []call[In, Out]{c})
+			b.work(ctx, []call[In, Out]{c})
 		}
 		return
 	}
