@@ -22,41 +22,41 @@ var needServer = [2]int{2, 12}
 func (d doctor) booster(ctx context.Context) []finding {
 	c, err := d.dial()
 	if err != nil {
-		return []finding{
-			{"booster", verdictFail, err.Error(), ""},
-			{"streams", verdictSkip, "needs a Booster", ""},
-			{"patches", verdictSkip, "needs a Booster", ""},
-			{"clock", verdictSkip, "needs a Booster", ""},
-		}
+		return onlyBooster(finding{"booster", verdictFail, err.Error(), ""}, "needs a Booster")
 	}
 	defer c.Close()
 	server := describeServer(c)
 	cluster := bus.AskCluster(ctx, c.NC)
 	var why *bus.NoMajorityError
 	if errors.As(cluster.Err(), &why) {
-		return []finding{
-			{"booster", verdictFail, server.Detail + ": " + why.Problem(), why.Fix()},
-			{"streams", verdictSkip, "needs a majority of the Boosters", ""},
-			{"clock", verdictSkip, "needs a majority of the Boosters", ""},
-		}
+		return onlyBooster(finding{"booster", verdictFail, server.Detail + ": " + why.Problem(), why.Fix()}, "needs a majority of the Boosters")
 	}
 	call, cancel := ask(ctx)
 	defer cancel()
 	switch _, err := c.JS.AccountInfo(call); {
 	case err != nil && len(cluster) > 0:
-		return []finding{{
+		return onlyBooster(finding{
 			"booster", verdictFail, server.Detail + ", but its streams do not answer: " + explainSilence(ctx, c.NC, err).Error(),
 			"Leadership may be moving: run this again in ten seconds.",
-		}}
+		}, "needs a Booster whose streams answer")
 	case err != nil:
-		return []finding{{
+		return onlyBooster(finding{
 			"booster", verdictFail, server.Detail + ", but JetStream does not answer: " + err.Error(),
 			"Is this a Booster? A NATS cluster of one's own needs JetStream for this account.",
-		}}
+		}, "needs a Booster whose streams answer")
 	}
 	server.Detail += ", JetStream answers"
 	findings := append([]finding{server, d.layout(ctx, c), d.room(ctx, c), d.clock(ctx, c)}, agentsHere(ctx, c)...)
 	return append(findings, d.uploads(ctx, c)...)
+}
+
+// onlyBooster is what is found where the Booster cannot be asked for the rest: what was not looked at is named.
+func onlyBooster(f finding, needs string) []finding {
+	findings := []finding{f}
+	for _, check := range []string{"streams", "patches", "clock", "agent", "uploads"} {
+		findings = append(findings, finding{check, verdictSkip, needs, ""})
+	}
+	return findings
 }
 
 func describeServer(c *bus.Client) finding {

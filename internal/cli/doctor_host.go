@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/requirement"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
@@ -90,24 +91,47 @@ func (d doctor) workerSocket(ctx context.Context) []finding {
 	}
 	ctx, cancel := ask(ctx)
 	defer cancel()
-	status, text, err := getHealth(ctx, path)
+	status, text, err := getLocal(ctx, path, "/healthz")
 	switch {
 	case err != nil:
 		return []finding{{check, verdictFail, "no answer on " + path + ": " + err.Error(), "is `omflow-booster worker` running here?"}}
 	case status != http.StatusOK:
 		return []finding{{check, verdictFail, fmt.Sprintf("not healthy (%d): %s", status, text), "look at the log of the worker"}}
 	}
-	var health struct {
-		Connected *bool `json:"booster_connected"`
-	}
-	if json.Unmarshal([]byte(text), &health) == nil && health.Connected != nil && !*health.Connected {
-		return []finding{{check, verdictWarn, "answers on " + path + ", but has no connection to a Booster", "compare its BOOSTER_IP and BOOSTER_PORT with those here"}}
-	}
-	return []finding{{check, verdictOK, "answers on " + path, ""}}
+	return []finding{judgeWorker(ctx, check, path, text)}
 }
 
-// getHealth asks for /healthz over a Unix socket.
-func getHealth(ctx context.Context, socket string) (status int, text string, err error) {
+// judgeWorker looks at what a worker that answers says of its Booster and its database: with either away it takes no steps.
+func judgeWorker(ctx context.Context, check, path, healthText string) finding {
+	answers := "answers on " + path
+	var health struct {
+		Connected *bool `json:"booster_connected"`
+		Accepts   *bool `json:"accepts_work"`
+	}
+	_ = json.Unmarshal([]byte(healthText), &health)
+	if health.Connected != nil && !*health.Connected {
+		return finding{check, verdictWarn, answers + ", but has no connection to a Booster", "compare its BOOSTER_IP and BOOSTER_PORT with those here"}
+	}
+	var state struct {
+		Worker bus.WorkerState `json:"worker"`
+	}
+	status, text, err := getLocal(ctx, path, "/v1/status")
+	if err == nil && status == http.StatusOK && json.Unmarshal([]byte(text), &state) == nil {
+		if database := state.Worker.Database; database != stateOK && database != "" {
+			return finding{check, verdictFail, answers + ", but takes no steps: database " + database, "it goes on by itself when its database answers"}
+		}
+	}
+	if health.Accepts != nil && !*health.Accepts {
+		return finding{
+			check, verdictWarn, answers + ", but takes no steps yet: it does not know whether the Booster carries the steps of its database",
+			"run this again in ten seconds; if it stays, look at the log of the worker",
+		}
+	}
+	return finding{check, verdictOK, answers, ""}
+}
+
+// getLocal asks the worker for a path of its local API, over a Unix socket.
+func getLocal(ctx context.Context, socket, path string) (status int, text string, err error) {
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -115,7 +139,7 @@ func getHealth(ctx context.Context, socket string) (status int, text string, err
 		DisableKeepAlives: true,
 	}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://unix/healthz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://unix"+path, nil)
 	if err != nil {
 		return 0, "", err
 	}
@@ -124,7 +148,7 @@ func getHealth(ctx context.Context, socket string) (status int, text string, err
 		return 0, "", err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	return resp.StatusCode, string(body), err
 }
 

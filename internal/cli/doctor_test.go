@@ -131,6 +131,17 @@ func TestDoctorRealDatabase(t *testing.T) {
 	}
 }
 
+// workerThatSays answers as a worker's local API does.
+func workerThatSays(health, status string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		text := health
+		if r.URL.Path == "/v1/status" {
+			text = status
+		}
+		_, _ = w.Write([]byte(text))
+	}
+}
+
 func TestDoctorWorkerSocket(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -141,6 +152,9 @@ func TestDoctorWorkerSocket(t *testing.T) {
 	}{
 		{"healthy", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"booster_connected":true}`)) }, "ok worker: answers on "},
 		{"lonely", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"booster_connected":false}`)) }, "warn worker: answers on "},
+		{"blind", workerThatSays(`{"booster_connected":true,"accepts_work":true}`, `{"worker":{"database":"no answer"}}`), "fail worker: answers on "},
+		{"new", workerThatSays(`{"booster_connected":true,"accepts_work":false}`, `{"worker":{"database":"ok"}}`), "warn worker: answers on "},
+		{"whole", workerThatSays(`{"booster_connected":true,"accepts_work":true}`, `{"worker":{"database":"ok"}}`), "ok worker: answers on "},
 		{"ill", func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "no database", http.StatusServiceUnavailable)
 		}, "fail worker: not healthy (503): no database"},
@@ -167,6 +181,17 @@ func TestDoctorWorkerSocket(t *testing.T) {
 	}
 	if got := lines(with("WORKER_SOCKET=" + stale).workerSocket(context.Background())); !strings.HasPrefix(got[0], "fail worker: no answer on ") {
 		t.Errorf("stale: %q", got)
+	}
+}
+
+// What cannot be looked at without a Booster is named all the same.
+func TestDoctorNamesWhatNeedsABooster(t *testing.T) {
+	t.Parallel()
+	got := strings.Join(lines(with().booster(t.Context())), "\n")
+	for _, want := range []string{"fail booster: no Booster answers", "skip streams: ", "skip patches: ", "skip clock: ", "skip agent: ", "skip uploads: "} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
 	}
 }
 

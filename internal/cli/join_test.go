@@ -252,7 +252,7 @@ func TestAgentThatTrustsNobodyIsShown(t *testing.T) {
 	if r := run(t, "", "patch", "ls"); !strings.Contains(r.stdout, " waiting on srv1: no key to trust: set BOOSTER_JOIN_FILE\n") {
 		t.Errorf("%+v", r)
 	}
-	if r := run(t, "", "nodes"); !strings.Contains(r.stdout, "srv1 takes no patches: no key to trust: set BOOSTER_JOIN_FILE\n") {
+	if r := run(t, "", "nodes"); !strings.Contains(r.stdout, "srv1 takes no patch yet, waiting: no key to trust: set BOOSTER_JOIN_FILE\n") {
 		t.Errorf("%+v", r)
 	}
 }

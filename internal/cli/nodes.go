@@ -72,7 +72,7 @@ func (a *App) printNodes(nodes []bus.Node, away []awayServer, now time.Time) err
 	}
 	for _, n := range nodes {
 		if reason := waitsFor(n); reason != "" {
-			fmt.Fprintf(a.Stdout, "%s takes no patches: %s\n", oneLine(n.Name), oneLine(reason))
+			fmt.Fprintf(a.Stdout, "%s takes no patch yet, waiting: %s\n", oneLine(n.Name), oneLine(reason))
 		}
 	}
 	for _, p := range nodeProblems(nodes, away) {

@@ -44,7 +44,7 @@ func (a *App) forgetCommand() *cobra.Command {
 			if *asJSON {
 				return printJSON(a.Stdout, map[string]any{"node": given[0], "forgotten": true})
 			}
-			fmt.Fprintf(a.Stdout, "%s is forgotten\n", oneLine(given[0]))
+			fmt.Fprintf(a.Stdout, "%s is forgotten; a rollout that waits for it goes on within a minute\n", oneLine(given[0]))
 			return nil
 		})
 	}

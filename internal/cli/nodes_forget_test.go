@@ -13,8 +13,8 @@ import (
 // A server that is switched off is in status until somebody forgets it.
 func TestServerThatIsGoneIsForgotten(t *testing.T) {
 	s := newStage(t)
-	for _, name := range []string{"srv1", "srv2"} {
-		data, err := json.Marshal(rollout.Known{Name: name, Runs: true, Seen: time.Now()})
+	for name, runs := range map[string]bool{"srv1": true, "srv2": true, "files": false} {
+		data, err := json.Marshal(rollout.Known{Name: name, Runs: runs, Seen: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -26,6 +26,9 @@ func TestServerThatIsGoneIsForgotten(t *testing.T) {
 	away := func() bool { return strings.Contains(run(t, "", "status").stdout, "srv2 does not answer since about") }
 	if !away() {
 		t.Fatalf("%+v", run(t, "", "status"))
+	}
+	if r := run(t, "", "nodes"); !strings.Contains(r.stdout, "files does not answer since about") { // an agent that starts no server is missed, too
+		t.Fatalf("%+v", r)
 	}
 	if r := run(t, "", "nodes", "forget", "srv1"); r.code != exitFailed || !strings.Contains(r.stderr, "srv1 is alive; stop its agent first") {
 		t.Fatalf("%+v", r)

@@ -65,8 +65,18 @@ func TestOrdersAboutARollout(t *testing.T) {
 	}
 	order("resume", exitFailed, "the rollout of %[1]s waits for approval: omflow-booster patch approve %[1]s")
 	order("pause", exitOK, "rollout of %s: paused")
+	status := func(want string, there bool) {
+		t.Helper()
+		if r := run(t, "", "status"); strings.Contains(r.stdout, fmt.Sprintf(want, id)) != there {
+			t.Errorf("%+v", r)
+		}
+	}
+	status("WARNING: patch %s is paused by ", true)
+	status("`omflow-booster patch resume %s` has it go on", true)
 	order("resume", exitOK, "rollout of %[1]s: waits for approval; omflow-booster patch approve %[1]s")
 	state(rollout.StateApproval)
+	status("WARNING: patch %s waits for approval", true)
+	status("`omflow-booster patch approve %s`", true)
 	order("pause", exitOK, "rollout of %s: paused")
 	order("approve", exitOK, "rollout of %s: approved")
 	state(rollout.StatePaused)
@@ -84,4 +94,8 @@ func TestOrdersAboutARollout(t *testing.T) {
 	order("pause", exitFailed, "the rollout of %[1]s is over: every server is through with it. To take it back: omflow-booster patch rollback %[1]s")
 	order("abort", exitFailed, "the rollout of %s is over")
 	state(rollout.StateRunning)
+	if err := rollout.Pause(s.ctx, s.c.JS, id, "somebody", ""); err != nil {
+		t.Fatal(err)
+	}
+	status("patch %s is paused", false) // nobody waits for it
 }

@@ -25,7 +25,10 @@ type statusReport struct {
 	Agents   []bus.Node    `json:"agents"`
 	Away     []awayServer  `json:"away"` // servers that were there and are silent
 	Problems []problem     `json:"problems"`
-	Health   string        `json:"health"` // good, warnings or no service: exit codes 0, 3 and 4
+
+	Rollouts []waitingRollout `json:"rollouts"` // those that wait for somebody
+
+	Health string `json:"health"` // good, warnings or no service: exit codes 0, 3 and 4
 }
 
 type streamState struct {
@@ -60,6 +63,7 @@ func gatherStatus(ctx context.Context, c *bus.Client) (statusReport, error) {
 	r := statusReport{
 		At: time.Now().UTC(), Server: c.NC.ConnectedServerName(),
 		Boosters: []bus.Node{}, Streams: []streamState{}, Workers: []bus.Node{}, Agents: []bus.Node{}, Away: []awayServer{},
+		Rollouts: []waitingRollout{},
 	}
 	cluster := bus.AskCluster(ctx, c.NC)
 	var why *bus.NoMajorityError
@@ -89,6 +93,10 @@ func gatherStatus(ctx context.Context, c *bus.Client) (statusReport, error) {
 		return r, err
 	}
 	if err := r.gatherAway(ctx, c); err != nil {
+		return r, err
+	}
+	var err error
+	if r.Rollouts, err = waitingRollouts(ctx, c); err != nil {
 		return r, err
 	}
 	r.show(cluster)
@@ -170,6 +178,7 @@ func (r *statusReport) gatherNodes(ctx context.Context, c *bus.Client) error {
 type awayServer struct {
 	Name string    `json:"name"`
 	Seen time.Time `json:"seen"` // it was heard up to an hour later than that
+	Runs bool      `json:"runs"` // its agent started an OMFLOW Server
 }
 
 func (r *statusReport) gatherAway(ctx context.Context, c *bus.Client) (err error) {
@@ -190,8 +199,8 @@ func awayServers(ctx context.Context, c *bus.Client, living []bus.Node) ([]awayS
 		return away, err
 	}
 	for _, k := range list {
-		if k.Runs && !slices.ContainsFunc(living, func(n bus.Node) bool { return n.Role == bus.ServiceAgent && n.Name == k.Name }) {
-			away = append(away, awayServer{Name: k.Name, Seen: k.Seen})
+		if !slices.ContainsFunc(living, func(n bus.Node) bool { return n.Role == bus.ServiceAgent && n.Name == k.Name }) {
+			away = append(away, awayServer{Name: k.Name, Seen: k.Seen, Runs: k.Runs})
 		}
 	}
 	return away, nil

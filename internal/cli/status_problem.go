@@ -26,7 +26,7 @@ const stateOK = "ok" // of WorkerState.Database
 func findProblems(r statusReport) []problem {
 	problems := []problem{}
 	for _, check := range []func(statusReport) []problem{
-		streamProblems, boosterProblems, deadProblems, workerProblems, uploadProblems, agentProblems, awayProblems,
+		streamProblems, boosterProblems, deadProblems, workerProblems, uploadProblems, agentProblems, awayProblems, rolloutProblems,
 	} {
 		problems = append(problems, check(r)...)
 	}
@@ -35,9 +35,13 @@ func findProblems(r statusReport) []problem {
 
 func awayProblems(r statusReport) (found []problem) {
 	for _, a := range r.Away {
+		counts := "For a day it counts as a server without service when patches are rolled out"
+		if !a.Runs {
+			counts = "Until then its home gets no patches"
+		}
 		found = append(found, problem{
 			"server_away", fmt.Sprintf("%s does not answer since about %s: its agent is stopped, or its host is off", a.Name, a.Seen.Local().Format("2006-01-02 15:04")),
-			"Start it. For a day it counts as a server without service when patches are rolled out; if it is gone for good: omflow-booster nodes forget " + a.Name,
+			"Start it. " + counts + "; if it is gone for good: omflow-booster nodes forget " + a.Name,
 		})
 	}
 	return found

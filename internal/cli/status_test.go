@@ -197,6 +197,18 @@ func TestStatusProblems(t *testing.T) {
 			[]string{"files_differ the same patches, and not the same files: a1 on om1, om3; b2 on om2"},
 		},
 		{
+			"rollout halted", func(r *statusReport) {
+				r.Rollouts = []waitingRollout{{Patch: "p1", Note: "fix", State: "halted", Reason: "rolled back on om1"}}
+			},
+			[]string{"rollout_halted patch p1 (fix) is halted: rolled back on om1"},
+		},
+		{
+			"rollout held", func(r *statusReport) {
+				r.Rollouts = []waitingRollout{{Patch: "p1", State: "running", Reason: "om1 without service"}}
+			},
+			[]string{"rollout_held patch p1 goes to no further server now: om1 without service"},
+		},
+		{
 			"patch failed", func(r *statusReport) { r.Agents[0].Agent.PatchState = "failed: no space" },
 			[]string{"patch_failed agent om1: patch failed: no space"},
 		},
@@ -283,6 +295,7 @@ func TestStatusJSON(t *testing.T) {
 		Workers:  []bus.Node{workerNode("w1", asIs)},
 		Agents:   []bus.Node{agentNode("om1", asIs)},
 		Away:     []awayServer{},
+		Rollouts: []waitingRollout{},
 		Problems: got.Problems, Health: healthWarnings,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -358,7 +371,7 @@ func TestNodesSayWhatIsWrong(t *testing.T) {
 	for _, want := range []string{
 		"agent om1 holds back 5 files that were changed in its home: it looks like a lost disk\n",
 		"agent om2: 1 path of its home cannot be carried to other servers: key.pem looks like a private key\n",
-		"om3 takes no patches: no record\n",
+		"om3 takes no patch yet, waiting: no record\n",
 		"worker w1: database has no table omflow_queuedata\n",
 		"om4 does not answer since about ",
 	} {

@@ -1,0 +1,28 @@
+package rollout
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
+)
+
+// Waiting lists the plans in which no server gets a turn: nobody has approved them, somebody has paused them, failures have halted them, or too many servers
+// are without service (Held). A plan may be left so when every server is through with its patch. One that cannot be read is left out.
+func Waiting(ctx context.Context, js jetstream.JetStream) ([]Plan, error) {
+	entries, err := bus.ReadAll(ctx, js, bus.BucketRollout, planPrefix+"*")
+	var list []Plan
+	for _, e := range entries {
+		var p Plan
+		if json.Unmarshal(e.Value, &p) != nil {
+			continue // a removed one has left an empty value
+		}
+		switch {
+		case p.State == StateApproval, p.State == StatePaused, p.State == StateHalted, p.State == StateRunning && p.Held != "":
+			list = append(list, p)
+		}
+	}
+	return list, err
+}
