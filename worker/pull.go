@@ -23,8 +23,8 @@ const (
 // puller fetches steps, never more than there are free slots, and hands each to deliver in its own goroutine.
 type puller struct {
 	consumer jetstream.Consumer
-	slots    chan struct{} // a token for each free slot
-	expiry   time.Duration // of one request
+	slots    chan struct{}        // a token for each free slot
+	lease    func() time.Duration // of a step: a setting that may change
 	deliver  func(msg jetstream.Msg, asked time.Time)
 	giveBack func(jetstream.Msg)
 	usable   func(ctx context.Context) bool // waits until steps can be run at all; false when ctx ends
@@ -32,9 +32,8 @@ type puller struct {
 	log      zerolog.Logger
 }
 
-// newPuller makes a puller whose requests stay open for a third of the lease at most: see arrived.
-func newPuller(consumer jetstream.Consumer, slots int, lease time.Duration) *puller {
-	p := &puller{consumer: consumer, slots: make(chan struct{}, slots), expiry: min(pullExpiry, lease/3)}
+func newPuller(consumer jetstream.Consumer, slots int, lease func() time.Duration) *puller {
+	p := &puller{consumer: consumer, slots: make(chan struct{}, slots), lease: lease}
 	for range slots {
 		p.slots <- struct{}{}
 	}
@@ -99,23 +98,21 @@ func (p *puller) idle(ctx context.Context) bool {
 	return true
 }
 
-// request fetches up to free steps. Slots that got none are free again at its end.
+// request fetches up to free steps. Slots that got none are free again at its end. It stays open for a third of the lease at most: the lease of a step
+// counts from the request.
 func (p *puller) request(ctx context.Context, free int) {
-	began := time.Now()
-	opts := []jetstream.FetchOpt{jetstream.FetchContext(ctx)}
-	if p.expiry > 0 {
-		bounded, cancel := context.WithTimeout(ctx, p.expiry)
-		defer cancel()
-		opts = []jetstream.FetchOpt{jetstream.FetchContext(bounded)}
-		if p.expiry > 2*pullHeartbeat {
-			opts = append(opts, jetstream.FetchHeartbeat(pullHeartbeat))
-		}
+	began, expiry := time.Now(), min(pullExpiry, p.lease()/3)
+	bounded, cancel := context.WithTimeout(ctx, expiry)
+	defer cancel()
+	opts := []jetstream.FetchOpt{jetstream.FetchContext(bounded)}
+	if expiry > 2*pullHeartbeat {
+		opts = append(opts, jetstream.FetchHeartbeat(pullHeartbeat))
 	}
 	batch, err := p.consumer.Fetch(free, opts...)
 	if err == nil {
 		for msg := range batch.Messages() {
 			free--
-			p.start(ctx, msg, began)
+			p.start(ctx, msg, began, expiry)
 		}
 		err = batch.Error()
 	}
@@ -129,8 +126,8 @@ func (p *puller) request(ctx context.Context, free int) {
 }
 
 // start runs one step in the slot that its request has taken.
-func (p *puller) start(ctx context.Context, msg jetstream.Msg, began time.Time) {
-	if held := time.Now().Round(0).Sub(began.Round(0)); held > p.expiry+min(staleSlack, p.expiry) {
+func (p *puller) start(ctx context.Context, msg jetstream.Msg, began time.Time, expiry time.Duration) {
+	if held := time.Now().Round(0).Sub(began.Round(0)); held > expiry+min(staleSlack, expiry) {
 		// This process, or the network, stood still: the lease may be over and the step with another worker.
 		p.log.Warn().Str("subject", msg.Subject()).Dur("held_up", held).Msg("step arrived too late; left to its next delivery")
 		p.put(1)

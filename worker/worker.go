@@ -212,7 +212,7 @@ func (w *Worker) pull(ctx, base context.Context, fatal chan<- error) error {
 		queue: queue, checkFirst: w.cfg.Executor == "http", stepTimeout: w.cfg.StepTimeout, maxAttempts: w.cfg.MaxAttempts, retryBase: w.cfg.RetryBase,
 		soft: ctx, hard: hard,
 	}
-	p := newPuller(consumer, w.cfg.Slots, queue.leaseTime())
+	p := newPuller(consumer, w.cfg.Slots, queue.leaseTime)
 	p.deliver, p.giveBack, p.usable, p.running, p.log = ds.handle, ds.giveBack, w.usable, &w.counts.running, w.log
 
 	w.log.Info().Int("slots", w.cfg.Slots).Str("executor", w.cfg.Executor).Dur("lease", queue.leaseTime()).Str("socket", w.cfg.Socket).Msg("worker ready")

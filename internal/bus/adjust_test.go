@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -53,6 +54,24 @@ func TestEveryWantedChangeIsTakenByTheServer(t *testing.T) {
 	same, changes := other.Adjust(foreign, 0)
 	require.Empty(t, changes)
 	require.Equal(t, foreign, same)
+}
+
+// A single Booster starts with this, and its disk may have less room than before.
+func TestBucketThatIsEnsuredAgainKeepsRoomForWhatItHolds(t *testing.T) {
+	t.Parallel()
+	layout := bustest.Layout()
+	layout.StoreBytes = 256 << 20
+	js := bustest.New(t, layout).Client().JS
+	control, err := js.KeyValue(t.Context(), bus.BucketControl)
+	require.NoError(t, err)
+	for i := range 4 {
+		_, err := control.Put(t.Context(), fmt.Sprintf("key%d", i), make([]byte, 1<<20))
+		require.NoError(t, err)
+	}
+	layout.StoreBytes = 64 << 20
+	require.NoError(t, bus.Ensure(t.Context(), js, layout))
+	_, err = control.Put(t.Context(), "lock", []byte("holder"))
+	require.NoError(t, err)
 }
 
 func TestBucketKeepsRoomForWhatItHolds(t *testing.T) {

@@ -60,6 +60,10 @@ func Ensure(ctx context.Context, js jetstream.JetStream, l Layout) error {
 		return fmt.Errorf("object store %s: %w", ObjectPatches, err)
 	}
 	for _, cfg := range l.buckets() {
+		if there, err := js.Stream(ctx, "KV_"+cfg.Bucket); err == nil {
+			wanted, _ := l.Adjust(there.CachedInfo().Config, there.CachedInfo().State.Bytes)
+			cfg.MaxBytes = wanted.MaxBytes
+		}
 		if _, err := js.CreateOrUpdateKeyValue(ctx, cfg); err != nil {
 			return fmt.Errorf("bucket %s: %w", cfg.Bucket, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,7 +68,7 @@ func (a *App) stepDown(ctx context.Context, c *bus.Client, asJSON bool) error {
 	if err := json.Unmarshal(reply.Data, &done); err != nil {
 		return fmt.Errorf("answer of %s: %w", oneLine(former), err)
 	}
-	if err := awaitActive(ctx, c.NC, done.Active); err != nil {
+	if err := awaitActive(ctx, c, done.Active); err != nil {
 		return fmt.Errorf("%s has stepped down: %w", oneLine(former), err)
 	}
 	if asJSON {
@@ -105,16 +106,20 @@ func activeBooster(ctx context.Context, c *bus.Client) (string, error) {
 // staysActive is how long a Booster has to be the active one before people are told that it is.
 const staysActive = time.Second
 
-// awaitActive returns when a Booster is active and stays it, as the Boosters themselves say. Those of an older release say nothing.
-func awaitActive(ctx context.Context, nc *nats.Conn, heir string) error {
+// awaitActive returns when a Booster is active and stays it, as the Boosters themselves say. One of an older release says nothing: its heartbeat does.
+func awaitActive(ctx context.Context, c *bus.Client, heir string) error {
 	var since time.Time
 	for {
 		asked := time.Now()
-		cluster := bus.AskCluster(ctx, nc)
+		cluster := bus.AskCluster(ctx, c.NC)
+		active := cluster.Active()
+		if active == "" && len(cluster) > 0 && !slices.ContainsFunc(cluster, func(s bus.ClusterState) bool { return s.Name == heir }) {
+			active, _ = activeBooster(ctx, c)
+		}
 		switch {
 		case len(cluster) == 0 && ctx.Err() == nil:
 			return nil
-		case cluster.Active() != heir:
+		case active != heir:
 			since = time.Time{}
 		case since.IsZero():
 			since = asked

@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -40,6 +41,39 @@ func TestStepDown(t *testing.T) {
 	r := run(t, "", "cluster", "step-down", "--json")
 	if err := json.Unmarshal([]byte(r.stdout), &printed); err != nil || printed.Former != "booster-1" || printed.Active != "booster-2" {
 		t.Errorf("%v %+v", err, r)
+	}
+}
+
+// A Booster of the release before does not say what it is when it is asked. Its heartbeat does.
+func TestStepDownToABoosterOfTheReleaseBefore(t *testing.T) {
+	s := newStage(t)
+	s.booster(bus.ModeCluster)
+	var stepped atomic.Bool
+	for subject, answer := range map[string]nats.MsgHandler{
+		bus.StepDownSubject("booster-1"): func(m *nats.Msg) {
+			stepped.Store(true)
+			s.putNode(bus.Node{Role: bus.ServiceBooster, Name: "booster-2", Booster: &bus.BoosterState{Mode: bus.ModeCluster, Duty: bus.DutyActive}})
+			_ = m.Respond([]byte(`{"active":"booster-2"}`))
+		},
+		bus.SubjectCluster: func(m *nats.Msg) {
+			state := bus.ClusterState{Majority: true}
+			state.Node = bus.Node{Role: bus.ServiceBooster, Name: "booster-1", Booster: &bus.BoosterState{Mode: bus.ModeCluster, Duty: bus.DutyActive}}
+			if stepped.Load() {
+				state.Booster.Duty = bus.DutyStandby
+			}
+			data, _ := json.Marshal(state)
+			_ = m.Respond(data)
+		},
+	} {
+		if _, err := s.c.NC.Subscribe(subject, answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.c.NC.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if r := run(t, "", "cluster", "step-down"); r.code != exitOK || r.stdout != "booster-2 is active now; it was booster-1\n" {
+		t.Errorf("%+v", r)
 	}
 }
 
