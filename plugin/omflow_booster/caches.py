@@ -33,6 +33,7 @@ class Caches:
 
     def refresh(self):
         """Reloads what has changed since the last call (all at the first). Returns whether something was reloaded."""
+        connections[self.using].ensure_connection()  # whoever waits for that holds up nobody else
         with self.lock:
             with connections[self.using].cursor() as cursor:
                 cursor.execute(self.query)

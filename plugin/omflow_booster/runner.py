@@ -55,6 +55,7 @@ class Runner:
         self.one_at_a_time, self.flow_limits = conf.get("WORKER_ORDER") == "ticket", conf.flow_limits()
         self.items = []
         self.begun = False  # user code of the running step has begun
+        self.sent = False  # the running step has sent the code of a Python point to a collector
         self.caches = Caches()
         self.caches.refresh()
         self.warm()
@@ -94,7 +95,7 @@ class Runner:
         from . import files
         from .transaction import StepSpoiled
         del self.items[:]
-        fields, self.begun = {}, False
+        fields, self.begun, self.sent = {}, False, False
         try:
             self.pipe.lease.check()
             fields.update(self.run(message))
@@ -130,7 +131,7 @@ class Runner:
     def run(self, message):
         """Runs a step to the end of its commit, and queues what follows. Returns fields of done."""
         from django.db import InterfaceError, OperationalError
-        from . import files
+        from . import files, server
         from .transaction import StepTransaction
         try:
             self.caches.refresh()
@@ -155,9 +156,11 @@ class Runner:
             transaction.lock(tickets)
             function = getattr(self.code.load(active_module(item, param)), item["method_name"])
             balanced = item["name"] == "FormFlow" and isinstance(param, dict) and param.get("load_balance")
+            if balanced:
+                server.note_sent(self.note_sent)
             self.begun = True
             function(param)
-            kept = balanced and not self.items and self.is_kept(message["id"])
+            kept = balanced and self.sent and not self.items and self.is_kept(message["id"])
             if not kept:
                 self.delete_row(message["id"])
             transaction.commit()
@@ -179,6 +182,9 @@ class Runner:
         if row is None:
             return None
         return dict(item, **(dict(zip(names, row)) if len(names) > 1 else json.loads(row[0])))
+
+    def note_sent(self):
+        self.sent = True
 
     def is_kept(self, step):
         """Whether the engine has left the row of a Python point, sent to a collector, for the answer to find. A row that shares its queue_id is one that the

@@ -49,7 +49,8 @@ class Tokens:
         if there and there["security"] == token["security"] and abs(token["updatetime"] - there["updatetime"]) < FRESH:
             return
         kept = {"kind": self.kind, "username": token["username"], "security": token["security"], "updatetime": token["updatetime"].timestamp()}
-        Session(session_key=self.key(name), session_data=SessionStore().encode(kept), expire_date=timezone.now() + KEPT).save()
+        row = {"session_data": SessionStore().encode(kept), "expire_date": timezone.now() + KEPT}
+        Session.objects.update_or_create(session_key=self.key(name), defaults=row)  # another process may do so at this moment
 
     def pop(self, name, default=None):
         from django.contrib.sessions.models import Session

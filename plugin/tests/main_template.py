@@ -11,6 +11,8 @@ def main(param):
         engine.Effect.objects.create(number=param["data_no"], point="version", note=str(VERSION))
     elif hasattr(points, point):
         getattr(points, point)(param)
+    if point == "stops":
+        return  # the flow ends here, and its row stays
     if param.get("load_balance") and point == "balanced":
         try:
             from ommonitor.views import sendPython

@@ -368,6 +368,11 @@ class BalanceTest(Case):
         answer = Runner(self).step(self.insert("balanced", "b", load_balance=True, no_collector=True))
         self.assertEqual((answer["op"], "kept" in answer, len(answer["rows"])), ("done", False, 1))
 
+    def test_point_behind_it_that_ends_the_flow(self):
+        """The mark is still in its parameter, and nobody computes anything."""
+        self.assertNotIn("kept", Runner(self).step(self.insert("stops", load_balance=True)))
+        self.assertEqual(self.rows(), [])
+
     def test_row_that_the_engine_cannot_remove(self):
         """Two rows have its queue_id: nobody waits for an answer."""
         runner, rows = Runner(self), [self.insert("a", load_balance=True) for _ in range(2)]

@@ -2,10 +2,11 @@
 import json
 import os
 import sys
+import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import FLOW, Case, Runner, Web  # noqa: E402
+from harness import FLOW, Case, Runner, Web, connect  # noqa: E402
 
 MENU = [{"id": "apps", "p_id": ""}, {"id": "staff", "p_id": ""}]
 
@@ -82,6 +83,21 @@ class ServersTest(Case):
         # As a cookie it is nobody's session.
         self.assertEqual(two.do("from django.test import Client\nclient = Client()\nclient.cookies['sessionid'] = %r\n"
                                 "result = client.get('/booster/').status_code" % token), 302)
+
+    def test_two_first_logins_at_once(self):
+        (web,) = self.servers(1)
+        key = web.do("from omflow_booster.tokens import Tokens\nresult = Tokens('user').key('ann')")
+        other = connect(self.database)
+        self.addCleanup(other.close)
+        other.autocommit = False
+        other.cursor().execute("INSERT INTO django_session VALUES (%s, 'of the other server', now() - interval '1 hour')", [key])
+        answers = []
+        login = threading.Thread(target=lambda: answers.append(self.get(web, "/token/ann/")))
+        login.start()
+        self.eventually(lambda: self.sql("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"), "waiting for the other server")
+        other.commit()
+        login.join()
+        self.assertEqual(answers[0][0], 200)
 
     def test_flow_that_was_undeployed_elsewhere(self):
         (web,) = self.servers(1)

@@ -245,6 +245,30 @@ class CacheTest(Case):
             self.eventually(lambda: web.do(look) == [flows, parameters], statement)
 
 
+    def test_request_that_waits_for_a_connection_holds_up_no_other(self):
+        self.assertTrue(Web(self, BOOSTER_RELOAD="3600").do(
+            "import threading\n"
+            "from django.db import connection\n"
+            "from omflow_booster.caches import of_process\n"
+            "waits, end, caches = threading.Event(), threading.Event(), of_process()\n"
+            "def hang():\n"
+            "    waits.set()\n"
+            "    end.wait()\n"
+            "    raise OSError('the end')\n"
+            "def wait():\n"
+            "    connection.connect = hang\n"
+            "    try:\n"
+            "        caches.refresh()\n"
+            "    except OSError:\n"
+            "        pass\n"
+            "hanging = threading.Thread(target=wait, daemon=True)\n"
+            "hanging.start()\n"
+            "waits.wait()\n"
+            "free = caches.lock.acquire(timeout=5)\n"
+            "end.set()\n"
+            "result = free"))
+
+
 class ScheduleTest(Case):
     """A schedule fires once, wherever servers are and whatever is down."""
 
