@@ -67,9 +67,9 @@ func (b *Broker) appointWitness(ctx context.Context, v *view) error {
 			return nil // which hosts have a Booster is not known yet
 		}
 	}
-	agent := b.chooseAgent(ctx, nodes, v.grant)
-	if agent == nil {
-		return nil // status says loudly that there is no witness
+	agent := b.chooseAgent(nodes, v.grant)
+	if agent == nil || b.names.missing() {
+		return nil // status says loudly that there is no witness; which host a name is, the next look knows
 	}
 	grant := bus.WitnessGrant{
 		Agent: agent.Name, Name: bus.WitnessPrefix + bus.Token(agent.Name) + "-" + strings.ToLower(rand.Text()[:6]),
@@ -107,8 +107,8 @@ func (b *Broker) witnessPatience(v *view) time.Duration {
 // chooseAgent picks a living agent for the witness: one that was told to (AGENT_WITNESS=on) before one that may (auto), of equals the one
 // whose disk has most room up to what is needed. A witness that dies together with a Booster is worth nothing, so an agent on a Booster's
 // host is none, unless it was told to and there is no other: then status says so. Who cannot be the witness, and why, is noted.
-func (b *Broker) chooseAgent(ctx context.Context, nodes []bus.Node, former *bus.WitnessGrant) *bus.Node {
-	h := b.boosterHosts(ctx, nodes)
+func (b *Broker) chooseAgent(nodes []bus.Node, former *bus.WitnessGrant) *bus.Node {
+	h := b.boosterHosts(nodes)
 	var best *bus.Node
 	var bestRank [2]int64
 	b.unfit = nil
@@ -116,7 +116,7 @@ func (b *Broker) chooseAgent(ctx context.Context, nodes []bus.Node, former *bus.
 		if n.Agent == nil || n.Agent.WitnessAddress == "" || n.Agent.Witness == "off" || (former != nil && n.Name == former.Agent && time.Since(n.Started) > b.cfg.WitnessAfter) {
 			continue
 		}
-		told, booster := n.Agent.Witness == "on", h.of(ctx, n.Agent.WitnessAddress)
+		told, booster := n.Agent.Witness == "on", h.booster(n.Agent.WitnessAddress)
 		if reason := b.unfitness(n, booster, told); reason != "" {
 			b.unfit = append(b.unfit, n.Name+" "+reason)
 			continue

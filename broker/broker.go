@@ -53,6 +53,7 @@ type Broker struct {
 	limit int64 // bytes that the streams may fill
 	*node
 	surroundings
+	names names
 
 	joined       time.Time                       // when the server was started
 	view         atomic.Pointer[view]            // what the topology controller saw last; nil on a single Booster

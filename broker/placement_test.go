@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"net"
 	"os"
 	"testing"
@@ -25,7 +26,9 @@ func TestWitnessIsNeverAppointedOnABoostersHost(t *testing.T) {
 	chosen := func(ip, haIP string, nodes ...bus.Node) string {
 		b := &Broker{cfg: cfg, log: zerolog.Nop(), store: b.store, node: b.node, limit: b.limit}
 		b.cfg.IP, b.cfg.HAIP, b.cfg.WitnessAfter = ip, haIP, time.Minute
-		if n := b.chooseAgent(t.Context(), nodes, nil); n != nil {
+		b.chooseAgent(nodes, nil)
+		b.names.resolve(t.Context()) // as the controller does between two looks
+		if n := b.chooseAgent(nodes, nil); n != nil {
 			return n.Name
 		}
 		return ""
@@ -57,6 +60,39 @@ func TestWitnessIsNeverAppointedOnABoostersHost(t *testing.T) {
 	require.Equal(t, "om3", chosen("203.0.113.1", "203.0.113.2", small, third), "no room for the queue")
 }
 
+// The controller holds steering, and a step-down waits for it.
+func TestNameServerThatHangsHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	running, _ := started(t, cfg)
+	b := &Broker{cfg: cfg, log: zerolog.Nop(), store: running.store, node: running.node, limit: running.limit}
+	b.cfg.IP, b.cfg.HAIP, b.cfg.WitnessAfter = "203.0.113.1", "203.0.113.2", time.Minute
+	b.names.lookUp = func(ctx context.Context, _ string) ([]net.IPAddr, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	nodes := []bus.Node{candidate("om1", "auto", "om1.example.com:5169")}
+	chosen := make(chan *bus.Node)
+	go func() { chosen <- b.chooseAgent(nodes, nil) }()
+	select {
+	case <-chosen:
+	case <-time.After(patience / 4):
+		t.Fatal("it waits for the name server")
+	}
+	require.True(t, b.names.missing(), "nobody is appointed before the name was looked up")
+	b.names.resolve(t.Context())
+	require.False(t, b.names.missing())
+	require.NotNil(t, b.chooseAgent(nodes, nil), "what is known is better than no witness")
+
+	b.names.known["om1.example.com"].looked = time.Time{}
+	b.names.lookUp = func(context.Context, string) ([]net.IPAddr, error) {
+		return []net.IPAddr{{IP: net.ParseIP("203.0.113.2")}}, nil
+	}
+	b.names.resolve(t.Context())
+	require.Nil(t, b.chooseAgent(nodes, nil), "it is the other Booster's host")
+	require.NotEmpty(t, b.unfit)
+}
+
 func TestPlacementThatCannotHelpIsSaid(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -68,7 +104,9 @@ func TestPlacementThatCannotHelpIsSaid(t *testing.T) {
 		if witness != "" {
 			v.grant = &bus.WitnessGrant{Agent: "om1", Address: witness}
 		}
-		return b.judgePlacement(t.Context(), v, nil)
+		b.judgePlacement(v, nil)
+		b.names.resolve(t.Context())
+		return b.judgePlacement(v, nil)
 	}
 	require.Empty(t, judged("203.0.113.2", "203.0.113.3:5169"))
 	require.Contains(t, judged("203.0.113.2", "203.0.113.2:5169")[0], "the witness (agent om1) runs on the host of Booster 203.0.113.2")

@@ -87,7 +87,10 @@ func (b *Broker) gather(ctx context.Context, v *view) error {
 	}
 	b.all = everybody(v, nodes)
 	b.older = b.older || !b.all
-	b.placement = b.judgePlacement(ctx, v, nodes)
+	b.placement = b.judgePlacement(v, nodes)
+	if b.names.missing() {
+		b.looked = time.Time{} // again at the next look
+	}
 	return nil
 }
 

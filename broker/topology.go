@@ -63,6 +63,7 @@ func isWitness(name string) bool { return strings.HasPrefix(name, bus.WitnessPre
 func (b *Broker) controlTopology(ctx context.Context) {
 	var last string
 	for ctx.Err() == nil {
+		b.names.resolve(ctx)
 		b.steering.Lock()
 		err := b.control(ctx)
 		b.steering.Unlock()
