@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
 const (
@@ -87,7 +89,15 @@ func (u undoing) addTo(group micro.Group, node string) error {
 		return err
 	}
 	return group.AddEndpoint(bus.EndpointUndoBy, micro.HandlerFunc(func(r micro.Request) {
-		a, err := u.publish(string(r.Data()))
+		var order bus.UndoOrder
+		var a patch.Announcement
+		var err error
+		if text := r.Headers().Get(bus.HeaderUndoOrder); text != "" { // a former release sends none
+			err = json.Unmarshal([]byte(text), &order)
+		}
+		if err == nil {
+			a, err = u.publish(string(r.Data()), order)
+		}
 		if err != nil {
 			_ = r.Error("500", err.Error(), nil)
 			return
@@ -106,6 +116,9 @@ func (u undoing) offer(id string) *bus.UndoOffer {
 		return nil
 	}
 	defer func() { _ = in.Close() }()
+	if _, err := u.f.trust.signer(); err != nil {
+		return nil // another server has to sign it
+	}
 	m, err := patch.Verify(in, patch.DefaultLimit, func(string, []byte, []byte) error { return nil })
 	if err != nil || m.Undoes != id {
 		return nil
@@ -113,30 +126,68 @@ func (u undoing) offer(id string) *bus.UndoOffer {
 	return &bus.UndoOffer{Node: u.f.node, Files: len(m.Files), Deletions: len(m.Deletions)}
 }
 
-// publish announces what takes a patch back. It does not touch what the follower's goroutine uses.
-func (u undoing) publish(id string) (json.RawMessage, error) {
-	if !patch.ValidID(id) {
-		return nil, fmt.Errorf("%q is not the id of a patch", id)
+// publish announces what takes a patch back, in the name of who has ordered it now. A rollback that is announced already is the answer to a second order:
+// one patch is enough, and another one would restart every server again. It does not touch what the follower's goroutine uses.
+func (u undoing) publish(id string, order bus.UndoOrder) (a patch.Announcement, err error) {
+	switch {
+	case !patch.ValidID(id):
+		return a, fmt.Errorf("%q is not the id of a patch", id)
+	case len(order.Note) > patch.MaxNoteBytes:
+		return a, fmt.Errorf("the note has %d bytes; give at most %d", len(order.Note), patch.MaxNoteBytes)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), undoLimit)
 	defer cancel()
 	js := u.f.client.JS
+	if a, _, err = rollout.Rollback(ctx, js, id); err != nil || a.ID != "" {
+		return a, err
+	}
 	rules, err := u.f.trust.rulesNow(ctx, js)
 	if err != nil {
-		return nil, err
+		return a, err
 	}
-	a, err := patch.Store(ctx, js, u.f.dir.undo(id), patch.DefaultLimit, rules, nil)
+	artifact, err := u.renew(id, rules, order)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("this server has no way back from %s any more", id)
-	}
-	if err == nil {
-		a, err = patch.Announce(ctx, js, a)
+		return a, fmt.Errorf("this server has no way back from %s any more", id)
 	}
 	if err != nil {
-		return nil, err
+		return a, err
 	}
-	u.f.log.Warn().Str(logging.Patch, a.ID).Str("undoes", id).Msg("patch is taken back everywhere, by order of an operator")
-	return json.Marshal(a)
+	defer func() { _ = os.Remove(artifact) }()
+	renewed, err := patch.Store(ctx, js, artifact, patch.DefaultLimit, rules, nil)
+	if err != nil {
+		return a, err
+	}
+	if a, err = rollout.AnnounceRollback(ctx, js, renewed); err != nil || a.ID != renewed.ID {
+		return a, err // another server was asked at the same time, and was faster
+	}
+	u.f.log.Warn().Str(logging.Patch, a.ID).Str("undoes", id).Str("by", a.Author).Str("note", a.Note).
+		Msg("patch is taken back everywhere, by order of an operator")
+	return a, nil
+}
+
+// renew makes of a way back that is kept one that is published: signed now, with the note and the name of who has ordered it. The caller removes the file.
+func (u undoing) renew(id string, rules patch.Trust, order bus.UndoOrder) (artifact string, err error) {
+	in, err := os.Open(u.f.dir.undo(id))
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = in.Close() }()
+	signer, err := u.f.trust.signer()
+	if err != nil {
+		return "", err
+	}
+	out, err := os.CreateTemp(u.f.dir.undo(""), "."+id+".renewed.tar.zst.*") // what a killed agent leaves is swept
+	if err != nil {
+		return "", err
+	}
+	_, err = patch.Renew(out, in, rules, patch.Options{
+		Author: cmp.Or(order.By, u.f.node), Note: cmp.Or(order.Note, "takes back "+id), Signer: signer,
+	})
+	if err = errors.Join(err, out.Close()); err != nil {
+		_ = os.Remove(out.Name())
+		return "", err
+	}
+	return out.Name(), nil
 }
 
 // undo is where the way back from a patch is kept.

@@ -2,10 +2,14 @@ package agent
 
 import (
 	"encoding/json"
+	"fmt"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -15,7 +19,7 @@ import (
 
 func TestPatchIsTakenBackEverywhere(t *testing.T) {
 	t.Parallel()
-	b := newBus(t)
+	b := newBusWith(t, rollout.Policy{MaxUnavailable: 2, MaxFailures: 100}) // one of them is away, and counts if the Booster has noted it
 	one, two, away := newWatchingNode(t, b, "srv1"), newWatchingNode(t, b, "srv2"), newWatchingNode(t, b, "srv3")
 	nodes := []*node{one, two, away}
 	for _, n := range nodes {
@@ -37,10 +41,20 @@ func TestPatchIsTakenBackEverywhere(t *testing.T) {
 	require.NoError(t, json.Unmarshal(reply.Data, &offer))
 	require.Equal(t, [2]int{3, 1}, [2]int{offer.Files, offer.Deletions})
 	require.NoError(t, rollout.Abort(t.Context(), one.client.JS, a.ID, "ann", "taken back"))
-	reply, err = one.client.NC.Request(bus.UndoBySubject(offer.Node), []byte(a.ID), patience)
+	ordered := time.Now().Truncate(time.Millisecond)
+	reply, err = one.client.NC.RequestMsg(&nats.Msg{
+		Subject: bus.UndoBySubject(offer.Node), Data: []byte(a.ID),
+		Header: nats.Header{"Undo-Order": {`{"by":"bob","note":"the leave form\nlost its dates: 請假"}`}},
+	}, patience)
 	require.NoError(t, err)
 	var undo patch.Announcement
 	require.NoError(t, json.Unmarshal(reply.Data, &undo), string(reply.Data))
+	require.Equal(t, [2]string{"bob", "the leave form\nlost its dates: 請假"}, [2]string{undo.Author, undo.Note})
+	require.False(t, undo.Created.Before(ordered), "made when it was ordered, not with the patch")
+	require.GreaterOrEqual(t, undo.ID, patch.NewID(ordered)[:len("20260131-094500123")], "and so says its id")
+	left, err := filepath.Glob(filepath.Join(one.cfg.DataDir, undoDir, ".*"))
+	require.NoError(t, err)
+	require.Empty(t, left)
 	require.Equal(t, [2]string{a.ID, "1.1.4.0"}, [2]string{undo.Undoes, undo.To})
 
 	away.start()
@@ -58,12 +72,89 @@ func TestPatchIsTakenBackEverywhere(t *testing.T) {
 	}
 	require.NotContains(t, away.served(), "v1")
 
+	// Who orders it twice, or with the program of a former release, disturbs nobody.
+	for _, server := range []string{"srv1", "srv2"} {
+		reply, err = one.client.NC.Request(bus.UndoBySubject(server), []byte(a.ID), patience)
+		require.NoError(t, err)
+		var again patch.Announcement
+		require.NoError(t, json.Unmarshal(reply.Data, &again), string(reply.Data))
+		require.Equal(t, [3]string{undo.ID, "bob", undo.Note}, [3]string{again.ID, again.Author, again.Note})
+	}
+	require.Len(t, rollbacks(t, one, a.ID), 1)
+
 	for id, says := range map[string]string{"../../etc/passwd": "is not the id", "20260131-094500123-none": "no way back"} {
 		reply, err := one.client.NC.Request(bus.UndoBySubject("srv1"), []byte(id), patience)
 		require.NoError(t, err)
 		require.Contains(t, reply.Header.Get("Nats-Service-Error"), says)
 		_, err = one.client.NC.Request(bus.UndoSubject, []byte(id), 200*time.Millisecond)
 		require.Error(t, err, "nobody offers it")
+	}
+}
+
+// rollbacks are the patches on the bus that take one back.
+func rollbacks(t *testing.T, n *node, id string) (ids []string) {
+	t.Helper()
+	list, err := patch.List(t.Context(), n.client.JS)
+	require.NoError(t, err)
+	for _, a := range list {
+		if a.Undoes == id {
+			ids = append(ids, a.ID)
+		}
+	}
+	return ids
+}
+
+// Row 34: two operators who order it at the same time, of two servers, get one rollback. One that was aborted is ordered anew, in the name of who wants it now.
+func TestTwoOrdersAreOneRollback(t *testing.T) {
+	t.Parallel()
+	b := newBus(t)
+	nodes := []*node{newWatchingNode(t, b, "srv1"), newWatchingNode(t, b, "srv2")}
+	for _, n := range nodes {
+		n.start()
+		n.drift(undrifted)
+	}
+	one := nodes[0]
+	a := publish(t, one.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{})
+	for _, n := range nodes {
+		n.report(a.ID, patch.StateApplied)
+	}
+	order := func(server, by, note string) (undo patch.Announcement, refused string) {
+		said, err := json.Marshal(bus.UndoOrder{By: by, Note: note})
+		require.NoError(t, err)
+		reply, err := one.client.NC.RequestMsg(&nats.Msg{
+			Subject: bus.UndoBySubject(server), Data: []byte(a.ID), Header: nats.Header{bus.HeaderUndoOrder: {string(said)}},
+		}, patience)
+		require.NoError(t, err)
+		if refused = reply.Header.Get("Nats-Service-Error"); refused == "" {
+			require.NoError(t, json.Unmarshal(reply.Data, &undo), string(reply.Data))
+		}
+		return undo, refused
+	}
+	_, refused := order("srv1", "ann", strings.Repeat("n", 4097))
+	require.Contains(t, refused, "the note has 4097 bytes; give at most 4096")
+	require.Empty(t, rollbacks(t, one, a.ID))
+
+	const orders = 8
+	var undone [orders]patch.Announcement
+	var wg sync.WaitGroup
+	for i := range orders {
+		wg.Go(func() { undone[i], _ = order(fmt.Sprint("srv", 1+i%2), fmt.Sprint("ann", i), "both at once") })
+	}
+	wg.Wait()
+	first := rollbacks(t, one, a.ID)
+	require.Len(t, first, 1)
+	for _, undo := range undone {
+		require.Equal(t, [2]string{first[0], undone[0].Author}, [2]string{undo.ID, undo.Author})
+	}
+
+	require.NoError(t, rollout.Abort(t.Context(), one.client.JS, first[0], "ann", "too early"))
+	anew, refused := order("srv2", "bob", "now")
+	require.Empty(t, refused)
+	require.Equal(t, [2]string{"bob", "now"}, [2]string{anew.Author, anew.Note})
+	require.Equal(t, []string{first[0], anew.ID}, rollbacks(t, one, a.ID))
+	for _, n := range nodes {
+		n.report(anew.ID, patch.StateApplied)
+		require.Equal(t, "v0", n.read("omflow/app.py"))
 	}
 }
 

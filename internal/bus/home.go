@@ -61,6 +61,15 @@ func UndoBySubject(node string) string {
 	return ServiceAgent + "." + EndpointUndoBy + "." + Token(node)
 }
 
+// HeaderUndoOrder is the header of such a request that holds an UndoOrder: an agent of a former release takes all of the body for the id.
+const HeaderUndoOrder = "Undo-Order"
+
+// UndoOrder says who wants a patch taken back, and why, as JSON.
+type UndoOrder struct {
+	By   string `json:"by"`
+	Note string `json:"note"`
+}
+
 // UndoOffer is what an agent could bring back, as JSON.
 type UndoOffer struct {
 	Node      string `json:"node"`

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/spf13/cobra"
 
@@ -26,7 +27,8 @@ func (a *App) patchRollbackCommand() *cobra.Command {
 		Short: "Take a patch back on every server that has it",
 		Long: "Take a patch back on every server that has it, one after the other: an agent that may sign has kept the files that the patch replaced, and\n" +
 			"publishes them as a new patch. Servers that do not have the patch yet pass it over. What later patches or hands have changed in the same\n" +
-			"files is a conflict, so take the newest patch back first. A database that `--migrate` has changed stays as it is.",
+			"files is a conflict, so take the newest patch back first. A database that `--migrate` has changed stays as it is. A second order is answered\n" +
+			"with the first; to try again, abort the patch that it published.",
 		Example: "  omflow-booster patch rollback 20260131-094500123-k3v7q2mx --note 'the leave form lost its dates'",
 		Args:    args(1, 1, "the id of a patch, as `patch ls` shows it"),
 	}
@@ -34,6 +36,9 @@ func (a *App) patchRollbackCommand() *cobra.Command {
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.withBus(func(c *bus.Client) error {
+			if len(*note) > patch.MaxNoteBytes {
+				return usageError{fmt.Errorf("--note has %d bytes; give at most %d", len(*note), patch.MaxNoteBytes)}
+			}
 			if _, err := showPatch(cmd.Context(), c, given[0]); err != nil {
 				return err
 			}
@@ -44,7 +49,12 @@ func (a *App) patchRollbackCommand() *cobra.Command {
 			if *asJSON {
 				return printJSON(a.Stdout, map[string]string{"patch": given[0], "undone_by": undo.ID, "from": by})
 			}
-			fmt.Fprintf(a.Stdout, "%s takes %s back, with the files of %s.\n", undo.ID, oneLine(given[0]), oneLine(by))
+			if by == "" || *note != "" && undo.Note != *note { // before this order, or at the same time
+				fmt.Fprintf(a.Stdout, "%s takes %s back already, by order of %s: %s\n", undo.ID, oneLine(given[0]), oneLine(undo.Author), oneLine(undo.Note))
+				fmt.Fprintf(a.Stdout, "If it did not reach all servers: `omflow-booster patch resume %s`, or `patch abort %[1]s` and order the rollback anew.\n", undo.ID)
+			} else {
+				fmt.Fprintf(a.Stdout, "%s takes %s back, with the files of %s.\n", undo.ID, oneLine(given[0]), oneLine(by))
+			}
 			fmt.Fprintf(a.Stdout, "`omflow-booster patch show %s --follow` shows it.\n", undo.ID)
 			return nil
 		})
@@ -52,9 +62,16 @@ func (a *App) patchRollbackCommand() *cobra.Command {
 	return cmd
 }
 
-// takeBack ends the rollout of a patch and has the agent publish the way back that knows most of it.
+// takeBack ends the rollout of a patch and has the agent publish the way back that knows most of it. by is empty if somebody has ordered that before.
 func takeBack(ctx context.Context, c *bus.Client, id, note string) (undo patch.Announcement, by string, err error) {
+	if undo, _, err = rollout.Rollback(ctx, c.JS, id); err != nil || undo.ID != "" {
+		return undo, "", err
+	}
 	best, err := bestUndo(ctx, c, id)
+	if err != nil {
+		return undo, "", err
+	}
+	order, err := json.Marshal(bus.UndoOrder{By: userName(), Note: note})
 	if err != nil {
 		return undo, "", err
 	}
@@ -66,7 +83,9 @@ func takeBack(ctx context.Context, c *bus.Client, id, note string) (undo patch.A
 	}
 	ctx, cancel := context.WithTimeout(ctx, undoAnswer)
 	defer cancel()
-	reply, err := c.NC.RequestWithContext(ctx, bus.UndoBySubject(best.Node), []byte(id))
+	reply, err := c.NC.RequestMsgWithContext(ctx, &nats.Msg{
+		Subject: bus.UndoBySubject(best.Node), Data: []byte(id), Header: nats.Header{bus.HeaderUndoOrder: {string(order)}},
+	})
 	if err != nil {
 		return undo, "", fmt.Errorf("%s was asked to take %s back: %w", best.Node, id, err)
 	}

@@ -178,7 +178,8 @@ func hasFile(files []File, name string) bool {
 	return false
 }
 
-func writeArchive(w io.Writer, dir fs.FS, m Manifest, signer Signer) error {
+// writeHead writes what comes before the files.
+func writeHead(archive *bundle.Writer, m Manifest, signer Signer) error {
 	manifest, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write manifest: %w", err)
@@ -190,14 +191,19 @@ func writeArchive(w io.Writer, dir fs.FS, m Manifest, signer Signer) error {
 	if err != nil {
 		return fmt.Errorf("sign patch: %w", err)
 	}
-	archive, err := bundle.NewWriter(w)
-	if err != nil {
-		return err
-	}
 	err = writeEntry(archive, manifestEntry, m.Created, manifest)
 	if err == nil {
 		err = writeEntry(archive, signatureEntry, m.Created, sig)
 	}
+	return err
+}
+
+func writeArchive(w io.Writer, dir fs.FS, m Manifest, signer Signer) error {
+	archive, err := bundle.NewWriter(w)
+	if err != nil {
+		return err
+	}
+	err = writeHead(archive, m, signer)
 	for i := 0; err == nil && i < len(m.Files); i++ {
 		err = copyFile(archive, dir, m.Files[i], m.Created)
 	}

@@ -31,9 +31,11 @@ const (
 	maxManifestBytes = 32 << 20
 	maxFiles         = 100_000
 	maxPathBytes     = 1024
-	maxNoteBytes     = 4096
 	maxNameBytes     = 256 // author, versions
 )
+
+// MaxNoteBytes is how long a note may be.
+const MaxNoteBytes = 4096
 
 // ErrInvalid is returned for a patch that can never be applied, here or now: trying again does not help.
 // Transient trouble (disk, bus) never matches it.
@@ -114,8 +116,8 @@ func (m Manifest) Validate(limit int64) error {
 	if !ValidID(m.ID) {
 		return invalid("%q is not the id of a patch", m.ID)
 	}
-	if len(m.Note) > maxNoteBytes || max(len(m.Author), len(m.From), len(m.To)) > maxNameBytes {
-		return invalid("note, author or version is too long (at most %d, %d and %d bytes)", maxNoteBytes, maxNameBytes, maxNameBytes)
+	if len(m.Note) > MaxNoteBytes || max(len(m.Author), len(m.From), len(m.To)) > maxNameBytes {
+		return invalid("note, author or version is too long (at most %d, %d and %d bytes)", MaxNoteBytes, maxNameBytes, maxNameBytes)
 	}
 	if m.Undoes != "" && !ValidID(m.Undoes) {
 		return invalid("%q, which it takes back, is not the id of a patch", m.Undoes)
