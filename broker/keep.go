@@ -93,6 +93,8 @@ func (b *Broker) keepStream(ctx context.Context, layout bus.Layout, s streamView
 	return nil
 }
 
+// keepWorkers does so for the consumer. One that is gone is made again after a lease: a new one knows of no step that is running, and gives each to a second
+// worker at once. Without a consumer no lease is renewed, so by then nothing runs.
 func (b *Broker) keepWorkers(ctx context.Context, layout bus.Layout, v *view) error {
 	if snapshot.Unfinished(v.streams[bus.StreamWork].config) { // the restore brings it
 		return nil
@@ -102,15 +104,23 @@ func (b *Broker) keepWorkers(ctx context.Context, layout bus.Layout, v *view) er
 	what := fmt.Sprintf("consumer %s of %s", bus.ConsumerWorkers, bus.StreamWork)
 	consumer, err := b.js.Consumer(ctx, bus.StreamWork, bus.ConsumerWorkers)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		if b.workersGone.IsZero() {
+			b.workersGone = time.Now()
+			b.log.Warn().Msg(what + " is gone; it is made again when no worker holds a lease of it any more")
+		}
+		if time.Since(b.workersGone) < max(b.leaseSeen, layout.Lease) {
+			return nil
+		}
 		if _, err := b.js.CreateConsumer(ctx, bus.StreamWork, layout.Workers()); err != nil {
 			return fmt.Errorf("make the %s again: %w", what, err)
 		}
-		b.log.Warn().Msg(what + " was gone and is made again: steps that were running may be delivered again, and are found done")
+		b.log.Warn().Msg(what + " is made again: every step is delivered as for the first time")
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("look at the %s: %w", what, err)
 	}
+	b.workersGone = time.Time{}
 	if b.cfg.mode() == modeCluster && !b.server.JetStreamIsConsumerLeader("$G", bus.StreamWork, bus.ConsumerWorkers) {
 		return b.takeLead(ctx, "$JS.API.CONSUMER.LEADER.STEPDOWN."+bus.StreamWork+"."+bus.ConsumerWorkers)
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/assert"
@@ -42,26 +43,27 @@ func former(t *testing.T, c *bus.Client, replicas int) {
 func TestChangedSettingsReachAnExistingCluster(t *testing.T) {
 	t.Parallel()
 	cfgA, cfgB := pair(t)
+	cfgA.Lease, cfgB.Lease = 3*time.Second, 3*time.Second
 	_, runA := startBooster(t, cfgA, "a")
 	_, runB := startBooster(t, cfgB, "b")
 	runA.wait(t)
 	runB.wait(t)
 	c := dial(t, cfgA)
-	wanted(t, c, 30*time.Second, 256)
+	wanted(t, c, 3*time.Second, 256)
 	former(t, c, 2)
-	wanted(t, c, 30*time.Second, 256) // without it again
+	wanted(t, c, 3*time.Second, 256) // without it again
 	c.Close()
 	require.NoError(t, runA.stop())
 	require.NoError(t, runB.stop())
 
-	cfgA.Lease, cfgB.Lease = 40*time.Second, 40*time.Second
+	cfgA.Lease, cfgB.Lease = 4*time.Second, 4*time.Second
 	cfgA.StoreMB, cfgB.StoreMB = 400, 300 // the one with less room decides
 	a, runA := startBooster(t, cfgA, "a")
 	b, runB := startBooster(t, cfgB, "b")
 	runA.wait(t)
 	runB.wait(t)
 	c = dial(t, cfgA)
-	wanted(t, c, 40*time.Second, 300)
+	wanted(t, c, 4*time.Second, 300)
 
 	// By hand: a stream is changed, and the workers' consumer removed. Neither keeps the controller from its work.
 	work, err := c.JS.Stream(t.Context(), bus.StreamWork)
@@ -77,7 +79,7 @@ func TestChangedSettingsReachAnExistingCluster(t *testing.T) {
 		again, err := c.JS.Consumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers)
 		return err == nil && again.CachedInfo().Created.After(removed.CachedInfo().Created)
 	}, patience, 50*time.Millisecond, "nobody makes it again")
-	wanted(t, c, 40*time.Second, 300)
+	wanted(t, c, 4*time.Second, 300)
 	activeOf(t, "no automatic takeover: no witness", a, b)
 	_, err = c.JS.Publish(t.Context(), "work.k.f.q1", make([]byte, 5000))
 	require.NoError(t, err)
@@ -137,9 +139,42 @@ func TestLeaseIsMadeShorterByHalfAndSlowly(t *testing.T) {
 	require.Equal(t, 30*time.Second, keep(7*time.Second))
 }
 
+// A new consumer would give each running step to a second worker at once.
+func TestRemovedConsumerIsMadeAgainWhenNoLeaseIsLeft(t *testing.T) {
+	t.Parallel()
+	layout := bustest.Layout()
+	layout.Lease = time.Minute
+	c := bustest.New(t, layout).Client()
+	_, err := c.JS.Publish(t.Context(), "work.k.f.q1", []byte("running"))
+	require.NoError(t, err)
+	workers, err := c.JS.Consumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers)
+	require.NoError(t, err)
+	running, err := workers.Next()
+	require.NoError(t, err)
+	b := &Broker{node: &node{js: c.JS}, log: zerolog.Nop()}
+	keep := func() error {
+		require.NoError(t, b.keepWorkers(t.Context(), bus.Layout{Lease: time.Minute}, &view{streams: map[string]streamView{bus.StreamWork: {}}}))
+		_, err := c.JS.Consumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers)
+		return err
+	}
+	require.NoError(t, keep())
+
+	require.NoError(t, c.JS.DeleteConsumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers))
+	require.ErrorIs(t, keep(), jetstream.ErrConsumerNotFound)
+	_, err = c.NC.Request(running.Reply(), []byte("+WPI"), patience)
+	require.ErrorIs(t, err, nats.ErrNoResponders, "no lease is renewed meanwhile")
+	b.workersGone = time.Now().Add(-59 * time.Second)
+	require.ErrorIs(t, keep(), jetstream.ErrConsumerNotFound)
+	b.workersGone = time.Now().Add(-time.Minute)
+	require.NoError(t, keep())
+	require.NoError(t, keep())
+	require.Zero(t, b.workersGone)
+}
+
 func TestSingleBoosterKeepsItsConsumerAndLosesTheFormerStream(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
+	cfg.Lease = 2 * time.Second
 	b, stop := started(t, cfg)
 	c := dial(t, cfg)
 	require.NoError(t, c.JS.DeleteConsumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers))

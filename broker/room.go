@@ -56,6 +56,8 @@ type surroundings struct {
 
 	leaseSeen  time.Duration // of the workers' consumer
 	leaseSince time.Time     // since when it was seen
+
+	workersGone time.Time // since when there is no such consumer; zero: there is one
 }
 
 // gather reads, now and then, what the members say of their hosts.
