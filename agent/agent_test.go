@@ -74,7 +74,7 @@ func TestServerThatEndsIsStartedAgainAndReported(t *testing.T) {
 	n.start() // ready all the same, with a worker
 	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")
 	s := n.state(func(s bus.AgentState) bool { return s.Restarts > 2 && s.Server == "failing" && s.Worker != "starting" })
-	require.Equal(t, "server: exit status 3", s.LastError)
+	require.Equal(t, "server: exit status 3; its last line: cannot start", s.LastError)
 	require.NoError(t, os.Remove(filepath.Join(n.cfg.Home, "broken")))
 	n.eventually(func() bool { return n.count("server-healthy") == 1 }, "server runs")
 }

@@ -106,6 +106,8 @@ func TestQueueTable(t *testing.T) {
 		require.ErrorIs(t, err, outbox.ErrNoTable)
 		return err.Error()
 	}
+	require.Contains(t, problem(open("")), "may not read and write omflow_booster_giveback, omflow_booster_history, omflow_booster_outbox")
+	s.db.MustExec(`GRANT INSERT, UPDATE, DELETE ON omflow_booster_giveback, omflow_booster_history, omflow_booster_outbox TO ` + role)
 	require.Contains(t, problem(open("")), "may not read and remove rows")
 	s.db.MustExec(`GRANT DELETE ON omflow_queuedata TO ` + role)
 	table, err := open("").QueueTable(t.Context())

@@ -6,7 +6,7 @@ import "github.com/omflow-booster/omflow-booster/internal/sqldb"
 // subquery, because "?" stands for the next argument each time.
 var statements = sqldb.Statements{
 	QueueTable: `SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'omflow_queuedata') AS found, 1 AS allowed,
-		'' AS schemas, '' AS path, '' AS account, '' AS database`,
+		'' AS refused, '' AS schemas, '' AS path, '' AS account, '' AS database`,
 	Identity: `SELECT id FROM omflow_booster_database`,
 	Place:    `SELECT ''`,
 

@@ -219,7 +219,7 @@ func agentProblems(r statusReport) (found []problem) {
 				found = append(found, problem{
 					"child_failing",
 					fmt.Sprintf("agent %s: its %s does not stay up: %s (restarts: %d)", n.Name, child.name, orUnknown(n.Agent.LastError), n.Agent.Restarts),
-					"Look at server.log and worker.log, or the log of the agent, on " + n.Host + ".",
+					"More is in server.log and worker.log, or the log of the agent, on " + n.Host + ".",
 				})
 			}
 		}

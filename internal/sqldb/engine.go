@@ -36,7 +36,7 @@ type Engine struct {
 // Statements are the SQL texts of one engine. Placeholders are the engine's own, but for lists, where sqlx.In expands
 // the one "?" and rebinds the text, and for rows to insert, where sqlx expands the names.
 type Statements struct {
-	QueueTable string // → one row: found, allowed, schemas, path, account, database; see outbox.Table
+	QueueTable string // → one row: found, allowed, refused, schemas, path, account, database; see outbox.Table
 	Identity   string // → id, the same for ever, in each copy
 	Place      string // → text, another one in each copy; empty where the engine cannot tell
 

@@ -29,6 +29,10 @@ func Postgres() Engine {
 		Statements: Statements{
 			QueueTable: `SELECT t IS NOT NULL AS found,
 				coalesce(has_table_privilege(t, 'SELECT') AND has_table_privilege(t, 'DELETE'), false) AS allowed,
+				coalesce((SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c
+					WHERE c.oid IN (to_regclass('omflow_booster_outbox'), to_regclass('omflow_booster_giveback'), to_regclass('omflow_booster_history'))
+					AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') AND
+						has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))), '') AS refused,
 				coalesce((SELECT string_agg(n.nspname, ', ' ORDER BY n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 					WHERE c.relname = 'omflow_queuedata' AND c.relkind IN ('r', 'p', 'v', 'f')), '') AS schemas,
 				array_to_string(current_schemas(false), ', ') AS path, current_user AS account, current_database() AS database

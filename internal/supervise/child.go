@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/internal/process"
 )
 
 // errTaken says why a child is not started: its users would be served by a program that nobody supervises, and that nobody updates.
@@ -111,7 +112,10 @@ func (c *Child) once(ctx context.Context, restart bool) (cause, err error) {
 	if c.spec.Ready != nil && c.spec.Ready(ctx) == nil {
 		return errTaken, nil
 	}
-	r, err := startRun(c.spec, c.log)
+	spec := c.spec
+	var said process.Tail
+	spec.heard = said.Add
+	r, err := startRun(spec, c.log)
 	if err != nil {
 		return err, nil
 	}
@@ -129,7 +133,7 @@ func (c *Child) once(ctx context.Context, restart bool) (cause, err error) {
 	defer func() { cancel(); <-watched }()
 
 	if c.waitEnd(ctx, r) {
-		return r.cause(), nil
+		return explain(r.cause(), said.Lines()), nil
 	}
 	cancel() // what is stopping is not asked whether it is ready
 	c.log.Info().Int(logging.PID, r.PID()).Msg("stopping child")

@@ -66,6 +66,21 @@ func TestChildThatRanLongEnoughStartsOverWithTheShortestPause(t *testing.T) {
 	require.NotContains(t, log.String(), `"again_in":"20ms"`)
 }
 
+// "exit status 3" alone sends an operator to the log files of another host.
+func TestWhatAChildSaidLastIsToldWithItsEnd(t *testing.T) {
+	t.Parallel()
+	for says, want := range map[string]string{
+		"DATABASE_URL: no such role": "exit status 3; its last line: DATABASE_URL: no such role",
+		`{"level":"error","service":"worker","error":"no such role","message":"cannot start"}`: "exit status 3; its last line: cannot start: no such role",
+		`{"level":"info","message":"stopped"}`:                                                 "exit status 3; its last line: stopped",
+	} {
+		c, _, _ := supervised(t, "crash", func(s *Spec) { s.Env = append(s.Env, "SUPERVISE_TEST_SAYS="+says) })
+		c.Start()
+		eventually(t, func() bool { return c.Status().Error != "" }, "it has ended")
+		require.Equal(t, want, c.Status().Error)
+	}
+}
+
 func TestCommandThatCannotBeStarted(t *testing.T) {
 	t.Parallel()
 	c, _, _ := supervised(t, "none", func(s *Spec) { s.Command = []string{"/no/such/program"} })

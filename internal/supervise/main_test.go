@@ -63,6 +63,10 @@ func TestMain(m *testing.M) {
 		leave()
 	case "crash":
 		note("started")
+		if os.Getenv("SUPERVISE_TEST_SAYS") != "" {
+			fmt.Println("first")
+			fmt.Println(os.Getenv("SUPERVISE_TEST_SAYS"))
+		}
 		os.Exit(3)
 	case "parent": // supervises a good child and a family until it is killed
 		parent()

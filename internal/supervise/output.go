@@ -72,3 +72,15 @@ func logLine(text string, log zerolog.Logger) {
 	}
 	log.WithLevel(level).Fields(fields).Msg(message)
 }
+
+// message is what a line says; of one of our own kind the message and the error, without its other fields.
+func message(text string) string {
+	var fields struct {
+		Message string `json:"message"`
+		Error   string `json:"error"`
+	}
+	if json.Unmarshal([]byte(text), &fields) != nil || fields.Message == "" {
+		return text
+	}
+	return strings.TrimSuffix(fields.Message+": "+fields.Error, ": ")
+}

@@ -87,6 +87,14 @@ func (r *run) ended(timeout time.Duration) bool {
 	}
 }
 
+// explain adds to the way in which a child has ended what it said last, which mostly is why.
+func explain(cause error, lines []string) error {
+	if len(lines) == 0 {
+		return cause
+	}
+	return fmt.Errorf("%w; its last line: %s", cause, message(lines[len(lines)-1]))
+}
+
 // cause says how the process ended by itself.
 func (r *run) cause() error {
 	err := r.Err()

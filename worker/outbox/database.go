@@ -14,6 +14,7 @@ var ErrNoTable = errors.New("the steps of the OMFLOW Server cannot be reached")
 type Table struct {
 	Found    bool   `db:"found"`
 	Allowed  bool   `db:"allowed"` // to read and to remove rows
+	Refused  string `db:"refused"` // our own tables that this account may not read and write
 	Schemas  string `db:"schemas"` // in which it is, whether this connection looks there or not
 	Path     string `db:"path"`    // schemas in which this connection looks
 	Account  string `db:"account"`
@@ -30,11 +31,14 @@ func (s *Store) QueueTable(ctx context.Context) (Table, error) {
 }
 
 // Nowhere tells that the whole database has no such table: no OMFLOW Server uses it.
-func (t Table) Nowhere() bool { return !t.Found && t.Schemas == "" }
+func (t Table) Nowhere() bool { return !t.Found && t.Schemas == "" && t.Refused == "" }
 
 // Problem says what keeps a worker from using the table, and what to do about it; nil if nothing does.
 func (t Table) Problem() error {
 	switch {
+	case t.Refused != "":
+		return fmt.Errorf("%w: account %s may not read and write %s; use the account that made them, or GRANT SELECT, INSERT, UPDATE, DELETE",
+			ErrNoTable, t.Account, t.Refused)
 	case t.Found && t.Allowed:
 		return nil
 	case t.Found:
