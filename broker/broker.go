@@ -82,7 +82,10 @@ func (b *Broker) Ready() <-chan struct{} { return b.ready }
 // Run serves until ctx ends. It returns nil on a requested stop, a *config.Error for a setting that cannot work here, and an error
 // when the server or its store fails while running; the process should then end and be started again.
 func (b *Broker) Run(ctx context.Context) error {
-	host, err := b.listenHost(ctx)
+	host, err := b.awaitAddress(ctx, b.listenHost)
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // a requested stop
+	}
 	if err != nil {
 		return err
 	}
@@ -131,6 +134,25 @@ func (b *Broker) Run(ctx context.Context) error {
 		}
 		if err := b.store.putAside(r); err != nil {
 			return err
+		}
+	}
+}
+
+// awaitAddress waits a while for the address of a Booster that has run here before: its host may just boot. On a new data directory the setting is wrong.
+func (b *Broker) awaitAddress(ctx context.Context, resolve func(context.Context) (string, error)) (string, error) {
+	_, err := os.Stat(filepath.Join(b.cfg.DataDir, markerName))
+	fresh, began, said := err != nil, time.Now(), false
+	for {
+		host, err := resolve(ctx)
+		if fresh || !errors.As(err, new(elsewhereError)) || time.Since(began) > addressPatience {
+			return host, err
+		}
+		if !said {
+			said = true
+			b.log.Warn().Err(err).Dur("at_most", addressPatience).Msg("waiting for the address of this host: this Booster has run here before")
+		}
+		if !bus.Sleep(ctx, addressRetry) {
+			return host, err
 		}
 	}
 }

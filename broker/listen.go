@@ -14,7 +14,11 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/requirement"
 )
 
-const lookupTimeout = 10 * time.Second
+const (
+	lookupTimeout   = 10 * time.Second
+	addressPatience = time.Minute // for an interface to get its address when the host boots
+	addressRetry    = 100 * time.Millisecond
+)
 
 // place is where a service listens, as its operator has said it: at the address by which others reach it, or, where a router or a container host
 // passes connections on, at another one.
@@ -52,8 +56,16 @@ func (p place) elsewhere(variable, address string) error {
 	if variable == p.variable {
 		fix += "; or, if a router or a container host passes connections on, set " + p.override + " to the address to listen on (0.0.0.0: all)"
 	}
-	return &config.Error{Var: variable, Problem: address + " is no address of this host, which has " + strings.Join(ownAddresses(), ", "), Fix: fix}
+	return elsewhereError{&config.Error{
+		Var: variable, Problem: address + " is no address of this host, which has " + strings.Join(ownAddresses(), ", "), Fix: fix,
+	}}
 }
+
+// elsewhereError is the address of another host, or of an interface that has none yet.
+type elsewhereError struct{ wrong *config.Error }
+
+func (e elsewhereError) Error() string { return e.wrong.Error() }
+func (e elsewhereError) Unwrap() error { return e.wrong }
 
 // lookUp finds the address of this host that a name stands for. A name server that does not answer is no wrong setting: the service manager tries again.
 func (p place) lookUp(ctx context.Context) (string, error) {

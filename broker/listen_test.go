@@ -1,12 +1,15 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -40,6 +43,28 @@ func TestListensWhereItWasToldAndNowhereElse(t *testing.T) {
 	_, err := place{"BOOSTER_IP", "192.0.2.7", "BOOSTER_LISTEN", ""}.resolve(t.Context())
 	require.True(t, errors.As(err, &wrong))
 	require.Contains(t, wrong.Fix, "BOOSTER_LISTEN")
+}
+
+// An interface has no address for some seconds when its host boots.
+func TestAddressOfABoosterThatRanBeforeIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	b := New(testConfig(t), zerolog.New(zerolog.NewTestWriter(t)))
+	asked := 0
+	booting := func(context.Context) (string, error) {
+		if asked++; asked < 3 {
+			return "", place{variable: "BOOSTER_IP"}.elsewhere("BOOSTER_IP", "192.0.2.7")
+		}
+		return "192.0.2.7", nil
+	}
+	var wrong *config.Error
+	_, err := b.awaitAddress(t.Context(), booting)
+	require.ErrorAs(t, err, &wrong, "it never ran: the setting is wrong")
+
+	asked = 0
+	require.NoError(t, os.WriteFile(filepath.Join(b.cfg.DataDir, markerName), []byte("{}"), 0o600))
+	host, err := b.awaitAddress(t.Context(), booting)
+	require.NoError(t, err)
+	require.Equal(t, "192.0.2.7", host)
 }
 
 // Debian's /etc/hosts gives the name of a host to 127.0.1.1. A Booster of that name would be ready, and alone.
