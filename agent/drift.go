@@ -55,6 +55,7 @@ type drift struct {
 	stays       []tree.Stay
 	digest      string    // of the changes that may be published
 	since       time.Time // when they were first seen as they are
+	moving      string    // the file that is being written, and that the others wait for
 	held        string    // why they are not published until somebody orders it
 }
 
@@ -230,7 +231,7 @@ func (d *drift) note(s sifted) {
 			d.log.Warn().Int("files", len(s.changes)).Str("first", s.changes[0].Path).Msg("files in the home were changed here")
 		}
 	}
-	d.changes, d.stays = s.changes, s.stays
+	d.changes, d.stays, d.moving = s.changes, s.stays, s.moving
 }
 
 // holdBack keeps why changes are held back, for others to ask.

@@ -19,6 +19,7 @@ func (d *drift) describe(state *bus.AgentState) {
 	if d.hasBaseline {
 		state.Baseline = d.baseline
 	}
+	state.Moving = strings.ToValidUTF8(d.moving, "\uFFFD")
 	if len(d.stays) > 0 {
 		state.StaysFirst = told(d.stays[0])
 	}
@@ -40,6 +41,7 @@ func (d *drift) tell(node string) bus.Drift {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	answer.Baseline, answer.Total, answer.StaysTotal = d.baseline, len(d.changes), len(d.stays)
+	answer.Moving = strings.ToValidUTF8(d.moving, "\uFFFD")
 	for _, s := range d.stays[:min(len(d.stays), driftShown)] {
 		answer.Stays = append(answer.Stays, told(s))
 	}

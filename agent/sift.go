@@ -45,7 +45,7 @@ type sifted struct {
 	changes []tree.Change // all that differs from the baseline
 	going   []tree.Change // what may be published
 	stays   []tree.Stay   // what may not, or cannot
-	moving  bool          // some file is being written
+	moving  string        // the first file that is being written; empty: none is
 }
 
 // sift judges each path by itself: one that has to stay keeps nothing else from going.
@@ -54,7 +54,9 @@ func (d *drift) sift(found tree.Reading, book treeBook) sifted {
 	d.sight(s.changes)
 	for _, m := range found.Moving {
 		if m.For < restless*d.cfg.WatchQuiet {
-			s.moving = true
+			if s.moving == "" {
+				s.moving = m.Path
+			}
 			continue
 		}
 		s.stays = append(s.stays, tree.Stay{Path: m.Path, Why: "is written again and again: it is carried when it has rested for AGENT_WATCH_QUIET; if it never does, name it in AGENT_IGNORE"})
@@ -177,7 +179,7 @@ func (s *sifted) fit() {
 // nothing goes before all rest, unless that takes for ever.
 func (d *drift) ripe(s sifted) (ripe []tree.Change, again time.Duration) {
 	quiet := d.cfg.WatchQuiet
-	if s.moving {
+	if s.moving != "" {
 		again = quiet
 	}
 	for _, c := range s.going {

@@ -172,3 +172,15 @@ func TestNamesThatWindowsCannotStore(t *testing.T) {
 	require.Contains(t, stays["shot 10:31.png"], "has a colon")
 	require.Contains(t, stays["Readme"], "is the same file as README")
 }
+
+// A file that is being written holds up what was changed beside it, and is named from the first look on.
+func TestFileThatIsBeingWrittenIsNamedAtOnce(t *testing.T) {
+	t.Parallel()
+	n := newWatchingNode(t, newBus(t), "srv1")
+	n.cfg.WatchQuiet = time.Minute
+	n.start()
+	n.drift(undrifted)
+	n.write("omflow/big.zip", "half")
+	n.drift(func(d bus.Drift) bool { return d.Moving == "omflow/big.zip" && d.StaysTotal == 0 })
+	n.state(func(s bus.AgentState) bool { return s.Moving == "omflow/big.zip" })
+}

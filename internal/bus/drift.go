@@ -15,6 +15,7 @@ type Drift struct {
 	Total     int         `json:"total"`
 
 	Seq       uint64 `json:"seq"`       // last message of PATCH that was dealt with
+	Moving    string `json:"moving"`    // a file that is being written, and that the changes wait for; empty otherwise
 	Held      string `json:"held"`      // why the changes are not published before somebody orders it; empty otherwise
 	Digest    string `json:"digest"`    // of all changes
 	Repairing bool   `json:"repairing"` // it is at it

@@ -121,6 +121,7 @@ type AgentState struct {
 	StaysFirst DriftStay `json:"stays_first"` // the first of Stays
 
 	Held     string `json:"held"`     // why changes that are found in its home are not published before somebody orders it; empty otherwise
+	Moving   string `json:"moving"`   // a file of its home that is being written, and that what was changed waits for; empty otherwise
 	Baseline string `json:"baseline"` // Drift.Baseline; empty if nothing is watched
 
 	Witness        string `json:"witness"`         // AGENT_WITNESS: auto, on or off

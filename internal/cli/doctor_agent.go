@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"os"
+	"slices"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
@@ -29,7 +30,11 @@ func judgeAgents(check, host string, nodes []bus.Node) (findings []finding) {
 		}
 	}
 	for _, p := range agentProblems(here) {
-		findings = append(findings, finding{check, verdictWarn, p.Text, p.Hint})
+		f := finding{check, verdictWarn, p.Text, p.Hint}
+		if slices.Contains(notes, p.Code) {
+			f.Verdict = verdictOK
+		}
+		findings = append(findings, f)
 	}
 	switch {
 	case len(here.Agents) == 0:

@@ -214,6 +214,9 @@ func (a *App) printDrift(list []bus.Drift) error {
 		for _, f := range d.Files {
 			fmt.Fprintf(a.Stdout, "%s  %s %s\n", oneLine(d.Node), f.Kind, oneLine(f.Path))
 		}
+		if d.Moving != "" {
+			fmt.Fprintf(a.Stdout, "%s  waits until it has rested: %s\n", oneLine(d.Node), oneLine(d.Moving))
+		}
 		for _, s := range d.Stays {
 			fmt.Fprintf(a.Stdout, "%s  stays here: %s %s\n", oneLine(d.Node), oneLine(s.Path), oneLine(s.Why))
 		}

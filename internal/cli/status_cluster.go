@@ -33,7 +33,7 @@ const (
 var noService = []string{codeNoMajority, "stream_missing", "consumer_missing"}
 
 // notes are what an operator should know, and nothing that is wrong.
-var notes = []string{"one_booster", codeRolloutHeld}
+var notes = []string{"one_booster", codeRolloutHeld, codeMoving}
 
 // judge sums the problems up.
 func (r *statusReport) judge() {

@@ -20,6 +20,8 @@ type problem struct {
 // nearlyFull is the share of a stream's limit from which people are warned: what follows is backpressure.
 const nearlyFull = 0.80
 
+const codeMoving = "drift_moving" // a note: every update of a home passes through it
+
 const stateOK = "ok" // of WorkerState.Database
 
 // findProblems looks at a report only: what it finds can be tested without a bus.
@@ -204,6 +206,12 @@ func agentProblems(r statusReport) (found []problem) {
 			found = append(found, problem{
 				"drift", fmt.Sprintf("agent %s: %s changed in its home, and not by a patch", n.Name, counted(n.Agent.Drift, "file")),
 				"Look with `omflow-booster nodes drift " + n.Name + "`; publish the files, or undo the change.",
+			})
+		}
+		if n.Agent.Moving != "" {
+			found = append(found, problem{
+				codeMoving, fmt.Sprintf("agent %s: what was changed in its home waits until %s has rested", n.Name, oneLine(n.Agent.Moving)),
+				"For twelve times AGENT_WATCH_QUIET, a minute by default; a file that never rests stays behind then.",
 			})
 		}
 		if n.Agent.Stays > 0 {

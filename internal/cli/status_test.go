@@ -179,6 +179,10 @@ func TestStatusProblems(t *testing.T) {
 			[]string{"home_changed agent om1: OMFLOW_HOME is another directory"},
 		},
 		{
+			"a file is being written", func(r *statusReport) { r.Agents[0].Agent.Moving = "static/big.zip" },
+			[]string{"drift_moving agent om1: what was changed in its home waits until static/big.zip has rested"},
+		},
+		{
 			"changes held back", func(r *statusReport) {
 				r.Agents[0].Agent.Drift, r.Agents[0].Agent.Held = 2, "it looks like a lost disk"
 			},
@@ -402,6 +406,7 @@ func TestStatusExitCodes(t *testing.T) {
 		exit   int
 	}{
 		"nothing is wrong":      {nil, healthGood, exitOK},
+		"a file is written":     {[]string{codeMoving}, healthGood, exitOK},
 		"one Booster is a note": {[]string{"one_booster"}, healthGood, exitOK},
 		"something is":          {[]string{"one_booster", "dead_steps"}, healthWarnings, exitWarnings},
 		"no majority":           {[]string{codeNoMajority}, healthNone, exitNoService},
