@@ -69,7 +69,7 @@ const (
 
 // run follows the stream until ctx ends. Trouble is tried again for ever, because a later patch may build on this one.
 func (f *follower) run(ctx context.Context) {
-	nudge, stop := bus.Nudge(f.client.NC, patch.Announcements) // what to do is read from the stream alone
+	nudge, stop := bus.Nudge(f.client.NC, bus.Announcements) // what to do is read from the stream alone
 	defer stop()
 	pause, said := f.cfg.PatchRetry, ""
 	for {

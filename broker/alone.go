@@ -107,7 +107,7 @@ func GoAlone(ctx context.Context, cfg Config, log zerolog.Logger, o AloneOptions
 	if err != nil {
 		return report, fmt.Errorf("take everything along: %w; run the same command again", err)
 	}
-	taken := []string{"KV_" + bus.BucketNodes} // heartbeats stay
+	taken := []string{bus.BucketStream(bus.BucketNodes)} // heartbeats stay
 	for _, s := range m.Streams {
 		taken = append(taken, s.Name)
 	}
@@ -182,7 +182,7 @@ func (b *Broker) leaveOthers(ctx context.Context, gone bool) (left []string, err
 		if v.metaLeader == "" || v.metaLeader == b.name() {
 			return nil
 		}
-		return errors.Join(errors.New("taking the lead"), b.takeLead(ctx, "$JS.API.META.LEADER.STEPDOWN"))
+		return errors.Join(errors.New("taking the lead"), b.takeLead(ctx, bus.MetaStepDown))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w; start the other Booster, or the agent of the witness. If they are lost for good, see `omflow-booster cluster recover --help`", err)
@@ -220,7 +220,7 @@ func (b *Broker) takeMajority(ctx context.Context) (left []string, err error) {
 		}
 		if v.metaLeader == "" {
 			asked = time.Now()
-			reply, err := b.sys.Request("$JS.API.META.RESCUE", []byte(`{"quorum_needed":1}`), callTimeout)
+			reply, err := b.sys.Request(bus.MetaRescue, []byte(`{"quorum_needed":1}`), callTimeout)
 			if err == nil {
 				err = apiError(reply.Data)
 			}
@@ -266,7 +266,7 @@ func (v *view) led() error {
 		return fmt.Errorf("not there: %s", strings.Join(missing, ", "))
 	}
 	for _, name := range v.names {
-		if v.streams[name].leader == "" && name != "KV_"+bus.BucketNodes {
+		if v.streams[name].leader == "" && name != bus.BucketStream(bus.BucketNodes) {
 			return fmt.Errorf("nobody leads %s", name)
 		}
 	}

@@ -200,7 +200,7 @@ func (b *Broker) dismiss(ctx context.Context, v *view) error {
 func (b *Broker) removeMember(ctx context.Context, p peer) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	reply, err := b.sys.RequestWithContext(ctx, "$JS.API.SERVER.REMOVE", fmt.Appendf(nil, `{"peer":%q,"peer_id":%q}`, p.name, p.id))
+	reply, err := b.sys.RequestWithContext(ctx, bus.MemberRemove, fmt.Appendf(nil, `{"peer":%q,"peer_id":%q}`, p.name, p.id))
 	if err == nil {
 		err = apiError(reply.Data)
 	}

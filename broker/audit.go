@@ -145,7 +145,7 @@ func (a *auditor) say(v *view, states map[string]replicaState) {
 // complete tells whether every copy of a stream is there and claims to be complete, and who holds them. Heartbeats are not compared: each member
 // lets them expire by its own clock, and they are worth nothing.
 func complete(stream string, s streamView, states map[string]replicaState) (group []string, ok bool) {
-	if stream == "KV_"+bus.BucketNodes || s.leader == "" {
+	if stream == bus.BucketStream(bus.BucketNodes) || s.leader == "" {
 		return nil, false
 	}
 	group = []string{s.leader}
@@ -302,7 +302,7 @@ func (a *auditor) standsStill(stream string, s streamView, states map[string]rep
 func (a *auditor) pending(v *view, states map[string]replicaState) (text string, there bool) {
 	for _, stream := range slices.Sorted(maps.Keys(v.streams)) {
 		for _, m := range v.streams[stream].members {
-			if s, answers := states[m.Name]; stream != "KV_"+bus.BucketNodes && (!answers || s.comparable() && a.passed[stream][m.Name] != s.Life) {
+			if s, answers := states[m.Name]; stream != bus.BucketStream(bus.BucketNodes) && (!answers || s.comparable() && a.passed[stream][m.Name] != s.Life) {
 				text, there = fmt.Sprintf("%s of %s is not compared yet", stream, m.Name), there || answers && a.doubt[stream] == ""
 			}
 		}
@@ -347,7 +347,7 @@ func (a *auditor) order(ctx context.Context, what, member, stream string) error 
 func (a *auditor) ask(ctx context.Context, what, member string, question []byte, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	msg, err := a.sys.RequestWithContext(ctx, auditSubject(what, member), question)
+	msg, err := a.sys.RequestWithContext(ctx, bus.AuditSubject(what, member), question)
 	if err != nil {
 		return fmt.Errorf("ask %s for its %s: %w", member, what, err)
 	}

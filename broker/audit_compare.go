@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -79,7 +78,7 @@ func (a *auditor) compare(ctx context.Context, stream string, group []string) (c
 
 // spanOf is how much one question covers: what a member reads in a moment, for it answers within callTimeout.
 func spanOf(stream string) uint64 {
-	if strings.HasPrefix(stream, "OBJ_") {
+	if bus.IsObjectStream(stream) {
 		return objectSpan
 	}
 	return contentSpan

@@ -20,7 +20,7 @@ func pretend(t *testing.T, b *Broker, member, stream string, holds contents) {
 	for what, answer := range map[string]any{
 		askState: state, askContent: contentAnswer{Contents: holds.pack()}, askRebuild: map[string]string{"error": "no"},
 	} {
-		_, err := b.sys.Subscribe(auditSubject(what, member), func(m *nats.Msg) {
+		_, err := b.sys.Subscribe(bus.AuditSubject(what, member), func(m *nats.Msg) {
 			data, _ := json.Marshal(answer)
 			_ = m.Respond(data)
 		})

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
+	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
 // A copy that differs is put aside before the server starts, and the server fetches the stream anew from its leader. So is the log of the stream's
@@ -19,7 +20,7 @@ func (s *store) putAside(r rebuild) error {
 	server := s.path(storeName)
 	aside := s.path(filepath.Join(asideDir, r.stream))
 	copied := filepath.Join(server, "$G", "streams", r.stream)
-	log := filepath.Join(server, "$SYS", "_js_", r.group)
+	log := filepath.Join(server, bus.SystemAccount, "_js_", r.group)
 	keep := true
 	if free, err := freeSpace(s.dir); err == nil && free < size(copied)+minFree {
 		keep = false // no room for both, and the others have it

@@ -22,8 +22,6 @@ const (
 	askFlush   = "flush"   // nothing: make durable what a restore has stored, see grow.go
 )
 
-func auditSubject(what, member string) string { return "audit." + what + "." + bus.Token(member) }
-
 // auditVersion is what a member understands of the audit: how contents are told apart, above all. Copies of members of another version are not compared,
 // because everything would seem to differ.
 const auditVersion = 1
@@ -86,7 +84,7 @@ func answerAudit(n *node, s *store, log zerolog.Logger, end context.CancelCauseF
 		askDiscard: func(m *nats.Msg) any { return outcome(r.store.discard(string(m.Data))) },
 		askFlush:   func(*nats.Msg) any { return outcome(syncTree(r.store.path(storeName))) },
 	} {
-		_, err := n.sys.Subscribe(auditSubject(what, n.opts.ServerName), func(m *nats.Msg) {
+		_, err := n.sys.Subscribe(bus.AuditSubject(what, n.opts.ServerName), func(m *nats.Msg) {
 			if data, err := json.Marshal(answer(m)); err == nil {
 				_ = m.Respond(data) // unanswered, it is asked again
 			}

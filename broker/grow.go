@@ -32,11 +32,8 @@ const (
 	storeAside = "jetstream.standalone" // the old store, until the new one is checked
 )
 
-// subjectFounding is where each Booster says, before there are streams, whether it has any to bring along.
-const (
-	subjectFounding = "booster.founding"
-	foundingPause   = 500 * time.Millisecond // for the answers to come in
-)
+// foundingPause is how long the answers to bus.SubjectFounding have to come in.
+const foundingPause = 500 * time.Millisecond
 
 func (s *store) path(name string) string { return filepath.Join(s.dir, name) }
 
@@ -145,7 +142,7 @@ func (b *Broker) startHidden(ctx context.Context, sync Sync) (*node, error) {
 // worthBringing tells a queue from the store of a Booster that was started and never used.
 func worthBringing(m snapshot.Manifest) bool {
 	for _, s := range m.Streams {
-		if s.Name != "KV_"+bus.BucketControl && s.Messages > 0 {
+		if s.Name != bus.BucketStream(bus.BucketControl) && s.Messages > 0 {
 			return true
 		}
 	}
@@ -253,7 +250,7 @@ func (b *Broker) flushMembers(ctx context.Context) error {
 	delete(members, "")
 	for member := range members {
 		call, cancel := context.WithTimeout(ctx, time.Minute)
-		reply, err := b.sys.RequestWithContext(call, auditSubject(askFlush, member), nil)
+		reply, err := b.sys.RequestWithContext(call, bus.AuditSubject(askFlush, member), nil)
 		cancel()
 		if errors.Is(err, nats.ErrNoResponders) && member != b.name() { // an older program: it flushes what it copies, as every member does
 			b.log.Warn().Str("member", member).Msg("this member does not answer, so what was restored there is flushed by the system, within a minute")
@@ -315,7 +312,7 @@ func (b *Broker) othersAgree(ctx context.Context, v *view) error {
 		return err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := b.nc.PublishRequest(subjectFounding, inbox, nil); err != nil {
+	if err := b.nc.PublishRequest(bus.SubjectFounding, inbox, nil); err != nil {
 		return err
 	}
 	deadline, cancel := context.WithTimeout(ctx, foundingPause)
@@ -347,7 +344,7 @@ func (b *Broker) othersAgree(ctx context.Context, v *view) error {
 
 // answerFounding tells the other Booster whether this one has a queue to bring along.
 func (b *Broker) answerFounding() (stop func(), err error) {
-	sub, err := b.nc.Subscribe(subjectFounding, func(msg *nats.Msg) {
+	sub, err := b.nc.Subscribe(bus.SubjectFounding, func(msg *nats.Msg) {
 		reply := nats.NewMsg(msg.Reply)
 		reply.Header.Set("Booster", b.name())
 		if b.growing.Load() {

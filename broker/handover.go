@@ -34,17 +34,17 @@ func (b *Broker) moveAll(ctx context.Context) (heir string, err error) {
 	}
 	// The consumer first, and not for long: one that nobody leads, because somebody removes it, answers nothing, and the rest must move.
 	first, stop := context.WithTimeout(ctx, time.Second)
-	errs := []error{b.moveLead(first, "$JS.API.CONSUMER.LEADER.STEPDOWN."+bus.StreamWork+"."+bus.ConsumerWorkers, heir)}
+	errs := []error{b.moveLead(first, bus.WorkersStepDown(), heir)}
 	stop()
 	var moves []string
 	for name, s := range v.streams {
 		if s.leader == b.name() && s.isCurrent(heir) && name != bus.StreamWork {
-			moves = append(moves, "$JS.API.STREAM.LEADER.STEPDOWN."+name)
+			moves = append(moves, bus.StreamStepDown(name))
 		}
 	}
-	moves = append(moves, "$JS.API.STREAM.LEADER.STEPDOWN."+bus.StreamWork) // from here on the other one is active
+	moves = append(moves, bus.StreamStepDown(bus.StreamWork)) // from here on the other one is active
 	if v.metaLeader == b.name() {
-		moves = append(moves, "$JS.API.META.LEADER.STEPDOWN")
+		moves = append(moves, bus.MetaStepDown)
 	}
 	for _, subject := range moves {
 		errs = append(errs, b.moveLead(ctx, subject, heir))

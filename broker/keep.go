@@ -122,7 +122,7 @@ func (b *Broker) keepWorkers(ctx context.Context, layout bus.Layout, v *view) er
 	}
 	b.workersGone = time.Time{}
 	if b.cfg.mode() == modeCluster && !b.server.JetStreamIsConsumerLeader("$G", bus.StreamWork, bus.ConsumerWorkers) {
-		return b.takeLead(ctx, "$JS.API.CONSUMER.LEADER.STEPDOWN."+bus.StreamWork+"."+bus.ConsumerWorkers)
+		return b.takeLead(ctx, bus.WorkersStepDown())
 	}
 	actual := consumer.CachedInfo().Config
 	if actual.AckWait != b.leaseSeen {

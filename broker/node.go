@@ -84,7 +84,7 @@ func hostPort(host string, port int) string { return net.JoinHostPort(host, strc
 // startNode starts the server and waits until it has recovered its store and takes connections, or ctx ends.
 func startNode(ctx context.Context, opts *server.Options, log zerolog.Logger) (*node, error) {
 	n := &node{opts: opts, secret: rand.Text()}
-	system := server.NewAccount("$SYS")
+	system := server.NewAccount(bus.SystemAccount)
 	connections := map[string]struct{}{jwt.ConnectionTypeInProcess: {}, jwt.ConnectionTypeStandard: {}}
 	opts.Accounts, opts.SystemAccount = []*server.Account{system}, system.GetName()
 	opts.Users = []*server.User{

@@ -176,7 +176,7 @@ func (b *Broker) lookAtStreams(ctx context.Context, v *view) error {
 
 // readGrant adds who is witness to a view.
 func (b *Broker) readGrant(ctx context.Context, v *view) error {
-	if !slices.Contains(v.names, "KV_"+bus.BucketControl) {
+	if !slices.Contains(v.names, bus.BucketStream(bus.BucketControl)) {
 		return nil
 	}
 	value, revision, err := bus.ReadKey(ctx, b.js, bus.BucketControl, bus.KeyWitness)
@@ -233,19 +233,19 @@ func (b *Broker) steer(ctx context.Context, v *view) error {
 		if !work.isCurrent(b.name()) {
 			return fmt.Errorf("%s leads %s, and this Booster has not caught up", work.leader, bus.StreamWork)
 		}
-		return b.takeLead(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+bus.StreamWork)
+		return b.takeLead(ctx, bus.StreamStepDown(bus.StreamWork))
 	}
 	if !b.leads() {
 		return nil
 	}
 	if v.metaLeader != b.name() {
-		if err := b.takeLead(ctx, "$JS.API.META.LEADER.STEPDOWN"); err != nil {
+		if err := b.takeLead(ctx, bus.MetaStepDown); err != nil {
 			return err
 		}
 	}
 	for name, s := range v.streams {
 		if s.leader != b.name() && s.leader != "" && s.isCurrent(b.name()) {
-			if err := b.takeLead(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+name); err != nil {
+			if err := b.takeLead(ctx, bus.StreamStepDown(name)); err != nil {
 				return err
 			}
 		}
@@ -260,7 +260,7 @@ func (b *Broker) takeLead(ctx context.Context, subject string) error {
 
 func (b *Broker) moveLead(ctx context.Context, subject, to string) error {
 	nc := b.nc
-	if strings.HasPrefix(subject, "$JS.API.META.") {
+	if subject == bus.MetaStepDown {
 		nc = b.sys
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -272,7 +272,7 @@ func (b *Broker) moveLead(ctx context.Context, subject, to string) error {
 	if err := apiError(reply.Data); err != nil {
 		return fmt.Errorf("move leadership to %s (%s): %w", to, subject, err)
 	}
-	b.log.Info().Str("to", to).Str("group", strings.TrimPrefix(subject, "$JS.API.")).Msg("leadership moved")
+	b.log.Info().Str("to", to).Str("group", strings.TrimPrefix(subject, bus.APIPrefix)).Msg("leadership moved")
 	return nil
 }
 

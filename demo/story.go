@@ -134,7 +134,7 @@ func (s *story) kill(ctx context.Context) error {
 		return err
 	}
 	holder := ""
-	if lock, err := control.Get(ctx, "lock."+bus.LockReconciler); err == nil { // nobody may hold it just now
+	if lock, err := control.Get(ctx, bus.LockKey(bus.LockReconciler)); err == nil { // nobody may hold it just now
 		holder = string(lock.Value())
 	}
 	i := slices.IndexFunc(workers, func(n bus.Node) bool { return n.Name != holder && n.Worker.Done > 0 }) // one that has had its share

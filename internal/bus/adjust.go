@@ -15,7 +15,7 @@ func (l Layout) Adjust(actual jetstream.StreamConfig, used uint64) (wanted jetst
 	if !ours {
 		return actual, nil
 	}
-	if strings.HasPrefix(actual.Name, "KV_") && should.MaxBytes < actual.MaxBytes {
+	if strings.HasPrefix(actual.Name, bucketStreams) && should.MaxBytes < actual.MaxBytes {
 		// Locks and reports are rewritten all the time, and a full bucket refuses that: it shrinks with room to spare, or not.
 		should.MaxBytes = min(actual.MaxBytes, max(should.MaxBytes, 2*int64(used)))
 	}
@@ -24,7 +24,7 @@ func (l Layout) Adjust(actual jetstream.StreamConfig, used uint64) (wanted jetst
 	change(&changes, "max_bytes", &wanted.MaxBytes, unlimited(should.MaxBytes))
 	change(&changes, "max_age", &wanted.MaxAge, should.MaxAge)
 	change(&changes, "max_msgs_per_subject", &wanted.MaxMsgsPerSubject, unlimited(should.MaxMsgsPerSubject))
-	if strings.HasPrefix(actual.Name, "KV_") || strings.HasPrefix(actual.Name, "OBJ_") {
+	if strings.HasPrefix(actual.Name, bucketStreams) || strings.HasPrefix(actual.Name, objectStreams) {
 		return wanted, changes // the rest is a matter of the client library
 	}
 	if !slices.Equal(wanted.Subjects, should.Subjects) {
@@ -68,11 +68,11 @@ func (l Layout) stream(name string) (jetstream.StreamConfig, bool) {
 			return s, true
 		}
 	}
-	if p := l.patches(); name == "OBJ_"+p.Bucket {
+	if p := l.patches(); name == ObjectStream(p.Bucket) {
 		return jetstream.StreamConfig{Description: p.Description, MaxBytes: p.MaxBytes}, true
 	}
 	for _, kv := range l.buckets() {
-		if name == "KV_"+kv.Bucket {
+		if name == BucketStream(kv.Bucket) {
 			return jetstream.StreamConfig{
 				Description: kv.Description, MaxBytes: kv.MaxBytes, MaxAge: kv.TTL, MaxMsgsPerSubject: int64(kv.History),
 			}, true

@@ -18,7 +18,7 @@ type Cordon struct {
 }
 
 // CordonSubject is the subject of a node's cordon, for whoever wants to know at once.
-func CordonSubject(node string) string { return "$KV." + BucketControl + "." + cordonKey(node) }
+func CordonSubject(node string) string { return KeySubject(BucketControl, cordonKey(node)) }
 
 func cordonKey(node string) string { return "cordon." + Token(node) }
 

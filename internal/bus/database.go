@@ -42,7 +42,7 @@ func WriteDatabase(ctx context.Context, js jetstream.JetStream, d Database, revi
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	_, err = js.Publish(ctx, "$KV."+BucketControl+"."+KeyDatabase, data, jetstream.WithExpectLastSequencePerSubject(revision))
+	_, err = js.Publish(ctx, KeySubject(BucketControl, KeyDatabase), data, jetstream.WithExpectLastSequencePerSubject(revision))
 	return err
 }
 

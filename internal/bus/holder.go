@@ -156,7 +156,7 @@ func (h *holder) write(ctx context.Context, revision uint64) error {
 	return nil
 }
 
-func (h *holder) subject() string { return "$KV." + BucketNodes + "." + h.node.Key() }
+func (h *holder) subject() string { return KeySubject(BucketNodes, h.node.Key()) }
 
 // answer tells whoever asks that the name is taken, and by whom.
 func (h *holder) answer(node []byte) {

@@ -69,7 +69,7 @@ func Trusted(ctx context.Context) bool {
 	return ok && ctx.Err() == nil && t.left() > 0
 }
 
-func (l Lock) key() string { return "lock." + Token(l.Name) }
+func (l Lock) key() string { return LockKey(l.Name) }
 
 // write replaces the key if nobody else has since revision, and returns its new revision.
 func (l Lock) write(ctx context.Context, revision uint64) (uint64, error) {
@@ -80,7 +80,7 @@ func (l Lock) write(ctx context.Context, revision uint64) (uint64, error) {
 	return ack.Sequence, nil
 }
 
-func (l Lock) subject() string { return "$KV." + BucketControl + "." + l.key() }
+func (l Lock) subject() string { return KeySubject(BucketControl, l.key()) }
 
 // acquire blocks until the lock is ours and returns the revision of the key and when the call that took it began: the TTL may run since
 // then. ok is false when ctx ended first.
@@ -161,13 +161,6 @@ func (l Lock) renew(ctx context.Context, revision uint64) (next uint64, err erro
 	return l.write(ctx, current)
 }
 
-// IsRefused tells whether a write that expected a revision failed because somebody has written in between, or is doing so.
-func IsRefused(err error) bool {
-	const inFlight = 10164 // nats-server, errors.json: JSStreamWrongLastSequenceConstantErr
-	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == inFlight)
-}
-
 func (l Lock) release(revision uint64) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.TTL/3)
 	defer cancel()
@@ -179,17 +172,5 @@ func (l Lock) release(revision uint64) {
 		if err == nil || IsRefused(err) || !Sleep(ctx, 20*time.Millisecond) {
 			return
 		}
-	}
-}
-
-// Sleep waits for d and tells whether ctx let it.
-func Sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }

@@ -5,11 +5,8 @@
 package bus
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -29,7 +26,7 @@ const Streams = 7
 // MissingStreams are those of all streams that are not among names.
 func MissingStreams(names []string) (missing []string) {
 	for _, name := range []string{
-		StreamWork, StreamDead, StreamPatch, "OBJ_" + ObjectPatches, "KV_" + BucketNodes, "KV_" + BucketRollout, "KV_" + BucketControl,
+		StreamWork, StreamDead, StreamPatch, ObjectStream(ObjectPatches), BucketStream(BucketNodes), BucketStream(BucketRollout), BucketStream(BucketControl),
 	} {
 		if !slices.Contains(names, name) {
 			missing = append(missing, name)
@@ -41,7 +38,7 @@ func MissingStreams(names []string) (missing []string) {
 // Key-value buckets and the object store.
 const (
 	BucketNodes   = "NODES"   // <role>.<name>: heartbeat of each booster, worker and agent; entries expire
-	BucketRollout = "ROLLOUT" // <patch id>.<node>: what became of a patch on a node
+	BucketRollout = "ROLLOUT" // <patch id>.<node>: what became of a patch on a node; plan.<patch id>; server.<node>: ever heard of; trimmed
 	BucketControl = "CONTROL" // lock.<name>: who holds a singleton; database: whose steps these are; revoked.<key id>: may not sign patches any more; later licence, pauses and limits
 	ObjectPatches = "PATCHES" // the artifacts, by patch id
 )
@@ -95,6 +92,13 @@ func StateSubject(booster string) string { return "booster.state." + Token(boost
 // LeaveSubject is where a Booster is told that the other one, named in the request, goes on alone: it serves nobody any more, for good.
 func LeaveSubject(booster string) string { return "booster.leave." + Token(booster) }
 
+// SubjectFounding is where each Booster says, before there are streams, whether it has any to bring along.
+const SubjectFounding = "booster.founding"
+
+// AuditSubject is where a member of the cluster answers what the active Booster asks it about its copies. It is in the system account, which no client
+// reaches.
+func AuditSubject(what, member string) string { return "audit." + what + "." + Token(member) }
+
 // SteppedDown is the answer of a Booster that has handed over.
 type SteppedDown struct {
 	Active string `json:"active"` // the Booster that is active now
@@ -128,6 +132,16 @@ const KeyDatabase = "database"
 // RevokedPrefix begins the keys of CONTROL that name revoked keys.
 const RevokedPrefix = "revoked."
 
+// Keys of ROLLOUT beside the reports of the nodes.
+const (
+	PlanPrefix   = "plan."   // begins the keys with how a patch is rolled out
+	RosterPrefix = "server." // begins the keys with the servers ever heard of
+	KeyTrimmed   = "trimmed" // the last patch that was removed from PATCH
+)
+
+// LockKey is the key of CONTROL that the holder of a lock writes.
+func LockKey(lock string) string { return "lock." + Token(lock) }
+
 // Lock names, held in CONTROL.
 const (
 	LockReconciler = "reconciler" // the one worker that publishes rows without a message
@@ -140,6 +154,9 @@ func WorkSubject(kind, flow, id string) string { return subject("work", kind, fl
 
 // DeadSubject is the subject of a step that was given up on.
 func DeadSubject(kind, flow, id string) string { return subject("dead", kind, flow, id) }
+
+// Announcements matches the subject of every announcement on PATCH.
+const Announcements = "patch.announce.*"
 
 // AnnounceSubject is the subject under which a patch is announced.
 func AnnounceSubject(patchID string) string { return "patch.announce." + Token(patchID) }
@@ -158,97 +175,4 @@ func subject(prefix, kind, flow, id string) string {
 // SubjectID returns the last token of a subject: the identity of a step on WORK or DEAD.
 func SubjectID(subject string) string {
 	return subject[strings.LastIndexByte(subject, '.')+1:]
-}
-
-// Token makes s usable as one token of a subject or key, and keeps apart what is different: letters, digits, '-', '_', '=' stay, and every other
-// byte becomes '=' and two hexadecimal digits, as in quoted-printable mail: om1.example.com is om1=2Eexample=2Ecom. See FromToken for the way back.
-// A name of more than 64 bytes is cut and ends in a digest: the server closes connections over long subjects.
-func Token(s string) string {
-	const hexDigits = "0123456789ABCDEF"
-	s = cut(s)
-	if s == "-" {
-		return "=2D" // because of the empty name
-	}
-	if s == "" {
-		return "-"
-	}
-	var b strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		if !plain(rune(c)) || c == '=' && escaped(s[i:]) {
-			b.Write([]byte{'=', hexDigits[c>>4], hexDigits[c&15]})
-			continue
-		}
-		b.WriteByte(c)
-	}
-	return b.String()
-}
-
-// FromToken is the name that Token was given, unless that was cut.
-func FromToken(token string) string {
-	if token == "-" {
-		return ""
-	}
-	var b strings.Builder
-	for i := 0; i < len(token); i++ {
-		if escaped(token[i:]) {
-			c, _ := strconv.ParseUint(token[i+1:i+3], 16, 8)
-			b.WriteByte(byte(c))
-			i += 2
-			continue
-		}
-		b.WriteByte(token[i])
-	}
-	return b.String()
-}
-
-// FormerToken is what Token was at first: it made om1.example.com and om1_example_com the same. What older programs have stored under it is still
-// read, because an order or a report must not be forgotten with an upgrade.
-func FormerToken(s string) string { return label(s) }
-
-// label makes s usable as one token that people recognise. Different ones may become the same.
-func label(s string) string {
-	if s = cut(s); s == "" {
-		return "-"
-	}
-	return strings.Map(func(r rune) rune {
-		if plain(r) {
-			return r
-		}
-		return '_'
-	}, s)
-}
-
-func plain(c rune) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '='
-}
-
-// escaped tells whether s begins with an escaped byte.
-func escaped(s string) bool {
-	digit := func(c byte) bool { return c >= '0' && c <= '9' || c >= 'A' && c <= 'F' }
-	return len(s) >= 3 && s[0] == '=' && digit(s[1]) && digit(s[2])
-}
-
-func cut(s string) string {
-	const limit, kept = 64, 48
-	if len(s) <= limit {
-		return s
-	}
-	digest := sha256.Sum256([]byte(s))
-	return strings.ToValidUTF8(s[:kept], "") + "-" + hex.EncodeToString(digest[:6])
-}
-
-// HeaderText makes s fit for a header value: one line of printable text, 1,000 bytes at most.
-func HeaderText(s string) string {
-	const limit = 1000
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-	if len(s) > limit {
-		s = strings.ToValidUTF8(s[:limit], "") + "…"
-	}
-	return strings.TrimSpace(s)
 }

@@ -1,7 +1,6 @@
 package bus
 
 import (
-	"context"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -38,17 +37,4 @@ func Nudge(nc *nats.Conn, subjects ...string) (nudge <-chan struct{}, stop func(
 			_ = sub.Unsubscribe()
 		}
 	}
-}
-
-// SleepUntil waits for a nudge, for d at most, and tells whether ctx let it.
-func SleepUntil(ctx context.Context, nudge <-chan struct{}, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-nudge:
-	case <-t.C:
-	}
-	return true
 }

@@ -91,8 +91,8 @@ func (d doctor) layout(ctx context.Context, c *bus.Client) finding {
 func missingParts(ctx context.Context, js jetstream.JetStream) ([]string, error) {
 	var missing []string
 	for _, name := range []string{
-		bus.StreamWork, bus.StreamDead, bus.StreamPatch, objectStream(bus.ObjectPatches),
-		bucketStream(bus.BucketNodes), bucketStream(bus.BucketRollout), bucketStream(bus.BucketControl),
+		bus.StreamWork, bus.StreamDead, bus.StreamPatch, bus.ObjectStream(bus.ObjectPatches),
+		bus.BucketStream(bus.BucketNodes), bus.BucketStream(bus.BucketRollout), bus.BucketStream(bus.BucketControl),
 	} {
 		stream, err := openStream(ctx, js, name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -120,7 +120,7 @@ func missingParts(ctx context.Context, js jetstream.JetStream) ([]string, error)
 func (d doctor) room(ctx context.Context, c *bus.Client) finding {
 	f := finding{"patches", verdictOK, "", ""}
 	var parts []string
-	for _, name := range []string{bus.StreamPatch, objectStream(bus.ObjectPatches), bucketStream(bus.BucketRollout)} {
+	for _, name := range []string{bus.StreamPatch, bus.ObjectStream(bus.ObjectPatches), bus.BucketStream(bus.BucketRollout)} {
 		stream, err := openStream(ctx, c.JS, name)
 		if err != nil {
 			return finding{f.Check, verdictSkip, "needs stream " + name, ""}

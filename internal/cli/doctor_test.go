@@ -267,7 +267,7 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("code %d, got\n%s\nwant\n%s", r.code, r.stdout, want)
 	}
 
-	for _, name := range []string{bus.StreamDead, bucketStream(bus.BucketControl)} {
+	for _, name := range []string{bus.StreamDead, bus.BucketStream(bus.BucketControl)} {
 		if err := s.c.JS.DeleteStream(s.ctx, name); err != nil {
 			t.Fatal(err)
 		}

@@ -48,7 +48,7 @@ func TestRoomForPatches(t *testing.T) {
 	if _, err := s.c.JS.Publish(s.ctx, "$KV.ROLLOUT.server.gone", []byte(`{"name":"gone","runs":true,"seq":3,"seen":"2026-01-31T00:00:00Z"}`)); err != nil {
 		t.Fatal(err)
 	}
-	stream, err := s.c.JS.Stream(s.ctx, bucketStream(bus.BucketRollout))
+	stream, err := s.c.JS.Stream(s.ctx, bus.BucketStream(bus.BucketRollout))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,11 +52,7 @@ type workState struct {
 }
 
 // shownStreams are those whose fill a person should see.
-var shownStreams = []string{bus.StreamWork, bus.StreamDead, bus.StreamPatch, objectStream(bus.ObjectPatches), bucketStream(bus.BucketRollout)}
-
-// objectStream and bucketStream name the stream under an object store and under a bucket (NATS ADR-20 and ADR-8).
-func objectStream(store string) string  { return "OBJ_" + store }
-func bucketStream(bucket string) string { return "KV_" + bucket }
+var shownStreams = []string{bus.StreamWork, bus.StreamDead, bus.StreamPatch, bus.ObjectStream(bus.ObjectPatches), bus.BucketStream(bus.BucketRollout)}
 
 // gatherStatus asks the Booster. What does not exist yet, or cannot be told without a majority, becomes a problem in the report; no answer is an error.
 func gatherStatus(ctx context.Context, c *bus.Client) (statusReport, error) {
@@ -208,7 +204,7 @@ func awayServers(ctx context.Context, c *bus.Client, living []bus.Node) ([]awayS
 
 // holdsPatches tells whether a stream holds something of patches, which goes when every server is through with them.
 func holdsPatches(stream string) bool {
-	return stream == bus.StreamPatch || stream == objectStream(bus.ObjectPatches) || stream == bucketStream(bus.BucketRollout)
+	return stream == bus.StreamPatch || stream == bus.ObjectStream(bus.ObjectPatches) || stream == bus.BucketStream(bus.BucketRollout)
 }
 
 // combine fills in what no single source knows.

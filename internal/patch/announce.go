@@ -12,9 +12,6 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// Announcements matches the subject of every announcement on PATCH.
-const Announcements = "patch.announce.*"
-
 // Announcement is a message on PATCH. Its place in the stream is the patch's place in the order of all patches.
 type Announcement struct {
 	ID        string    `json:"id"`
@@ -72,7 +69,7 @@ var ErrNoMore = errors.New("no further patch is announced")
 // Next returns the first announcement of PATCH at seq or after it, or ErrNoMore. A message that is no announcement comes back
 // with an error that matches ErrInvalid, and with its ID and Seq, so that it can be reported and passed over.
 func Next(ctx context.Context, stream jetstream.Stream, seq uint64) (Announcement, error) {
-	msg, err := stream.GetMsg(ctx, max(seq, 1), jetstream.WithGetMsgSubject(Announcements))
+	msg, err := stream.GetMsg(ctx, max(seq, 1), jetstream.WithGetMsgSubject(bus.Announcements))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return Announcement{}, ErrNoMore
 	}

@@ -13,12 +13,6 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// Names that the object store gives to its stream and to the chunks of an object (NATS ADR-20).
-const (
-	objectStream  = "OBJ_" + bus.ObjectPatches
-	chunkSubjects = "$O." + bus.ObjectPatches + ".C."
-)
-
 // ErrMissing is returned when the store has no artifact, or only a part of it, or another one than was announced. A Booster
 // that is just taking over may say so for a moment.
 var ErrMissing = errors.New("artifact is not in the store as it was announced")
@@ -42,15 +36,15 @@ func Fetch(ctx context.Context, js jetstream.JetStream, a Announcement, w io.Wri
 	if info.Size != uint64(a.Size) || !sameDigest(info.Digest, a.SHA256) {
 		return ErrMissing
 	}
-	stream, err := js.Stream(ctx, objectStream)
+	stream, err := js.Stream(ctx, bus.ObjectStream(bus.ObjectPatches))
 	if err != nil {
-		return fmt.Errorf("open %s: %w", objectStream, err)
+		return fmt.Errorf("open %s: %w", bus.ObjectStream(bus.ObjectPatches), err)
 	}
 	sum := sha256.New()
 	var size int64
 	seq := uint64(1)
 	for range info.Chunks {
-		msg, err := stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(chunkSubjects+info.NUID))
+		msg, err := stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(bus.ChunksSubject(info.NUID)))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return ErrMissing
 		}

@@ -2,7 +2,6 @@ package patch
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,9 +14,6 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
-
-// metaSubjects begin the subject of what an object store says of an object (NATS ADR-20).
-const metaSubjects = "$O." + bus.ObjectPatches + ".M."
 
 // Artifact is an object in PATCHES.
 type Artifact struct {
@@ -32,11 +28,11 @@ func (a Artifact) IsHome() bool { return strings.HasPrefix(a.Name, homePrefix) }
 
 // Stored lists what is in PATCHES. Like bus.Nodes it makes no consumer.
 func Stored(ctx context.Context, js jetstream.JetStream) (list []Artifact, err error) {
-	stream, err := js.Stream(ctx, objectStream)
+	stream, err := js.Stream(ctx, bus.ObjectStream(bus.ObjectPatches))
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", bus.ObjectPatches, err)
 	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(metaSubjects+"*"))
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(bus.ObjectSubjects))
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", bus.ObjectPatches, err)
 	}
@@ -59,12 +55,12 @@ func Stored(ctx context.Context, js jetstream.JetStream) (list []Artifact, err e
 // Remove takes an artifact out of PATCHES. It purges what the object store would mark as deleted, because a mark is a message, and a store that is
 // full takes none.
 func Remove(ctx context.Context, js jetstream.JetStream, a Artifact) error {
-	stream, err := js.Stream(ctx, objectStream)
+	stream, err := js.Stream(ctx, bus.ObjectStream(bus.ObjectPatches))
 	if err == nil && a.NUID != "" {
-		err = stream.Purge(ctx, jetstream.WithPurgeSubject(chunkSubjects+a.NUID))
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject(bus.ChunksSubject(a.NUID)))
 	}
 	if err == nil { // last: while it is there, somebody knows of the chunks
-		err = stream.Purge(ctx, jetstream.WithPurgeSubject(metaSubjects+base64.URLEncoding.EncodeToString([]byte(a.Name))))
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject(bus.ObjectSubject(a.Name)))
 	}
 	if err != nil {
 		return fmt.Errorf("remove %s from %s: %w", a.Name, bus.ObjectPatches, err)

@@ -31,7 +31,7 @@ type answer struct {
 // listen forgets an answer when the node writes a new one.
 func (h *heard) listen(nc *nats.Conn) (stop func(), err error) {
 	h.known = map[string]answer{}
-	prefix := "$KV." + bus.BucketRollout + "."
+	prefix := bus.KeySubject(bus.BucketRollout, "")
 	sub, err := nc.Subscribe(prefix+"*.*", func(m *nats.Msg) {
 		h.mu.Lock()
 		defer h.mu.Unlock()

@@ -35,7 +35,7 @@ type members struct {
 
 func (m *members) listen(nc *nats.Conn) (stop func(), err error) {
 	m.heard = map[string]Member{}
-	sub, err := nc.Subscribe("$KV."+bus.BucketNodes+"."+bus.ServiceAgent+".*", m.hear)
+	sub, err := nc.Subscribe(bus.KeySubject(bus.BucketNodes, bus.ServiceAgent+".*"), m.hear)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ func TestPlanKeepsWhatIsNotKnown(t *testing.T) {
 	s.coordinate(ctx, func() bool { return true })
 	<-s.node(ctx, "n0", applied, "p1")
 	require.NoError(t, Pause(ctx, js, "p1", "ann", "why not"))
-	value, _, err := bus.ReadKey(ctx, js, bus.BucketRollout, planPrefix+"p1")
+	value, _, err := bus.ReadKey(ctx, js, bus.BucketRollout, bus.PlanPrefix+"p1")
 	require.NoError(t, err)
 	for _, kept := range []string{`"waves":[1,2]`, `"seconds":3`, `"kind":"x"`, `"n0"`, `"paused"`} {
 		require.Contains(t, string(value), kept)
@@ -51,7 +51,7 @@ func TestNewerPlanWaits(t *testing.T) {
 	require.True(t, strings.HasSuffix(<-said, "has format 2 and this omflow-booster knows 1; "+bus.ErrNewer.Error()))
 	<-s.node(ctx, "n0", applied, "p2")
 	require.ErrorIs(t, Pause(ctx, js, "p1", "ann", ""), bus.ErrNewer)
-	value, _, err := bus.ReadKey(ctx, js, bus.BucketRollout, planPrefix+"p1")
+	value, _, err := bus.ReadKey(ctx, js, bus.BucketRollout, bus.PlanPrefix+"p1")
 	require.NoError(t, err)
 	require.Equal(t, newer, string(value))
 	cancel()

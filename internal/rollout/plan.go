@@ -42,12 +42,9 @@ const (
 // report (patch.StateApplied, …). An empty one is a node that is at it.
 const OutcomeGivenUp = "given up"
 
-const (
-	planPrefix   = "plan."
-	planSubjects = "$KV." + bus.BucketRollout + "." + planPrefix
-)
-
-func planSubject(patch string) string { return planSubjects + bus.Token(patch) }
+func planSubject(patch string) string {
+	return bus.KeySubject(bus.BucketRollout, bus.PlanPrefix+bus.Token(patch))
+}
 
 // PlanFormat is the version of a plan that this program understands: a field that must be understood makes another one. Who meets a newer one leaves
 // it as it is, and waits for the update. Fields that need not be understood are kept when the plan is rewritten.
@@ -145,7 +142,7 @@ func (p Plan) clone() Plan {
 // Read is the plan of a patch, by the leader of the bucket. ok is false when there is none yet. One of a newer format comes with an error that matches
 // bus.ErrNewer, as far as it is understood.
 func Read(ctx context.Context, js jetstream.JetStream, patch string) (p Plan, ok bool, err error) {
-	value, revision, err := bus.ReadKey(ctx, js, bus.BucketRollout, planPrefix+bus.Token(patch))
+	value, revision, err := bus.ReadKey(ctx, js, bus.BucketRollout, bus.PlanPrefix+bus.Token(patch))
 	if err != nil || len(value) == 0 {
 		return Plan{revision: revision}, false, err
 	}
@@ -215,9 +212,9 @@ func (p Plan) under(policy Policy) Plan {
 
 // patches lists the patches that have a plan.
 func patches(ctx context.Context, js jetstream.JetStream) ([]string, error) {
-	keys, err := bus.Keys(ctx, js, bus.BucketRollout, planPrefix+"*")
+	keys, err := bus.Keys(ctx, js, bus.BucketRollout, bus.PlanPrefix+"*")
 	for i, key := range keys {
-		keys[i] = strings.TrimPrefix(key, planPrefix)
+		keys[i] = strings.TrimPrefix(key, bus.PlanPrefix)
 	}
 	return keys, err
 }

@@ -12,9 +12,6 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// rosterPrefix begins the keys of ROLLOUT that hold the servers ever heard of.
-const rosterPrefix = "server."
-
 const (
 	// awayFor is how long a silent server counts as one that is without service: after that it is taken for one that nobody misses.
 	awayFor = 24 * time.Hour
@@ -34,11 +31,11 @@ type Known struct {
 	Seq    uint64 `json:"seq"`
 }
 
-func rosterKey(node string) string { return rosterPrefix + bus.Token(node) }
+func rosterKey(node string) string { return bus.RosterPrefix + bus.Token(node) }
 
 // Roster lists the servers that were ever heard of, by name. It fails if one of them cannot be read.
 func Roster(ctx context.Context, js jetstream.JetStream) ([]Known, error) {
-	entries, err := bus.ReadAll(ctx, js, bus.BucketRollout, rosterPrefix+"*")
+	entries, err := bus.ReadAll(ctx, js, bus.BucketRollout, bus.RosterPrefix+"*")
 	if err != nil {
 		return nil, err
 	}

@@ -132,7 +132,7 @@ func (t *trimmer) remove(ctx context.Context, stream jetstream.Stream, a patch.A
 		err = purgeKeys(ctx, t.js, bus.Token(a.ID)+".*")
 	}
 	if err == nil {
-		err = putKey(ctx, t.js, trimmedKey, trimmed{a.Seq})
+		err = putKey(ctx, t.js, bus.KeyTrimmed, trimmed{a.Seq})
 	}
 	if err == nil {
 		err = stream.Purge(ctx, jetstream.WithPurgeSequence(a.Seq+1))
@@ -145,12 +145,12 @@ func (t *trimmer) remove(ctx context.Context, stream jetstream.Stream, a patch.A
 			err = patch.Remove(ctx, t.js, o)
 		}
 	}
-	return errors.Join(err, purgeKeys(ctx, t.js, planPrefix+bus.Token(a.ID)))
+	return errors.Join(err, purgeKeys(ctx, t.js, bus.PlanPrefix+bus.Token(a.ID)))
 }
 
 // pressed tells whether one of the stores is nearly full.
 func (t *trimmer) pressed(ctx context.Context) (bool, error) {
-	for _, name := range []string{bus.StreamPatch, "KV_" + bus.BucketRollout, "OBJ_" + bus.ObjectPatches} {
+	for _, name := range []string{bus.StreamPatch, bus.BucketStream(bus.BucketRollout), bus.ObjectStream(bus.ObjectPatches)} {
 		stream, err := t.js.Stream(ctx, name)
 		if err != nil {
 			return false, fmt.Errorf("open %s: %w", name, err)
@@ -177,11 +177,11 @@ func (t *trimmer) sweep(ctx context.Context, announced []patch.Announcement, art
 	keys, err := bus.Keys(ctx, t.js, bus.BucketRollout, ">")
 	for _, key := range keys {
 		head, rest, ok := strings.Cut(key, ".")
-		if !ok || head+"." == rosterPrefix || known[head] || head+"." == planPrefix && known[rest] {
+		if !ok || head+"." == bus.RosterPrefix || known[head] || head+"." == bus.PlanPrefix && known[rest] {
 			continue
 		}
 		looks := strayReport
-		if head+"." == planPrefix {
+		if head+"." == bus.PlanPrefix {
 			looks = strayPlan
 		}
 		if stray(key, looks) {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
 const (
@@ -68,7 +70,7 @@ func (l link) ask(ctx context.Context, subject string, request, answer any) erro
 	}
 	call, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
-	m, err := l.nc.RequestWithContext(call, jetstream.DefaultAPIPrefix+subject, data)
+	m, err := l.nc.RequestWithContext(call, bus.APIPrefix+subject, data)
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("no answer to %s: %w", subject, context.Cause(ctx))
 	}

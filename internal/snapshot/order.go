@@ -3,7 +3,6 @@ package snapshot
 import (
 	"cmp"
 	"slices"
-	"strings"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
@@ -19,7 +18,7 @@ func takeOrder(streams []string) {
 
 func rank(stream string) int {
 	switch stream {
-	case "KV_" + bus.BucketControl:
+	case bus.BucketStream(bus.BucketControl):
 		return 0
 	case bus.StreamWork:
 		return 2
@@ -28,7 +27,7 @@ func rank(stream string) int {
 	case bus.StreamPatch:
 		return 4
 	}
-	if strings.HasPrefix(stream, "OBJ_") {
+	if bus.IsObjectStream(stream) {
 		return 6
 	}
 	return 5

@@ -92,12 +92,9 @@ func (t taker) prepare() error {
 	return os.MkdirAll(filepath.Join(t.dir, streamsDir), 0o700)
 }
 
-// nodes is the stream of the heartbeats.
-const nodes = "KV_" + bus.BucketNodes
-
 // kept tells whether a stream is worth anything after a restart: what is in memory is not, and neither are heartbeats.
 func kept(c jetstream.StreamConfig) bool {
-	return c.Storage == jetstream.FileStorage && c.Name != nodes
+	return c.Storage == jetstream.FileStorage && c.Name != bus.BucketStream(bus.BucketNodes)
 }
 
 // streams lists what is to be taken, in that order. It fails when nobody leads one of them for long: a snapshot without WORK is none.
@@ -138,7 +135,7 @@ func (t taker) list(ctx context.Context) (names, silent []string, err error) {
 			}
 		}
 		for _, name := range page.Missing {
-			if name != nodes {
+			if name != bus.BucketStream(bus.BucketNodes) {
 				silent = append(silent, name)
 			}
 		}
