@@ -84,7 +84,7 @@ func (b *Broker) Ready() <-chan struct{} { return b.ready }
 func (b *Broker) Run(ctx context.Context) error {
 	host, err := b.awaitAddress(ctx, b.listenHost)
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // a requested stop
+		return nil
 	}
 	if err != nil {
 		return err
