@@ -60,6 +60,7 @@ func (f *follower) resolve(ctx context.Context, turn rollout.Turn, a patch.Annou
 		}
 		return fmt.Sprintf("%s changed here and by the patch; say what holds: omflow-booster patch resolve %s --take patch|server", someOf(paths), a.ID), nil
 	}, func(why string) {
+		f.giver.set(nil) // nobody makes the files for a new server while this one waits
 		f.setState(stateConflict + why)
 		f.setNext("") // whoever has a turn, and cannot use it, keeps nobody waiting
 		f.setWants("")

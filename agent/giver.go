@@ -28,7 +28,8 @@ type giver struct {
 
 	mu    sync.Mutex
 	offer *bus.HomeOffer // nil while this server is none that others should be like
-	gift  *bus.HomeGift  // the last one; of use as long as its Seq is that of the offer, and for giftKept
+	gift  *bus.HomeGift  // the last one; of use as long as it has the files of the offer, and for giftKept
+	files string         // the baseline of those in the gift: a repair changes them between two patches
 	made  time.Time      // when it was
 	wants bool
 }
@@ -73,7 +74,7 @@ func (g *giver) answer() bus.HomeGift {
 	switch {
 	case g.offer == nil:
 		return bus.HomeGift{Error: "this server has no files to give now"}
-	case g.gift != nil && g.gift.Seq == g.offer.Seq && g.gift.Error == "" && time.Since(g.made) < giftKept:
+	case g.gift != nil && g.gift.Seq == g.offer.Seq && g.files == g.offer.Baseline && g.gift.Error == "" && time.Since(g.made) < giftKept:
 		return *g.gift
 	case g.gift != nil && g.gift.Error != "":
 		failed := *g.gift
@@ -99,10 +100,10 @@ func (g *giver) wanted() bool {
 	return g.wants && g.offer != nil
 }
 
-func (g *giver) done(gift bus.HomeGift) {
+func (g *giver) done(gift bus.HomeGift, baseline string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.gift, g.made, g.wants = &gift, time.Now(), false
+	g.gift, g.files, g.made, g.wants = &gift, baseline, time.Now(), false
 }
 
 // offerHome says what this server can give: all of its files, if they are as its patches have left them.
@@ -146,7 +147,7 @@ func (f *follower) give(ctx context.Context) {
 		gift.Error = err.Error()
 		f.log.Warn().Err(err).Msg("files of this server not given to a new one")
 	}
-	f.giver.done(gift)
+	f.giver.done(gift, offer.Baseline)
 }
 
 // storeHome builds an artifact of the whole home, but for what belongs to each server alone, and stores it.
