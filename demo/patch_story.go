@@ -310,7 +310,8 @@ func (s *patchStory) reports(ctx context.Context, id string) ([]patch.Report, er
 	return all[id], err
 }
 
-// sameFiles waits until nothing is changed by hand anywhere and the files of all servers are the same, and those of want if that is not empty.
+// sameFiles waits until nothing is changed by hand anywhere and the files of all servers are the same, and those of want if
+// that is not empty.
 func (s *patchStory) sameFiles(ctx context.Context, want string) (digest string, err error) {
 	err = s.until(ctx, "all servers to have the same files", func(context.Context) (bool, error) {
 		answer, err := s.in.command(ctx, s.in.servers[0], "nodes", "drift", "--json") // takes longer than a look

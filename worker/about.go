@@ -26,8 +26,8 @@ func about(h nats.Header, body []byte, database string, row outbox.Check) bool {
 	return row.Err != nil // written by a former version, which kept nothing of rows that could not be carried
 }
 
-// foreign tells whether a message is a step of another database, and deals with it then. Its row is not here, so it is not ours to run or to
-// call done; its own database has the row, and brings it to its own Booster.
+// foreign tells whether a message is a step of another database, and deals with it then. Its row is not here, so it is not ours
+// to run or to call done; its own database has the row, and brings it to its own Booster.
 func (ds *deliveries) foreign(d *delivery) bool {
 	owner := d.msg.Headers().Get(bus.HeaderDatabase)
 	if owner == "" || owner == ds.database {

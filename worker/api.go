@@ -108,9 +108,10 @@ type apiError struct {
 	Error string `json:"error"`
 }
 
-// postItems answers item by item. The status is 200 when every item is queued, 202 when every item is durable but some are not queued, 400 or
-// 413 when an item without a row can never be taken (then none was), 503 with Retry-After when the same request may be made again later, and
-// 500 when it is not known whether the work was stored: without a submit_id, sending it again may double it.
+// postItems answers item by item. The status is 200 when every item is queued, 202 when every item is durable but some are not
+// queued, 400 or 413 when an item without a row can never be taken (then none was), 503 with Retry-After when the same request
+// may be made again later, and 500 when it is not known whether the work was stored: without a submit_id, sending it again may
+// double it.
 func (a *api) postItems(w http.ResponseWriter, r *http.Request) {
 	select {
 	case a.submits <- struct{}{}:

@@ -30,16 +30,17 @@ type Config struct {
 	Socket      string         `envconfig:"WORKER_SOCKET" default:"/run/omflow-booster/worker.sock" desc:"Unix socket of the local API"`
 	HTTPURL     string         `envconfig:"WORKER_HTTP_URL" desc:"where the http executor posts steps"`
 
-	MaxAttempts   int           `envconfig:"WORKER_MAX_ATTEMPTS" default:"5" desc:"tries of a step before it goes to DEAD"`
-	RetryBase     time.Duration `envconfig:"WORKER_RETRY_BASE" default:"2s" desc:"wait before the second try; doubles each time, 5m at most"`
-	StepTimeout   time.Duration `envconfig:"WORKER_STEP_TIMEOUT" default:"1h" desc:"a step that runs longer is ended and counts as failed"`
-	StopTimeout   time.Duration `envconfig:"WORKER_STOP_TIMEOUT" default:"30s" desc:"how long a stop waits for running steps before it ends them"`
-	HistoryDays   int           `envconfig:"WORKER_HISTORY_DAYS" default:"30" desc:"days that the step history is kept; 0 keeps it for ever"`
-	Reconcile     time.Duration `envconfig:"WORKER_RECONCILE" default:"5s" desc:"how often rows without a message are looked for"`
-	Home          string        `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; runners start in it, and what is not set here is taken from its settings"`
-	Uploads       string        `envconfig:"WORKER_UPLOADS" desc:"directory of the server's uploaded files, which all servers share; default: that of the settings in OMFLOW_HOME"`
-	Server        string        `ignored:"true"` // name of the agent that runs this worker; New takes it from OMFLOW_AGENT, which that agent sets
-	RunnerCommand string        `envconfig:"WORKER_RUNNER_COMMAND" form:"command" desc:"program that executes steps; default <OMFLOW_PYTHON> -m omflow_booster.runner"`
+	MaxAttempts int           `envconfig:"WORKER_MAX_ATTEMPTS" default:"5" desc:"tries of a step before it goes to DEAD"`
+	RetryBase   time.Duration `envconfig:"WORKER_RETRY_BASE" default:"2s" desc:"wait before the second try; doubles each time, 5m at most"`
+	StepTimeout time.Duration `envconfig:"WORKER_STEP_TIMEOUT" default:"1h" desc:"a step that runs longer is ended and counts as failed"`
+	StopTimeout time.Duration `envconfig:"WORKER_STOP_TIMEOUT" default:"30s" desc:"how long a stop waits for running steps before it ends them"`
+	HistoryDays int           `envconfig:"WORKER_HISTORY_DAYS" default:"30" desc:"days that the step history is kept; 0 keeps it for ever"`
+	Reconcile   time.Duration `envconfig:"WORKER_RECONCILE" default:"5s" desc:"how often rows without a message are looked for"`
+	Home        string        `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; runners start in it, and what is not set here is taken from its settings"`
+	Uploads     string        `envconfig:"WORKER_UPLOADS" desc:"directory of the server's uploaded files, which all servers share; default: that of the settings in OMFLOW_HOME"`
+	// name of the agent that runs this worker; New takes it from OMFLOW_AGENT, which that agent sets
+	Server        string `ignored:"true"`
+	RunnerCommand string `envconfig:"WORKER_RUNNER_COMMAND" form:"command" desc:"program that executes steps; default <OMFLOW_PYTHON> -m omflow_booster.runner"`
 }
 
 // Validate checks what does not need anything outside the process, and fills in WORKER_SLOTS.

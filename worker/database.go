@@ -23,8 +23,9 @@ const (
 	claimAdvice = "`omflow-booster cluster database --use` says that this is the one now; see docs/OPERATIONS.md"
 )
 
-// bind makes sure that the Booster carries the steps of this worker's database: it writes so if the Booster knows of none, as an empty one does,
-// and returns a *config.Error that names both if it is another one's. It waits for a database or Booster that does not answer.
+// bind makes sure that the Booster carries the steps of this worker's database: it writes so if the Booster knows of none, as
+// an empty one does, and returns a *config.Error that names both if it is another one's. It waits for a database or Booster
+// that does not answer.
 func (w *Worker) bind(ctx context.Context) error {
 	for {
 		err := w.tryBind(ctx)
@@ -85,8 +86,8 @@ func (w *Worker) tryBind(ctx context.Context) error {
 	return nil
 }
 
-// showPlace waits until the heartbeat says where this worker's database lives. That comes before the key is read or written: of two workers with a
-// copy each, one finds the other.
+// showPlace waits until the heartbeat says where this worker's database lives. That comes before the key is read or written: of
+// two workers with a copy each, one finds the other.
 func (w *Worker) showPlace(ctx context.Context, place string) error {
 	for {
 		select {
@@ -108,8 +109,8 @@ func (w *Worker) showPlace(ctx context.Context, place string) error {
 	}
 }
 
-// refuseCopy returns an error if a worker is alive that uses the place that the Booster knows: then mine is a copy of that database, such as staging
-// made from a backup of production, and not the same one that has moved.
+// refuseCopy returns an error if a worker is alive that uses the place that the Booster knows: then mine is a copy of that
+// database, such as staging made from a backup of production, and not the same one that has moved.
 func (w *Worker) refuseCopy(ctx context.Context, mine, holder bus.Database) error {
 	nodes, err := bus.Nodes(ctx, w.client.JS)
 	if err != nil {
@@ -169,7 +170,8 @@ func (w *Worker) watchDatabase(ctx context.Context) {
 	}
 }
 
-// look tells what is wrong with the database: it does not answer, or the steps of the OMFLOW Server beside this worker cannot be reached in it.
+// look tells what is wrong with the database: it does not answer, or the steps of the OMFLOW Server beside this worker cannot
+// be reached in it.
 func (w *Worker) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()

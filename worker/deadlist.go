@@ -14,7 +14,8 @@ import (
 // listTimeout is for the subjects of DEAD: hundreds of thousands take seconds.
 const listTimeout = time.Minute
 
-// deadList is which steps DEAD names. It is read in one go, and only when DEAD has changed: so a look at a million rows asks for the dead ones alone.
+// deadList is which steps DEAD names. It is read in one go, and only when DEAD has changed: so a look at a million rows asks
+// for the dead ones alone.
 type deadList struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream

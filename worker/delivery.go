@@ -161,14 +161,16 @@ func (d *delivery) execute(ctx context.Context) {
 	}
 }
 
-// patience is for how long a step is given back that asks to be tried again after wait: longer with each delivery, because the queue gives what is due
-// again before anything new, and some steps that wait for each other must not keep all others from being delivered.
+// patience is for how long a step is given back that asks to be tried again after wait: longer with each delivery, because the
+// queue gives what is due again before anything new, and some steps that wait for each other must not keep all others from
+// being delivered.
 func (d *delivery) patience(wait time.Duration) time.Duration {
 	return max(wait, min(wait*time.Duration(min(d.delivered, 1000)), patienceMax))
 }
 
-// await leaves the row of a step to the server, which goes on with it when an answer comes. The message stays, so that nobody queues the row again; when it
-// comes once more, the row is gone. An answer that has not come in the time that a step may take counts as a failed try.
+// await leaves the row of a step to the server, which goes on with it when an answer comes. The message stays, so that nobody
+// queues the row again; when it comes once more, the row is gone. An answer that has not come in the time that a step may take
+// counts as a failed try.
 func (d *delivery) await(started time.Time) {
 	d.log.Info().Dur("at_most", d.stepTimeout).Msg("step waits for an answer")
 	d.note("kept", nil, started)
@@ -189,8 +191,8 @@ func (d *delivery) done(ctx context.Context, started time.Time) {
 	d.complete(ctx)
 }
 
-// failed decides what becomes of a step that failed. It looks at the database first: the effect may be in place although the answer was lost, and
-// a step that failed while the database was away has not had its chance.
+// failed decides what becomes of a step that failed. It looks at the database first: the effect may be in place although the
+// answer was lost, and a step that failed while the database was away has not had its chance.
 func (d *delivery) failed(ctx context.Context, cause error, started time.Time) {
 	check, away, err := d.lookUp(ctx)
 	var later *RetryAfter

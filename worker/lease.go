@@ -25,8 +25,8 @@ const (
 	verbNak   = "-NAK"
 )
 
-// keepLease renews the lease at a quarter of it. When its end comes all the same, or the Booster turns out to have another queue, the step's
-// context ends with ErrLeaseLost.
+// keepLease renews the lease at a quarter of it. When its end comes all the same, or the Booster turns out to have another
+// queue, the step's context ends with ErrLeaseLost.
 func (d *delivery) keepLease(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
 	ctx, stopRenewing := context.WithCancel(ctx)
 	over := make(chan struct{})
@@ -91,8 +91,8 @@ func (d *delivery) tell(ctx context.Context, verb string) error {
 	return err
 }
 
-// insist does what must be done while the step is ours, again and again: a Booster that restarts is back within seconds, and what was decided
-// must not be forgotten because of it.
+// insist does what must be done while the step is ours, again and again: a Booster that restarts is back within seconds, and
+// what was decided must not be forgotten because of it.
 //
 // Only the lease that the step has now counts: an ack that the Booster carried out before it died is never answered, while renewals of a
 // delivery that it does not know are, so with renewals this would hold its slot for ever.

@@ -98,8 +98,8 @@ func (p *puller) idle(ctx context.Context) bool {
 	return true
 }
 
-// request fetches up to free steps. Slots that got none are free again at its end. It stays open for a third of the lease at most: the lease of a step
-// counts from the request.
+// request fetches up to free steps. Slots that got none are free again at its end. It stays open for a third of the lease at
+// most: the lease of a step counts from the request.
 func (p *puller) request(ctx context.Context, free int) {
 	began, expiry := time.Now(), min(pullExpiry, p.lease()/3)
 	bounded, cancel := context.WithTimeout(ctx, expiry)

@@ -12,8 +12,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bustest"
 )
 
-// The lease of a step counts from the request. A request that stays open for longer than the lease, which somebody has made shorter since, brings
-// steps that are over already.
+// The lease of a step counts from the request. A request that stays open for longer than the lease, which somebody has made
+// shorter since, brings steps that are over already.
 func TestRequestFollowsAChangedLease(t *testing.T) {
 	t.Parallel()
 	consumer, err := bustest.New(t, bustest.Layout()).Client().JS.Consumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers)

@@ -16,9 +16,9 @@ import (
 
 const queueLookEvery = 30 * time.Second
 
-// queue is what this worker knows of WORK: how long a lease is, and whether the stream is still the one that its deliveries came from. A Booster
-// that lost its store, or its last second in a power cut, gives the same sequence numbers to other steps; an ack, a nak or a renewal
-// that was meant for the old one would hit a stranger.
+// queue is what this worker knows of WORK: how long a lease is, and whether the stream is still the one that its deliveries
+// came from. A Booster that lost its store, or its last second in a power cut, gives the same sequence numbers to other steps;
+// an ack, a nak or a renewal that was meant for the old one would hit a stranger.
 type queue struct {
 	nc    *nats.Conn
 	js    jetstream.JetStream

@@ -17,15 +17,17 @@ import (
 const (
 	reconcilerTTL  = 10 * time.Second // from the death of the reconciler to the next one
 	reconcileBatch = 500              // rows read and published at once
-	reconcileShare = 20               // comparing may take a twentieth of the time, and proving another: huge backlogs are looked at less often
+	// comparing may take a twentieth of the time, and proving another: huge backlogs are looked at less often
+	reconcileShare = 20
 	roundTimeout   = 10 * time.Minute // of all statements and publishes of a round
 )
 
 // reconciler publishes rows that have no message: their publisher died between the row and the publish, no Booster answered
 // then, or the Booster lost its data. It runs in one worker at a time.
 //
-// A round lists the rows. One that it sees for the second round running, and has not made sure of yet, it publishes: WORK takes it, or refuses
-// it because it is queued already, and either way the row is believed from then on. Belief is tested in three ways:
+// A round lists the rows. One that it sees for the second round running, and has not made sure of yet, it publishes: WORK takes
+// it, or refuses it because it is queued already, and either way the row is believed from then on. Belief is tested in three
+// ways:
 //
 //   - the queue shows a loss in its age, its sequence, or a count (WORK, and DEAD for these very rows, hold fewer messages than there are rows
 //     that are believed queued): every row is looked at again, at once;
@@ -183,7 +185,8 @@ func (r *reconciler) sort(ids []work.ID, asked map[work.ID]struct{}) (due []work
 	return due, waiting
 }
 
-// count returns how many messages WORK holds, and whether it is still the stream of the last round: not made anew, and not set back by a power cut.
+// count returns how many messages WORK holds, and whether it is still the stream of the last round: not made anew, and not set
+// back by a power cut.
 func (r *reconciler) count(ctx context.Context) (messages uint64, same bool, err error) {
 	s, err := lookAt(ctx, r.js, bus.StreamWork)
 	if err != nil {

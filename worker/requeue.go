@@ -17,8 +17,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
 
-// prove publishes rows that are believed queued, in turn, for a bounded part of the time: WORK refuses each that it has. Where many were missing
-// it goes on at once, for a loss takes what was stored together.
+// prove publishes rows that are believed queued, in turn, for a bounded part of the time: WORK refuses each that it has. Where
+// many were missing it goes on at once, for a loss takes what was stored together.
 func (r *reconciler) prove(ctx context.Context, ids []work.ID) error {
 	began := time.Now()
 	start := sort.Search(len(ids), func(i int) bool { return before(r.proven, ids[i]) })
@@ -53,7 +53,8 @@ func before(a, b work.ID) bool {
 	return a.Row < b.Row
 }
 
-// requeue makes sure of rows, in the order of their keys: those that are still there and not dead are published. It returns how many had no message.
+// requeue makes sure of rows, in the order of their keys: those that are still there and not dead are published. It returns how
+// many had no message.
 func (r *reconciler) requeue(ctx context.Context, ids []work.ID) (added int, err error) {
 	left := len(ids)
 	defer func() {

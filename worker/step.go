@@ -27,8 +27,9 @@ type Step struct {
 
 // Executor runs steps. Implementations: package runner (long-lived child processes) and package httpexec.
 type Executor interface {
-	// Execute runs one step to its end and returns nil when its effect is in place. It must return soon after ctx ends.
-	// An error that matches ErrPermanent is not retried; one that matches ErrNotStarted costs no attempt; ErrDoneBefore and ErrKept are no failures.
+	// Execute runs one step to its end and returns nil when its effect is in place. It must return soon after ctx ends. An error
+	// that matches ErrPermanent is not retried; one that matches ErrNotStarted costs no attempt; ErrDoneBefore and ErrKept are no
+	// failures.
 	Execute(ctx context.Context, s Step) error
 	// Run keeps the executor's own processes and connections until ctx ends, then ends them and returns.
 	Run(ctx context.Context) error

@@ -191,7 +191,8 @@ func TestRowThatCannotBeCarriedIsShownAsDead(t *testing.T) {
 	require.Equal(t, 1, s.rows("omflow_queuedata"))
 }
 
-// Whether the reconciler finds its row, the server hands it in with or without its body, or a step queues it: it runs, once, with what its row says.
+// Whether the reconciler finds its row, the server hands it in with or without its body, or a step queues it: it runs, once,
+// with what its row says.
 func TestStepThatIsTooLargeForTheBusRuns(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -420,7 +421,8 @@ func TestStepThatWasGivenUpOnIsNotRunByTheReconcilersMessage(t *testing.T) {
 	require.Equal(t, 1, s.rows("omflow_queuedata"), "it is not done")
 }
 
-// A Booster that was killed may deliver for the first time, once more, what was acknowledged a moment before it died. The runner finds the row gone.
+// A Booster that was killed may deliver for the first time, once more, what was acknowledged a moment before it died. The
+// runner finds the row gone.
 func TestHistoryHasOneLineForOneEffect(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

@@ -20,8 +20,8 @@ func Write(path string, data []byte, mode fs.FileMode) error {
 	})
 }
 
-// Create replaces the file at path by what fill writes: temporary file beside it, fsync, rename, fsync of the directory. Only a process that
-// is killed leaves the temporary file, whose name begins with a dot. An error of fill is returned as it is.
+// Create replaces the file at path by what fill writes: temporary file beside it, fsync, rename, fsync of the directory. Only a
+// process that is killed leaves the temporary file, whose name begins with a dot. An error of fill is returned as it is.
 func Create(path string, mode fs.FileMode, fill func(w io.Writer) error) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {

@@ -43,8 +43,9 @@ func (l Layout) Adjust(actual jetstream.StreamConfig, used uint64) (wanted jetst
 	return wanted, changes
 }
 
-// AdjustWorkers is Adjust for the consumer of the workers. It makes a lease shorter by half at most: workers look for another lease now and then, and until
-// then renew at a quarter of the one that they know. A step whose renewal came too late would be given to a second worker while the first one runs it.
+// AdjustWorkers is Adjust for the consumer of the workers. It makes a lease shorter by half at most: workers look for another
+// lease now and then, and until then renew at a quarter of the one that they know. A step whose renewal came too late would be
+// given to a second worker while the first one runs it.
 func (l Layout) AdjustWorkers(actual jetstream.ConsumerConfig) (wanted jetstream.ConsumerConfig, changes []string) {
 	should := l.Workers()
 	wanted = actual

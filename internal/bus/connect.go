@@ -91,8 +91,8 @@ var ErrNoBooster = errors.New("no Booster answers")
 // ErrAway is returned by Away.
 var ErrAway = errors.New("no connection to a Booster")
 
-// Away fails with ErrAway while a connection is lost. Whoever would otherwise send something in vain asks first: the client library, which we let
-// buffer nothing, would say that an outbound buffer has reached its limit.
+// Away fails with ErrAway while a connection is lost. Whoever would otherwise send something in vain asks first: the client
+// library, which we let buffer nothing, would say that an outbound buffer has reached its limit.
 func Away(nc *nats.Conn) error {
 	if nc.IsConnected() {
 		return nil

@@ -49,7 +49,8 @@ func WriteDatabase(ctx context.Context, js jetstream.JetStream, d Database, revi
 // proveMost is how many ids one request names: they fit into any server's limit.
 const proveMost = 10_000
 
-// AskProof asks the reconciler to look at the rows of these steps at once. heard tells whether there is one; if not, the next one looks at every row.
+// AskProof asks the reconciler to look at the rows of these steps at once. heard tells whether there is one; if not, the next
+// one looks at every row.
 func AskProof(ctx context.Context, nc *nats.Conn, ids []string) (heard bool, err error) {
 	for len(ids) > 0 {
 		some := ids[:min(len(ids), proveMost)]

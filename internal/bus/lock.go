@@ -25,7 +25,8 @@ type Lock struct {
 	Name   string        // LockReconciler, LockActive
 	Holder string        // who we are, unlike all others; shown to people
 	TTL    time.Duration // from the death of a holder to the next one, at least
-	// Candidate, when set, says whether we may take the lock now. Who may not watches the key all the same, and so has waited already when he may.
+	// Candidate, when set, says whether we may take the lock now. Who may not watches the key all the same, and so has waited
+	// already when he may.
 	Candidate func() bool
 }
 
@@ -167,7 +168,8 @@ func (l Lock) release(revision uint64) {
 	msg := nats.NewMsg(l.subject())
 	msg.Header.Set("KV-Operation", "DEL") // as KeyValue.Delete does
 	for {
-		// A Booster that hands over moves the leadership of CONTROL at the same moment. What is not released, the others wait for until TTL is over.
+		// A Booster that hands over moves the leadership of CONTROL at the same moment. What is not released, the others wait for
+		// until TTL is over.
 		_, err := l.JS.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(revision))
 		if err == nil || IsRefused(err) || !Sleep(ctx, 20*time.Millisecond) {
 			return

@@ -46,7 +46,8 @@ const (
 // ConsumerWorkers is the durable consumer of WORK that all workers pull from.
 const ConsumerWorkers = "workers"
 
-// ErrNewer is returned for what a newer program has written in a format that this one does not know. It is nobody's fault, and waits for the update.
+// ErrNewer is returned for what a newer program has written in a format that this one does not know. It is nobody's fault, and
+// waits for the update.
 var ErrNewer = errors.New("update the omflow-booster of this host")
 
 // NATS micro services, one name for each role.
@@ -106,12 +107,13 @@ type SteppedDown struct {
 
 // Headers of a message on WORK and DEAD.
 const (
-	HeaderMsgID    = "Nats-Msg-Id"   // omflow-queue-<row> or booster-outbox-<row>
-	HeaderID       = "Work-Id"       // q<row> (a row of omflow_queuedata) or o<row> (a row of our outbox)
-	HeaderKey      = "Work-Key"      // ticket: <flow>/<data_no>; empty when the item names none
-	HeaderKind     = "Work-Kind"     // name of the queue, for example FormFlow
-	HeaderAttempt  = "Work-Attempt"  // on DEAD and towards executors: which try, from 1
-	HeaderCheck    = "Work-Check"    // published again, so the step may be done already: look at its row before the first try too; see CheckReconciled
+	HeaderMsgID   = "Nats-Msg-Id"  // omflow-queue-<row> or booster-outbox-<row>
+	HeaderID      = "Work-Id"      // q<row> (a row of omflow_queuedata) or o<row> (a row of our outbox)
+	HeaderKey     = "Work-Key"     // ticket: <flow>/<data_no>; empty when the item names none
+	HeaderKind    = "Work-Kind"    // name of the queue, for example FormFlow
+	HeaderAttempt = "Work-Attempt" // on DEAD and towards executors: which try, from 1
+	// published again, so the step may be done already: look at its row before the first try too; see CheckReconciled
+	HeaderCheck    = "Work-Check"
 	HeaderDatabase = "Work-Database" // id of the database that has the row
 	HeaderDigest   = "Work-Digest"   // of an item that is not in the body, or not all of it: see work.Item.Digest
 	HeaderDiscard  = "Work-Discard"  // "true": do not run the step, only remove its row (dead purge)
@@ -161,13 +163,15 @@ const Announcements = "patch.announce.*"
 // AnnounceSubject is the subject under which a patch is announced.
 func AnnounceSubject(patchID string) string { return "patch.announce." + Token(patchID) }
 
-// TurnSubject is where the active Booster tells a node that it has its turn for a patch, or may fetch it. It only says when to look at the plan.
+// TurnSubject is where the active Booster tells a node that it has its turn for a patch, or may fetch it. It only says when to
+// look at the plan.
 func TurnSubject(node string) string { return "rollout.turn." + Token(node) }
 
 // OrderSubject is where an operator's order about the rollout of a patch goes by. It only says when to look at the plan.
 func OrderSubject(patchID string) string { return "rollout.order." + Token(patchID) }
 
-// subject has kind and flow as labels: the row alone is the identity, and a row that an older program has queued must be found under the same subject.
+// subject has kind and flow as labels: the row alone is the identity, and a row that an older program has queued must be found
+// under the same subject.
 func subject(prefix, kind, flow, id string) string {
 	return prefix + "." + label(strings.ToLower(kind)) + "." + label(flow) + "." + label(id)
 }

@@ -51,16 +51,17 @@ const TakeoverOK = "ok"
 
 // BoosterState is what a Booster says of itself.
 type BoosterState struct {
-	Mode       string   `json:"mode"`
-	Duty       string   `json:"duty"`     // active or standby
-	Takeover   string   `json:"takeover"` // ok, or why the other Booster could not take over now
-	Address    string   `json:"address"`
-	Sync       string   `json:"sync"` // how often the store is flushed to disk: always, or an interval
-	StoreBytes int64    `json:"store_bytes"`
-	StoreLimit int64    `json:"store_limit"` // by its settings and its disk; the streams of a cluster fill what the least of its members allows
-	FreeBytes  int64    `json:"free_bytes"`  // on the disk of the store
-	Hosts      []string `json:"hosts"`       // addresses of its host
-	Notes      []string `json:"notes"`       // of the active: what an operator should know
+	Mode       string `json:"mode"`
+	Duty       string `json:"duty"`     // active or standby
+	Takeover   string `json:"takeover"` // ok, or why the other Booster could not take over now
+	Address    string `json:"address"`
+	Sync       string `json:"sync"` // how often the store is flushed to disk: always, or an interval
+	StoreBytes int64  `json:"store_bytes"`
+	// by its settings and its disk; the streams of a cluster fill what the least of its members allows
+	StoreLimit int64    `json:"store_limit"`
+	FreeBytes  int64    `json:"free_bytes"` // on the disk of the store
+	Hosts      []string `json:"hosts"`      // addresses of its host
+	Notes      []string `json:"notes"`      // of the active: what an operator should know
 }
 
 // WorkerState is what a worker says of itself. Counters start at zero with the process.
@@ -123,9 +124,10 @@ type AgentState struct {
 // Key is the node's key in NODES.
 func (n Node) Key() string { return Token(n.Role) + "." + Token(n.Name) }
 
-// Heartbeat writes what describe returns to NODES every HeartbeatEvery, and whenever something comes from news, until ctx ends, and then removes the
-// entry and returns nil. It returns a *TwinError when another living node has the name; that one's entry is left alone. news may be nil. A Booster that is
-// away is waited for; the entry is back with the first heartbeat after its return.
+// Heartbeat writes what describe returns to NODES every HeartbeatEvery, and whenever something comes from news, until ctx ends,
+// and then removes the entry and returns nil. It returns a *TwinError when another living node has the name; that one's entry
+// is left alone. news may be nil. A Booster that is away is waited for; the entry is back with the first heartbeat after its
+// return.
 func Heartbeat(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, news <-chan struct{}, describe func() Node) error {
 	tick := time.NewTicker(HeartbeatEvery)
 	defer tick.Stop()
@@ -158,9 +160,9 @@ func Heartbeat(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, 
 
 // Nodes returns the living nodes, sorted by role and name, or jetstream.ErrBucketNotFound before a Booster has made the bucket.
 //
-// It asks for the keys and reads each, and makes no consumer as a watch or a list of keys would: in a cluster a consumer is a decision of all
-// members, and a few callers a second that look at the nodes kept the members from everything else (measured: 60 decisions a second, and a
-// replaced witness that did not get its copy of this bucket for a minute and a half).
+// It asks for the keys and reads each, and makes no consumer as a watch or a list of keys would: in a cluster a consumer is a
+// decision of all members, and a few callers a second that look at the nodes kept the members from everything else (measured:
+// 60 decisions a second, and a replaced witness that did not get its copy of this bucket for a minute and a half).
 func Nodes(ctx context.Context, js jetstream.JetStream) ([]Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()

@@ -9,11 +9,11 @@ import (
 // nudgeAgain is more than a message takes from a subscriber's eyes to the disks of a majority.
 const nudgeAgain = time.Second
 
-// Nudge tells when a message on one of the subjects has gone by. It says when to look at what JetStream stores, and no more: messages that come close
-// together are one nudge, and without a connection there is none. Call stop in the end.
+// Nudge tells when a message on one of the subjects has gone by. It says when to look at what JetStream stores, and no more:
+// messages that come close together are one nudge, and without a connection there is none. Call stop in the end.
 //
-// A message goes by before JetStream has stored it, in a cluster before a majority has: who looks at once may see what was there before. So each message
-// is a second nudge, nudgeAgain later.
+// A message goes by before JetStream has stored it, in a cluster before a majority has: who looks at once may see what was
+// there before. So each message is a second nudge, nudgeAgain later.
 func Nudge(nc *nats.Conn, subjects ...string) (nudge <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
 	signal := func() {

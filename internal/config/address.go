@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// Host checks the address or name of one host, and returns it in plain form: IPv6 without brackets and in its short spelling. Nothing is looked up.
-// An empty value is returned as it is.
+// Host checks the address or name of one host, and returns it in plain form: IPv6 without brackets and in its short spelling.
+// Nothing is looked up. An empty value is returned as it is.
 func Host(name, value string) (string, error) {
 	if value == "" {
 		return "", nil
@@ -51,8 +51,8 @@ func Host(name, value string) (string, error) {
 	return value, nil
 }
 
-// hostName tells whether a name could be one in DNS, or of a container: letters, digits, hyphens and underscores between dots. One that ends in a
-// number is an address with a mistake in it.
+// hostName tells whether a name could be one in DNS, or of a container: letters, digits, hyphens and underscores between dots.
+// One that ends in a number is an address with a mistake in it.
 func hostName(value string) bool {
 	labels := strings.Split(strings.TrimSuffix(value, "."), ".")
 	for _, label := range labels {
@@ -66,7 +66,8 @@ func hostName(value string) bool {
 	return len(value) <= 253 && strings.Trim(labels[len(labels)-1], "0123456789") != ""
 }
 
-// Address checks the IP address that a service listens on, which may stand for all of a host: 0.0.0.0 or ::. It returns it without brackets.
+// Address checks the IP address that a service listens on, which may stand for all of a host: 0.0.0.0 or ::. It returns it
+// without brackets.
 func Address(name, value string) (string, error) {
 	if value == "" {
 		return "", nil

@@ -9,8 +9,9 @@ import (
 // formCommand is the value of the tag `form` for a command line: it is taken apart as a shell does, so quotes and blanks belong to it.
 const formCommand = "command"
 
-// CheckShape finds what no value has on purpose: a carriage return of a file from Windows, a blank at an end, quotes that a shell would have
-// removed and a service manager does not. It looks at every variable of the structs and returns an *Error. No value is shown: it may hold a password.
+// CheckShape finds what no value has on purpose: a carriage return of a file from Windows, a blank at an end, quotes that a
+// shell would have removed and a service manager does not. It looks at every variable of the structs and returns an *Error. No
+// value is shown: it may hold a password.
 func CheckShape(specs ...any) error {
 	for _, spec := range specs {
 		for _, v := range Variables(spec) {
@@ -47,7 +48,8 @@ func misshapen(value string, command bool) (problem, fix string) {
 	return "", ""
 }
 
-// unsetEmpty makes "set to nothing" what it means to people: not set. Otherwise a line `BOOSTER_IP=` would not give the default, but no address.
+// unsetEmpty makes "set to nothing" what it means to people: not set. Otherwise a line `BOOSTER_IP=` would not give the
+// default, but no address.
 func unsetEmpty(spec any) error {
 	for _, v := range Variables(spec) {
 		if value, set := os.LookupEnv(v.Name); set && value == "" {

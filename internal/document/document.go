@@ -15,7 +15,8 @@ import (
 // fileMode keeps the file from other users: some documents name keys.
 const fileMode = 0o600
 
-// Document is a value that lives in a JSON file. It may be used by several goroutines. Only what JSON carries is kept: T has no unexported state.
+// Document is a value that lives in a JSON file. It may be used by several goroutines. Only what JSON carries is kept: T has no
+// unexported state.
 type Document[T any] struct {
 	path   string
 	change sync.Mutex // held by the one that edits and saves

@@ -12,8 +12,8 @@ import (
 
 const patience = 30 * time.Second
 
-// Main is the body of TestMain: it runs the tests and, if all passed, fails for each goroutine that does not end. goleak's own VerifyTestMain waits less
-// than half a second for them; on a busy machine an embedded server takes longer to go.
+// Main is the body of TestMain: it runs the tests and, if all passed, fails for each goroutine that does not end. goleak's own
+// VerifyTestMain waits less than half a second for them; on a busy machine an embedded server takes longer to go.
 func Main(m *testing.M) {
 	code := m.Run()
 	if code == 0 {

@@ -21,8 +21,8 @@ const (
 	probeTimeout = 5 * time.Second       // of one write: at most a hundred are under way
 )
 
-// Probe writes to WORK all the time, a new message each 50 ms, or what Pace says, whatever became of those before, and notes when a write was
-// acknowledged. It shows for how long nobody who hands over work gets it accepted.
+// Probe writes to WORK all the time, a new message each 50 ms, or what Pace says, whatever became of those before, and notes
+// when a write was acknowledged. It shows for how long nobody who hands over work gets it accepted.
 //
 // Its messages are steps whose rows are not there, so a worker that gets one has nothing to do, and counts of effects do not
 // change. Such a step is in no table either: an acknowledged one that is lost stays lost, which makes them a better witness than

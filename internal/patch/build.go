@@ -119,7 +119,8 @@ func files(dir fs.FS, o Options) (files []File, err error) {
 
 const refusedShown = 50 // paths that a refusal names
 
-// collect finds all files below a directory. What cannot be in a patch is refused, all of it at once: whoever mends a directory wants to do so in one go.
+// collect finds all files below a directory. What cannot be in a patch is refused, all of it at once: whoever mends a directory
+// wants to do so in one go.
 func collect(dir fs.FS) (names []string, err error) {
 	var refused []string
 	err = fs.WalkDir(dir, ".", func(name string, entry fs.DirEntry, err error) error {

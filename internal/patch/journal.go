@@ -26,10 +26,9 @@ const (
 //	                   │                    │            ▼                              ▲
 //	                   └──────Restore───────┴──────▶ Restoring ──▶ Restored ────End─────┘
 //
-// The server may run while the journal is in a phase that is Whole, and must be stopped for Switch and Restore unless the patch says that it needs no
-// restart. After a crash
-// Open returns the journal in the phase that the disk holds; whatever was under way is done again from there. A Journal is
-// not safe for concurrent use.
+// The server may run while the journal is in a phase that is Whole, and must be stopped for Switch and Restore unless the patch
+// says that it needs no restart. After a crash Open returns the journal in the phase that the disk holds; whatever was under
+// way is done again from there. A Journal is not safe for concurrent use.
 type Journal struct {
 	home    disk
 	data    disk
@@ -71,7 +70,8 @@ type change struct {
 	Delete bool   `json:"delete"`
 	Old    bool   `json:"old"` // there was something, and it has a backup; known from Switching on
 
-	OldDir  bool     `json:"old_dir,omitempty"`  // there is a directory, which goes away with all that is in it; it is its own backup, under another name
+	// there is a directory, which goes away with all that is in it; it is its own backup, under another name
+	OldDir  bool     `json:"old_dir,omitempty"`
 	NewDirs []string `json:"new_dirs,omitempty"` // a directory comes: it (".") and those in it, outer ones first
 }
 

@@ -30,7 +30,8 @@ func TestKilledAtEveryOperation(t *testing.T) {
 	t.Parallel()
 	before, after := versions(t)
 	require.NotEqual(t, before, after)
-	for name, only := range map[string]string{ // of the other ways what is not in the first two; all of them die in TestDeadDiskAtEveryOperation
+	// of the other ways what is not in the first two; all of them die in TestDeadDiskAtEveryOperation
+	for name, only := range map[string]string{
 		"kept": "", "rolled back": "", "kept with copies": "back up ", "undone": "restore ",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -57,7 +58,8 @@ func TestKilledAtEveryOperation(t *testing.T) {
 	}
 }
 
-// A file that belongs to the account of the server does so in every version, with links and with copies; what is restored is as old as before.
+// A file that belongs to the account of the server does so in every version, with links and with copies; what is restored is as
+// old as before.
 func TestOwnerStays(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {

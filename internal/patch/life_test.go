@@ -51,8 +51,8 @@ var (
 	compiledFiles = []string{"omflow/new/dir/__pycache__/b.cpython-312.pyc", "omflow/becomes/dir/in/__pycache__/x.cpython-312.pyc"}
 )
 
-// scene is a home, a data directory and a patch that replaces, adds and deletes files, makes directories, changes a mode, and makes a directory of a file and
-// a file of a directory.
+// scene is a home, a data directory and a patch that replaces, adds and deletes files, makes directories, changes a mode, and
+// makes a directory of a file and a file of a directory.
 func scene(t *testing.T) (home *os.Root, data string, artifact []byte) {
 	t.Helper()
 	home = homeOf(t, oldFiles)

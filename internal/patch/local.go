@@ -7,7 +7,8 @@ import (
 	"path"
 )
 
-// WriteLocal writes a file that belongs to one server alone, which no patch brings, into a home that does not have it. It appears as a whole.
+// WriteLocal writes a file that belongs to one server alone, which no patch brings, into a home that does not have it. It
+// appears as a whole.
 func WriteLocal(home *os.Root, name string, content []byte, mode Mode) error {
 	dir, temp := path.Dir(name), path.Join(path.Dir(name), ".booster-"+path.Base(name))
 	if err := home.MkdirAll(dir, 0o755); err != nil {

@@ -19,8 +19,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// Format is the version of the artifact's layout: a field that must be understood makes another one. An agent that does not know it waits for its
-// update (bus.ErrNewer). Format 1 was not signed.
+// Format is the version of the artifact's layout: a field that must be understood makes another one. An agent that does not
+// know it waits for its update (bus.ErrNewer). Format 1 was not signed.
 const Format = 2
 
 // DefaultLimit is how many bytes the files of one patch may have together.
@@ -67,7 +67,8 @@ type File struct {
 	Mode   Mode   `json:"mode"`
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"` // lower-case hexadecimal
-	Base   string `json:"base"`   // sha256 of the file that it replaces where the patch comes from, BaseNone if there was none; empty: not known
+	// sha256 of the file that it replaces where the patch comes from, BaseNone if there was none; empty: not known
+	Base string `json:"base"`
 }
 
 // BaseNone is the Base of a file that was new.

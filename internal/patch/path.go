@@ -68,8 +68,8 @@ func checkPath(name string) error {
 	return nil
 }
 
-// PathProblem says why no server can be given a file with this path, as the rest of a sentence that begins with the path. It is empty for a path that is
-// plainly that of a file below the home.
+// PathProblem says why no server can be given a file with this path, as the rest of a sentence that begins with the path. It is
+// empty for a path that is plainly that of a file below the home.
 func PathProblem(name string) string {
 	switch {
 	case name == "" || name == ".":
@@ -116,7 +116,8 @@ func (s pathSet) add(name string, whole bool) error {
 	return nil
 }
 
-// checkNesting refuses a file below another one, of those that a patch brings. If one of the two goes away, the patch makes a directory of a file, or back.
+// checkNesting refuses a file below another one, of those that a patch brings. If one of the two goes away, the patch makes a
+// directory of a file, or back.
 func (s pathSet) checkNesting(files []File) error {
 	brought := make(map[string]bool, len(files))
 	for _, f := range files {

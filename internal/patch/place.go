@@ -121,8 +121,8 @@ const (
 	isDir
 )
 
-// lookAt tells what is at a path. file is set if there is a regular file where the path has a directory. It refuses a path that goes through a link,
-// and anything at its end that is neither a file nor a directory.
+// lookAt tells what is at a path. file is set if there is a regular file where the path has a directory. It refuses a path that
+// goes through a link, and anything at its end that is neither a file nor a directory.
 func (j *Journal) lookAt(name string) (there kind, file string, err error) {
 	for i, c := range name {
 		if c != '/' {

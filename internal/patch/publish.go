@@ -23,8 +23,9 @@ const (
 	transferRate = 256 << 10 // bytes a second
 )
 
-// Publish checks an artifact, stores it, and announces it: every agent that trusts its signer applies it, after all patches announced before.
-// The announcement comes last, so an agent that reads it finds the artifact. Publishing the same artifact again does no harm.
+// Publish checks an artifact, stores it, and announces it: every agent that trusts its signer applies it, after all patches
+// announced before. The announcement comes last, so an agent that reads it finds the artifact. Publishing the same artifact
+// again does no harm.
 func Publish(ctx context.Context, js jetstream.JetStream, artifact string, limit int64, trust Trust, progress func(done, total int64)) (Announcement, error) {
 	a, err := Store(ctx, js, artifact, limit, trust, progress)
 	if err != nil {
@@ -59,8 +60,8 @@ func Announce(ctx context.Context, js jetstream.JetStream, a Announcement) (Anno
 	return AnnounceOnce(ctx, js, a, a.ID)
 }
 
-// AnnounceOnce is Announce for a patch that several hosts may have built of the same files, each under its own id: the first one that names a reason
-// is announced, and the others are not. The stream remembers a reason for some minutes.
+// AnnounceOnce is Announce for a patch that several hosts may have built of the same files, each under its own id: the first
+// one that names a reason is announced, and the others are not. The stream remembers a reason for some minutes.
 func AnnounceOnce(ctx context.Context, js jetstream.JetStream, a Announcement, reason string) (Announcement, error) {
 	data, err := json.Marshal(a)
 	if err != nil {

@@ -96,8 +96,8 @@ func (j *Journal) clearPlace(i int) error {
 	return j.home.remove("restore remove", c.Path)
 }
 
-// removeNew removes a directory that was to take the place of a file, wherever the patch and Python alone have written in it. Otherwise it stays beside the
-// file: what the server has written in it may be of value.
+// removeNew removes a directory that was to take the place of a file, wherever the patch and Python alone have written in it.
+// Otherwise it stays beside the file: what the server has written in it may be of value.
 func (j *Journal) removeNew(i int) error {
 	dir := j.newName(i)
 	foreign, err := j.foreign(i)

@@ -12,7 +12,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// Revocation is the entry revoked.<key id> of CONTROL: nothing that this key has signed is applied any more. No program of ours removes one.
+// Revocation is the entry revoked.<key id> of CONTROL: nothing that this key has signed is applied any more. No program of ours
+// removes one.
 type Revocation struct {
 	Key    string    `json:"key"`
 	By     string    `json:"by"`

@@ -52,8 +52,8 @@ func Stored(ctx context.Context, js jetstream.JetStream) (list []Artifact, err e
 	return list, nil
 }
 
-// Remove takes an artifact out of PATCHES. It purges what the object store would mark as deleted, because a mark is a message, and a store that is
-// full takes none.
+// Remove takes an artifact out of PATCHES. It purges what the object store would mark as deleted, because a mark is a message,
+// and a store that is full takes none.
 func Remove(ctx context.Context, js jetstream.JetStream, a Artifact) error {
 	stream, err := js.Stream(ctx, bus.ObjectStream(bus.ObjectPatches))
 	if err == nil && a.NUID != "" {

@@ -6,11 +6,13 @@ import (
 	"slices"
 )
 
-// Undo writes a signed artifact that takes back the patch that is staged, on this home and on those that are like it: files that it replaces or deletes
-// as they are now, and deletions of those that are new. It fails with ErrInvalid if the patch changes nothing here, and belongs between Stage and Switch.
+// Undo writes a signed artifact that takes back the patch that is staged, on this home and on those that are like it: files
+// that it replaces or deletes as they are now, and deletions of those that are new. It fails with ErrInvalid if the patch
+// changes nothing here, and belongs between Stage and Switch.
 func (j *Journal) Undo(w io.Writer, signer Signer, author string) (Manifest, error) {
 	o := Options{
-		Author: author, Note: "takes back " + j.record.Report.Patch, Undoes: j.record.Report.Patch, Signer: signer, Secrets: true, // what was there before
+		// what was there before
+		Author: author, Note: "takes back " + j.record.Report.Patch, Undoes: j.record.Report.Patch, Signer: signer, Secrets: true,
 		Files: []string{}, Bases: map[string]string{},
 	}
 	brought := map[string]string{}

@@ -43,10 +43,10 @@ func parseVersion(r io.Reader) string {
 
 func notVersion(r rune) bool { return r <= ' ' || r > '~' }
 
-// FitsHome tells whether the patch is meant for a home of that version. A patch that is older than the home returns
-// fits == false and no error: there is nothing to do. One that needs another version returns an error that matches
-// ErrInvalid. What is not known is not held against the patch, nor is the older version against one that takes another one back, or that says that it is for
-// the version that the home has: that is meant.
+// FitsHome tells whether the patch is meant for a home of that version. A patch that is older than the home returns fits ==
+// false and no error: there is nothing to do. One that needs another version returns an error that matches ErrInvalid. What is
+// not known is not held against the patch, nor is the older version against one that takes another one back, or that says that
+// it is for the version that the home has: that is meant.
 func (a Announcement) FitsHome(version string) (fits bool, err error) {
 	if version == "" {
 		return true, nil

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// group is the job object of a child. This process holds its only handle, and the system ends all processes of the job with the last handle.
+// group is the job object of a child. This process holds its only handle, and the system ends all processes of the job with the
+// last handle.
 type group struct {
 	leader int
 	job    windows.Handle

@@ -1,7 +1,8 @@
 // Package process starts child processes and ends them together with everything that they started.
 //
-// A child leads a process group of its own (on Windows: a job object of its own), so a signal that is meant for this process does not reach it. It does not
-// outlive this process, however this process ends: on Linux the kernel signals the child, on Windows the system ends the job with its last handle.
+// A child leads a process group of its own (on Windows: a job object of its own), so a signal that is meant for this process
+// does not reach it. It does not outlive this process, however this process ends: on Linux the kernel signals the child, on
+// Windows the system ends the job with its last handle.
 package process
 
 import (
@@ -14,8 +15,8 @@ import (
 
 // Options say how a child ends.
 type Options struct {
-	// KillOnly is for a child that handles no request to end: when this process ends, the kernel kills it instead of asking, even if it is frozen. On Windows
-	// it has no console, so Ask does not reach it.
+	// KillOnly is for a child that handles no request to end: when this process ends, the kernel kills it instead of asking, even
+	// if it is frozen. On Windows it has no console, so Ask does not reach it.
 	KillOnly bool
 
 	// Grace is how long the rest of the group has to end after its leader has ended. With 0 the rest is killed at once.
@@ -44,8 +45,8 @@ func Start(cmd *exec.Cmd, o Options) (*Process, error) {
 	return p, nil
 }
 
-// own lives as long as the child, on one thread. The kernel's "parent died" signal is bound to the thread that forked. Go ends threads as it likes unless
-// they are locked, so an unlocked thread could end before the child.
+// own lives as long as the child, on one thread. The kernel's "parent died" signal is bound to the thread that forked. Go ends
+// threads as it likes unless they are locked, so an unlocked thread could end before the child.
 func (p *Process) own(o Options, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -80,7 +81,8 @@ func (p *Process) Err() error { return p.err }
 // State returns how the child exited. Call it after Done.
 func (p *Process) State() *os.ProcessState { return p.cmd.ProcessState }
 
-// Ask requests the child to end; the rest of its group is not asked. It fails on Windows without a console, as in a service: then only Kill ends the child.
+// Ask requests the child to end; the rest of its group is not asked. It fails on Windows without a console, as in a service:
+// then only Kill ends the child.
 func (p *Process) Ask() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,7 +101,8 @@ func (p *Process) Kill() {
 	}
 }
 
-// endRest ends what the child left behind in its group. The number of the group stays taken as long as one member lives, and nobody signals it afterwards.
+// endRest ends what the child left behind in its group. The number of the group stays taken as long as one member lives, and
+// nobody signals it afterwards.
 func (p *Process) endRest(grace time.Duration) {
 	if grace > 0 {
 		p.group.askRest()

@@ -11,8 +11,8 @@ const (
 	TailWidth = 300 // bytes of a line
 )
 
-// Tail is the last lines of an output, for the message about a failure. The zero value is empty. It may be used from anywhere: a process that cannot be
-// ended still writes while its Tail is read.
+// Tail is the last lines of an output, for the message about a failure. The zero value is empty. It may be used from anywhere:
+// a process that cannot be ended still writes while its Tail is read.
 type Tail struct {
 	mu    sync.Mutex
 	lines []string

@@ -29,7 +29,8 @@ type report struct {
 // settled is how long after a turn a heartbeat may still tell of the time before.
 const settled = 2 * bus.HeartbeatEvery
 
-// decide is one step of a rollout: outcomes first, then whether it goes on, then who gets his turn. The same situation leads to the same plan.
+// decide is one step of a rollout: outcomes first, then whether it goes on, then who gets his turn. The same situation leads to
+// the same plan.
 func decide(p Plan, s situation) Plan {
 	p = p.clone()
 	p.note(s)
@@ -41,12 +42,12 @@ func decide(p Plan, s situation) Plan {
 	return p
 }
 
-// fetchAhead is how many nodes have fetched the artifact, or are at it, before their turn, besides those that may be patched at the same time: enough
-// that nobody waits for a transfer, and so few that a fleet does not fetch a large artifact all at once.
+// fetchAhead is how many nodes have fetched the artifact, or are at it, before their turn, besides those that may be patched at
+// the same time: enough that nobody waits for a transfer, and so few that a fleet does not fetch a large artifact all at once.
 const fetchAhead = 4
 
-// pace says who may fetch. A node that says that it does not want to any more makes room for the next one. The canary, and who does not serve, are waited
-// for by all others: those that have fetched it take no room away from them.
+// pace says who may fetch. A node that says that it does not want to any more makes room for the next one. The canary, and who
+// does not serve, are waited for by all others: those that have fetched it take no room away from them.
 func (p *Plan) pace(s situation) {
 	p.Paced = true
 	ready := 0
@@ -130,8 +131,8 @@ func (p *Plan) failures() (nodes []string) {
 	return nodes
 }
 
-// grant gives turns to nodes that wait. Before the patch has succeeded once, one node is at it at a time, the canary first. A node that does
-// not serve anyway may have its turn whatever the others do.
+// grant gives turns to nodes that wait. Before the patch has succeeded once, one node is at it at a time, the canary first. A
+// node that does not serve anyway may have its turn whatever the others do.
 func (p *Plan) grant(s situation) {
 	p.Held = ""
 	if w, err := parseWindow(p.Window); err != nil || !w.open(s.now) {
@@ -183,13 +184,15 @@ func (p *Plan) grant(s situation) {
 	}
 }
 
-// waits tells whether a node that says so does not say it from before its turn was over. One whose turn is long over, and that waits, was set up anew.
+// waits tells whether a node that says so does not say it from before its turn was over. One whose turn is long over, and that
+// waits, was set up anew.
 func (p *Plan) waits(m Member) bool {
 	g, had := p.Grants[m.Name]
 	return !had || m.At.Sub(g.Until) > settled
 }
 
-// awaits tells whether another node is to be the canary, and can be: it is there, and neither a conflict nor something else keeps it for long.
+// awaits tells whether another node is to be the canary, and can be: it is there, and neither a conflict nor something else
+// keeps it for long.
 func (p *Plan) awaits(s situation, node string) bool {
 	if p.Canary == "" || p.Canary == node || p.Grants[p.Canary].Outcome != "" {
 		return false

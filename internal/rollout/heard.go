@@ -13,7 +13,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
-// askEvery is how old an answer about a node may be that neither waits for a patch nor is at it. What such a node writes is heard as it goes by.
+// askEvery is how old an answer about a node may be that neither waits for a patch nor is at it. What such a node writes is
+// heard as it goes by.
 const askEvery = 30 * time.Second
 
 // heard are the reports of nodes as they were read last. Asking each of 500 nodes once a second would be most of what a rollout costs.

@@ -12,7 +12,8 @@ import (
 // writeLimit bounds one try to change the plan.
 const writeLimit = 5 * time.Second
 
-// Migration is the one run of a patch's database migration in the whole system. It stays when the node rolls the patch back: the database has it.
+// Migration is the one run of a patch's database migration in the whole system. It stays when the node rolls the patch back:
+// the database has it.
 type Migration struct {
 	Node  string    `json:"node"`  // who runs it, or has run it; empty: nobody
 	Until time.Time `json:"until"` // when the node has ended it, whatever comes
@@ -24,9 +25,10 @@ func (m Migration) holds(node string, now time.Time) bool {
 	return node != "" && m.Node == node && m.Done.IsZero() && now.Before(m.Until)
 }
 
-// Migrate has run called unless the migration of the patch has succeeded somewhere, and never while another node may be at it: the node first writes itself
-// into the plan, as the one who migrates. Without an answer from the bus it waits, and runs nothing. ctx must have a deadline, when run is ended; grace is how
-// much longer that may take. by is who has migrated. If ctx ends while run is at it, the node stays the one: for its next life, or until run has surely ended.
+// Migrate has run called unless the migration of the patch has succeeded somewhere, and never while another node may be at it:
+// the node first writes itself into the plan, as the one who migrates. Without an answer from the bus it waits, and runs
+// nothing. ctx must have a deadline, when run is ended; grace is how much longer that may take. by is who has migrated. If ctx
+// ends while run is at it, the node stays the one: for its next life, or until run has surely ended.
 func (t Turn) Migrate(ctx context.Context, grace time.Duration, say func(why string), run func(ctx context.Context) error) (by string, err error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -67,8 +69,8 @@ func (t Turn) Migrate(ctx context.Context, grace time.Duration, say func(why str
 	}
 }
 
-// migration changes the migration in the plan to what next makes of it, and returns it. One that is done stays. While next says what it waits for, and without
-// an answer, it is tried again until ctx ends.
+// migration changes the migration in the plan to what next makes of it, and returns it. One that is done stays. While next says
+// what it waits for, and without an answer, it is tried again until ctx ends.
 func (t Turn) migration(ctx context.Context, say func(why string), next func(m Migration) (Migration, string)) (Migration, error) {
 	nudge, stop := bus.Nudge(t.JS.Conn(), planSubject(t.Patch))
 	defer stop()

@@ -14,8 +14,8 @@ import (
 
 // What operators order. by is who; reason is shown to those who wait. A rollout that was aborted stays so.
 
-// Resume lets a rollout go on that was paused or halted. What has failed until now does not halt it again. One that nobody has approved yet goes on
-// waiting for that.
+// Resume lets a rollout go on that was paused or halted. What has failed until now does not halt it again. One that nobody has
+// approved yet goes on waiting for that.
 func Resume(ctx context.Context, js jetstream.JetStream, patch, by string) error {
 	return order(ctx, js, patch, by, StateRunning, "", func(p *Plan) error {
 		switch p.State {

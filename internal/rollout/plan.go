@@ -1,9 +1,9 @@
 // Package rollout brings a patch to the OMFLOW Servers one after the other: it decides which of them may apply it when, and halts when
 // one of them fails.
 //
-// The active Booster decides (Coordinator), each agent asks (Turn). What is decided stands in one key of ROLLOUT for each patch, the plan. A
-// decision is made by replacing the plan that it was made from, so two Boosters that take over from each other never both decide, and the
-// next one goes on where the last one was.
+// The active Booster decides (Coordinator), each agent asks (Turn). What is decided stands in one key of ROLLOUT for each
+// patch, the plan. A decision is made by replacing the plan that it was made from, so two Boosters that take over from each
+// other never both decide, and the next one goes on where the last one was.
 //
 //	approval ──approve──▶ running ◀──resume── paused, halted
 //	 ▲    └──pause──┐       │ ▲ │                 ▲
@@ -46,8 +46,9 @@ func planSubject(patch string) string {
 	return bus.KeySubject(bus.BucketRollout, bus.PlanPrefix+bus.Token(patch))
 }
 
-// PlanFormat is the version of a plan that this program understands: a field that must be understood makes another one. Who meets a newer one leaves
-// it as it is, and waits for the update. Fields that need not be understood are kept when the plan is rewritten.
+// PlanFormat is the version of a plan that this program understands: a field that must be understood makes another one. Who
+// meets a newer one leaves it as it is, and waits for the update. Fields that need not be understood are kept when the plan is
+// rewritten.
 const PlanFormat = 1
 
 // Plan is how a patch is rolled out, in ROLLOUT under plan.<patch>.
@@ -79,8 +80,9 @@ type Policy struct {
 	MaxUnavailable int    `json:"max_unavailable"` // servers that may be without service at the same time
 	MaxFailures    int    `json:"max_failures"`    // servers on which it may fail before it halts
 	Canary         string `json:"canary"`          // the node that gets it first; empty: whoever is ready first
-	Window         string `json:"window"`          // time of day in which turns are given, in the Booster's time zone: 22:00-05:00; empty: always
-	Approval       bool   `json:"approval"`        // somebody has to say `patch approve` before the first turn
+	// time of day in which turns are given, in the Booster's time zone: 22:00-05:00; empty: always
+	Window   string `json:"window"`
+	Approval bool   `json:"approval"` // somebody has to say `patch approve` before the first turn
 }
 
 // Grant is the turn of one node.
@@ -139,8 +141,8 @@ func (p Plan) clone() Plan {
 	return p
 }
 
-// Read is the plan of a patch, by the leader of the bucket. ok is false when there is none yet. One of a newer format comes with an error that matches
-// bus.ErrNewer, as far as it is understood.
+// Read is the plan of a patch, by the leader of the bucket. ok is false when there is none yet. One of a newer format comes
+// with an error that matches bus.ErrNewer, as far as it is understood.
 func Read(ctx context.Context, js jetstream.JetStream, patch string) (p Plan, ok bool, err error) {
 	value, revision, err := bus.ReadKey(ctx, js, bus.BucketRollout, bus.PlanPrefix+bus.Token(patch))
 	if err != nil || len(value) == 0 {

@@ -45,8 +45,8 @@ func (p Plan) resolution(node string) string {
 	return p.Resolutions[Everywhere]
 }
 
-// Resolve waits until find tells of no conflict any more, or somebody has said what holds: keep is true if that is what the server has. say and
-// failures are as for Wait.
+// Resolve waits until find tells of no conflict any more, or somebody has said what holds: keep is true if that is what the
+// server has. say and failures are as for Wait.
 func (t Turn) Resolve(ctx context.Context, find func() (conflict string, err error), say func(why string)) (keep bool, err error) {
 	nudge, stop := bus.Nudge(t.JS.Conn(), bus.OrderSubject(t.Patch))
 	defer stop()

@@ -19,8 +19,8 @@ const (
 	noteEvery = time.Hour
 )
 
-// Known is a server that an active Booster has heard of, as JSON in ROLLOUT under server.<node>. It stays when the server falls silent, until
-// somebody forgets it.
+// Known is a server that an active Booster has heard of, as JSON in ROLLOUT under server.<node>. It stays when the server falls
+// silent, until somebody forgets it.
 type Known struct {
 	Name string    `json:"name"`
 	Runs bool      `json:"runs"` // its agent runs an OMFLOW Server

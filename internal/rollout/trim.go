@@ -30,8 +30,8 @@ const (
 	strayObject = 60
 )
 
-// trimmer removes what nobody needs any more: announcements, artifacts, plans and reports of patches that every known server is through with. A bucket
-// or store that is full would stop all patching.
+// trimmer removes what nobody needs any more: announcements, artifacts, plans and reports of patches that every known server is
+// through with. A bucket or store that is full would stop all patching.
 type trimmer struct {
 	js     jetstream.JetStream
 	at     time.Time      // of the last look
@@ -44,8 +44,8 @@ type stage struct {
 	upTo func(servers []Known, alive func(name string) bool) uint64 // the sequence of the last patch that may go
 }
 
-// stages are tried one after the other while a store is pressed for room: fewer patches, then nothing for servers that are away, then nothing for
-// those that do not get on. A server whose patches are gone says so, and asks (`nodes place`).
+// stages are tried one after the other while a store is pressed for room: fewer patches, then nothing for servers that are
+// away, then nothing for those that do not get on. A server whose patches are gone says so, and asks (`nodes place`).
 var stages = []stage{
 	{patchesKept, slowest},
 	{1, slowest},

@@ -126,7 +126,8 @@ func TestPatchThatSomebodyIsAtStays(t *testing.T) {
 	require.Equal(t, 11, h.left()[0])
 }
 
-// Row 6: a store of 256 MB takes one patch after the other, whatever their size, also while a server is away for ever and another one is stuck.
+// Row 6: a store of 256 MB takes one patch after the other, whatever their size, also while a server is away for ever and
+// another one is stuck.
 func TestFullStoresNeverStopPatching(t *testing.T) {
 	t.Parallel()
 	layout := bustest.Layout()

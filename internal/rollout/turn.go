@@ -26,8 +26,8 @@ type Turn struct {
 	Every time.Duration // between two looks that nobody asked for
 }
 
-// Wait returns when the node may apply the patch. say is told, whenever it changes, why it has to wait. It fails with ErrAborted, or when ctx ends. A
-// Booster that does not answer is waited for.
+// Wait returns when the node may apply the patch. say is told, whenever it changes, why it has to wait. It fails with
+// ErrAborted, or when ctx ends. A Booster that does not answer is waited for.
 func (t Turn) Wait(ctx context.Context, say func(why string)) error {
 	return t.await(ctx, say, func(p Plan, _ bool, _ time.Duration) bool { return p.may(t.Node) })
 }
@@ -39,8 +39,8 @@ func (t Turn) WaitToFetch(ctx context.Context, say func(why string)) error {
 	})
 }
 
-// lookMax is how much longer than Every a node waits between two looks that nobody asked for. A plan is as long as its fleet is large, and all of the fleet
-// wait for it.
+// lookMax is how much longer than Every a node waits between two looks that nobody asked for. A plan is as long as its fleet is
+// large, and all of the fleet wait for it.
 const lookMax = 6
 
 func (t Turn) await(ctx context.Context, say func(why string), may func(p Plan, there bool, waited time.Duration) bool) error {

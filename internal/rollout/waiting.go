@@ -9,8 +9,9 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// Waiting lists the plans in which no server gets a turn: nobody has approved them, somebody has paused them, failures have halted them, or too many servers
-// are without service (Held). A plan may be left so when every server is through with its patch. One that cannot be read is left out.
+// Waiting lists the plans in which no server gets a turn: nobody has approved them, somebody has paused them, failures have
+// halted them, or too many servers are without service (Held). A plan may be left so when every server is through with its
+// patch. One that cannot be read is left out.
 func Waiting(ctx context.Context, js jetstream.JetStream) ([]Plan, error) {
 	entries, err := bus.ReadAll(ctx, js, bus.BucketRollout, bus.PlanPrefix+"*")
 	var list []Plan

@@ -1,6 +1,7 @@
-// Package secret recognizes files that must not leave a host unless somebody asks for it: by their name, and by what is in them. It knows what lies
-// around beside an OMFLOW Server, such as copies of its settings, dumps of its database and private keys, and errs on the side of keeping a file:
-// a wrong guess is named to the operator, a secret that has left cannot be called back.
+// Package secret recognizes files that must not leave a host unless somebody asks for it: by their name, and by what is in
+// them. It knows what lies around beside an OMFLOW Server, such as copies of its settings, dumps of its database and private
+// keys, and errs on the side of keeping a file: a wrong guess is named to the operator, a secret that has left cannot be called
+// back.
 package secret
 
 import (

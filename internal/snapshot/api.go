@@ -97,7 +97,8 @@ func read(data []byte, answer any) error {
 	return nil
 }
 
-// look asks a question, and asks it again: a cluster does not answer while a stream has no leader, nor while it holds an interrupted restore.
+// look asks a question, and asks it again: a cluster does not answer while a stream has no leader, nor while it holds an
+// interrupted restore.
 func (l link) look(ctx context.Context, subject string, answer any) error {
 	for end := time.Now().Add(lookPatience); ; {
 		call, cancel := context.WithTimeoutCause(ctx, lookTimeout, errInterrupted)

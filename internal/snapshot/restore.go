@@ -64,8 +64,8 @@ const checkPatience = 30 * time.Second
 // anything. Then it replaces the streams one after the other, each deleted right before, and checks each against the manifest. Whatever
 // ends it in the middle, calling it again goes on where it was. It returns the streams that are done, also with an error.
 //
-// A stream that it replaces lends its replicas and its limit in bytes: these belong to the machine. Streams that are not in the snapshot are
-// left alone.
+// A stream that it replaces lends its replicas and its limit in bytes: these belong to the machine. Streams that are not in the
+// snapshot are left alone.
 func Restore(ctx context.Context, js jetstream.JetStream, src Source, o RestoreOptions) ([]Restored, error) {
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
@@ -226,8 +226,9 @@ func (r restorer) sizes(t Target) sizes {
 	return want
 }
 
-// check compares the server's account of a restored stream with the manifest. The server has stored the file up to its end mark, or it would
-// have said so; this finds what limits have removed again. inUse is true when somebody was faster than this look.
+// check compares the server's account of a restored stream with the manifest. The server has stored the file up to its end
+// mark, or it would have said so; this finds what limits have removed again. inUse is true when somebody was faster than this
+// look.
 func check(s Stream, now described) (inUse bool, err error) {
 	have := now.State
 	lost := have.LastSeq < s.LastSeq || have.Messages < s.Messages && !mayShrink(now.Config)

@@ -43,7 +43,8 @@ func TestRestoreGoesOnWhereItEnded(t *testing.T) {
 	}
 }
 
-// The server goes away in the middle of WORK and comes back with what it had: a service goes on by itself, a command ends and is given again.
+// The server goes away in the middle of WORK and comes back with what it had: a service goes on by itself, a command ends and
+// is given again.
 func TestBoosterStopsDuringARestore(t *testing.T) {
 	t.Parallel()
 	before := fresh(t).Client()

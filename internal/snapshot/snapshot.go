@@ -1,5 +1,5 @@
-// Package snapshot takes everything that a bus holds into files, and puts it back: every stream with the sequences, headers and times of its
-// messages, the buckets and object stores that are made of streams, and the state of their consumers.
+// Package snapshot takes everything that a bus holds into files, and puts it back: every stream with the sequences, headers and
+// times of its messages, the buckets and object stores that are made of streams, and the state of their consumers.
 //
 // A snapshot is a directory (Take, OpenDir) or one file that holds the same (Pack, OpenFile):
 //

@@ -18,7 +18,8 @@ func marked(env []string, owner, child string) []string {
 	return append(env, prefix+owner+"/"+child)
 }
 
-// belongs tells whether a mark is one of owner's, or one of its child's if child is not empty. Up to version 1.0 a mark was the owner alone.
+// belongs tells whether a mark is one of owner's, or one of its child's if child is not empty. Up to version 1.0 a mark was the
+// owner alone.
 func belongs(mark, owner, child string) bool {
 	if child != "" {
 		return mark == owner+"/"+child

@@ -25,8 +25,9 @@ func EndLeftovers(ctx context.Context, owner string, timeout time.Duration, log 
 	return err
 }
 
-// endStrays ends what a child has left behind outside of its group, after the child itself has ended: a process that moved to a session of its own (a server
-// that became a daemon, a command that a shell started with setsid) would answer in the name of the child's successor. It returns how many there were.
+// endStrays ends what a child has left behind outside of its group, after the child itself has ended: a process that moved to a
+// session of its own (a server that became a daemon, a command that a shell started with setsid) would answer in the name of
+// the child's successor. It returns how many there were.
 func endStrays(owner, child string, log zerolog.Logger) int {
 	if owner == "" {
 		return 0

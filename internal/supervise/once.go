@@ -10,8 +10,9 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/process"
 )
 
-// Once runs a command to its end with all that a Child has, its group and its mark among them. It fails if the command cannot be started or does not
-// exit with 0. When ctx ends, the command is stopped as a Child is, and the error is the cause. last are the last lines of its output.
+// Once runs a command to its end with all that a Child has, its group and its mark among them. It fails if the command cannot
+// be started or does not exit with 0. When ctx ends, the command is stopped as a Child is, and the error is the cause. last are
+// the last lines of its output.
 func Once(ctx context.Context, spec Spec, log zerolog.Logger) (last []string, err error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)

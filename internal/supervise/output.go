@@ -15,8 +15,8 @@ import (
 // maxLine bounds a line of output; a longer one is cut into several.
 const maxLine = 64 << 10
 
-// logLines writes each line of a child's output into our log, as it is into copied unless that is nil, and tells heard unless that is nil. A line that is
-// JSON of our own kind keeps its level and fields.
+// logLines writes each line of a child's output into our log, as it is into copied unless that is nil, and tells heard unless
+// that is nil. A line that is JSON of our own kind keeps its level and fields.
 func logLines(r io.Reader, copied io.Writer, log zerolog.Logger, heard func(line string)) {
 	in := bufio.NewReaderSize(&prompting{r}, maxLine)
 	for {

@@ -7,8 +7,8 @@
 //	   └──────Stop───── failing ──pause──▶ starting
 //
 // A child lives in a process group (on Windows: in a job) of its own, and does not outlive this process: the kernel ends it.
-// What leaves the group is found by a mark in its environment and ended with the child; what survives the service itself, EndLeftovers finds when the
-// service starts again.
+// What leaves the group is found by a mark in its environment and ended with the child; what survives the service itself,
+// EndLeftovers finds when the service starts again.
 package supervise
 
 import (

@@ -18,8 +18,8 @@ var ignored = mustRules(
 	"*.pid", "*.log", "*.log.*", "*.sock", "nohup.out",
 	// Django: uploads on their way (FILE_UPLOAD_TEMP_DIR, which OMFLOW sets to its home), sessions and caches in files, databases in files.
 	"tmp*.upload*", "sessionid????????????????*", "./sessions/", "*.djcache", "*.sqlite3", "*.sqlite3-*",
-	// OMFLOW: its database in a file with what SQLite has beside it, the script of an update, which the server runs and removes, and the license, which
-	// is that of one machine.
+	// OMFLOW: its database in a file with what SQLite has beside it, the script of an update, which the server runs and removes,
+	// and the license, which is that of one machine.
 	"db.omflow-*", "./tmp.py", "omflow/syscom/license.bin",
 )
 
@@ -29,9 +29,10 @@ const temporary = ".booster-"
 // Ignore says which paths are not part of a tree. The zero value knows the built-in rules.
 type Ignore struct{ more []rule }
 
-// NewIgnore adds patterns to the built-in rules. They mean what they mean in a .gitignore: without a slash in front of its end a pattern is compared with the
-// name of a file or directory, otherwise with its path; * and ? do not match a slash, ** does; a slash at the end is for directories, and everything
-// below them; ! takes back what patterns before it, and the built-in ones, say of a path. A pattern that can match nothing is an error.
+// NewIgnore adds patterns to the built-in rules. They mean what they mean in a .gitignore: without a slash in front of its end
+// a pattern is compared with the name of a file or directory, otherwise with its path; * and ? do not match a slash, ** does; a
+// slash at the end is for directories, and everything below them; ! takes back what patterns before it, and the built-in ones,
+// say of a path. A pattern that can match nothing is an error.
 func NewIgnore(patterns []string) (Ignore, error) {
 	var i Ignore
 	for _, p := range patterns {
@@ -47,7 +48,8 @@ func NewIgnore(patterns []string) (Ignore, error) {
 	return i, nil
 }
 
-// Match tells whether a file, or a directory with all that is below it, is not part of a tree. The directories around it were asked for before.
+// Match tells whether a file, or a directory with all that is below it, is not part of a tree. The directories around it were
+// asked for before.
 func (i Ignore) Match(name string, dir bool) bool {
 	base := path.Base(name)
 	if strings.HasPrefix(base, temporary) || patch.IsLocal(name) {

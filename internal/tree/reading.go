@@ -15,8 +15,8 @@ type Reading struct {
 	Moving []Move // by path
 }
 
-// Stay is a file or directory that is there, and that cannot be carried to other servers. Nothing is known of its content, or of what is below it: it is
-// no change of what a baseline says, and no deletion either.
+// Stay is a file or directory that is there, and that cannot be carried to other servers. Nothing is known of its content, or
+// of what is below it: it is no change of what a baseline says, and no deletion either.
 type Stay struct {
 	Path   string
 	Why    string // what is the matter and what to do, as the rest of a sentence that begins with the path

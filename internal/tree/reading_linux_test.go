@@ -50,7 +50,8 @@ func TestWhatCannotBeReadStaysBehind(t *testing.T) {
 	<-done
 }
 
-// Some programs bring files with the size and time of the old ones: tar, rsync, wheels that are built reproducibly. Nothing else is read again.
+// Some programs bring files with the size and time of the old ones: tar, rsync, wheels that are built reproducibly. Nothing
+// else is read again.
 func TestScanReadsOnlyWhatHasChanged(t *testing.T) {
 	t.Parallel()
 	dir, root := home(t, "a", "b")

@@ -40,7 +40,8 @@ type stamp struct {
 	read   time.Time // when the content was read; SHA256 is empty before
 }
 
-// settles is how old a file has to be for its time to say that it has not changed: two changes shortly after each other may have the same time.
+// settles is how old a file has to be for its time to say that it has not changed: two changes shortly after each other may
+// have the same time.
 const settles = 2 * time.Second
 
 // NewScanner returns a scanner for a home.
@@ -71,8 +72,9 @@ func (p *progress) read(bytes int64) {
 	}
 }
 
-// Scan reads the home. A file that was changed less than rest ago is not read: it may be written still. rest 0 reads every file as it is. A file that goes away meanwhile is not in the tree. What cannot be read or carried stays behind, and keeps nothing else from
-// being read. It fails if the home itself cannot be read, or ctx ends.
+// Scan reads the home. A file that was changed less than rest ago is not read: it may be written still. rest 0 reads every file
+// as it is. A file that goes away meanwhile is not in the tree. What cannot be read or carried stays behind, and keeps nothing
+// else from being read. It fails if the home itself cannot be read, or ctx ends.
 func (s *Scanner) Scan(ctx context.Context, rest time.Duration) (Reading, error) {
 	s.rest = rest
 	s.progress.begin()
@@ -223,7 +225,8 @@ func Read(root *os.Root, name string) (string, error) {
 	return sum, err
 }
 
-// InTheWay is the outermost path above name that is there and no directory: a file or a link, as its type says. It is empty if there is none.
+// InTheWay is the outermost path above name that is there and no directory: a file or a link, as its type says. It is empty if
+// there is none.
 func InTheWay(root *os.Root, name string) (way string, kind fs.FileMode, err error) {
 	for at, c := range name {
 		if c != '/' {

@@ -12,9 +12,9 @@ import (
 
 const freshDirs = 1024 // new directories that wait to be watched
 
-// Watch sends to moved, without waiting, when something in the home may have changed, until ctx ends. It is a hint: a kernel that watches no more
-// directories, or a network disk, leaves changes to the next Scan. It fails if nothing can be watched, and returns nil when ctx ends.
-// What of it cannot be watched, the first time, is told to partly.
+// Watch sends to moved, without waiting, when something in the home may have changed, until ctx ends. It is a hint: a kernel
+// that watches no more directories, or a network disk, leaves changes to the next Scan. It fails if nothing can be watched, and
+// returns nil when ctx ends. What of it cannot be watched, the first time, is told to partly.
 func Watch(ctx context.Context, home string, ignore Ignore, moved chan<- struct{}, partly func(error)) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -76,7 +76,8 @@ func Watch(ctx context.Context, home string, ignore Ignore, moved chan<- struct{
 	}
 }
 
-// watchBelow watches a directory and all directories below it, as far as that goes, and returns the first error. Of a new one, files that are in it before it is watched are found by a Scan.
+// watchBelow watches a directory and all directories below it, as far as that goes, and returns the first error. Of a new one,
+// files that are in it before it is watched are found by a Scan.
 func watchBelow(w *fsnotify.Watcher, home, dir string, ignore Ignore) error {
 	var first error
 	_ = filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {

@@ -14,7 +14,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxItemBytes is the largest encoded item that is carried: 4 MiB. An item with a row may be larger: it travels without its input_param, see Lean.
+// MaxItemBytes is the largest encoded item that is carried: 4 MiB. An item with a row may be larger: it travels without its
+// input_param, see Lean.
 const MaxItemBytes = 4 << 20
 
 // Errors of Parse.

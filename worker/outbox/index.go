@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Index is the one thing of ours on a table of the OMFLOW Server, and only `omflow-booster adopt` makes it: the engine looks its rows up by queue_id
-// several times in each step, and has no index for that.
+// Index is the one thing of ours on a table of the OMFLOW Server, and only `omflow-booster adopt` makes it: the engine looks
+// its rows up by queue_id several times in each step, and has no index for that.
 const Index = "omflow_booster_queue_id"
 
 // Indexed tells whether omflow_queuedata has any index that a look-up by queue_id can use.

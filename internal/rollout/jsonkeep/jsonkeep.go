@@ -1,5 +1,5 @@
-// Package jsonkeep rewrites a JSON document of which this program may not know every field: a newer program, beside this one during an upgrade,
-// may have written it.
+// Package jsonkeep rewrites a JSON document of which this program may not know every field: a newer program, beside this one
+// during an upgrade, may have written it.
 package jsonkeep
 
 import (
@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Marshal is json.Marshal of v, with all fields of the document that it was read from for which the type of v has no name, at any depth. Entries of
-// maps are not fields: one that is not in v was removed from it.
+// Marshal is json.Marshal of v, with all fields of the document that it was read from for which the type of v has no name, at
+// any depth. Entries of maps are not fields: one that is not in v was removed from it.
 func Marshal(v any, from []byte) ([]byte, error) {
 	data, err := json.Marshal(v)
 	if err != nil || len(from) == 0 {
