@@ -157,7 +157,7 @@ func TestPatchAndServerContradictEachOther(t *testing.T) {
 	}
 
 	a := conflicting(patch.Options{Deletions: []string{"omflow/gone.py"}})
-	require.NoError(t, rollout.Resolve(t.Context(), n.client.JS, a.ID, "srv1", rollout.TakeServer, "ann"))
+	require.NoError(t, rollout.Resolve(t.Context(), n.client.JS, a.ID, "srv1", rollout.TakeServer))
 	n.report(a.ID, patch.StateApplied)
 	require.Equal(t, "by hand", n.read("omflow/app.py"), "kept")
 	require.Equal(t, "by hand", n.read("omflow/gone.py"), "kept")
@@ -166,7 +166,7 @@ func TestPatchAndServerContradictEachOther(t *testing.T) {
 
 	changes["omflow/app.py"] = "v2"
 	b := conflicting(patch.Options{})
-	require.NoError(t, rollout.Resolve(t.Context(), n.client.JS, b.ID, rollout.Everywhere, rollout.TakePatch, "ann"))
+	require.NoError(t, rollout.Resolve(t.Context(), n.client.JS, b.ID, rollout.Everywhere, rollout.TakePatch))
 	n.report(b.ID, patch.StateApplied)
 	require.Equal(t, "v2", n.read("omflow/app.py"))
 
@@ -205,7 +205,7 @@ func TestEditWhileTheServerStopsIsNotLost(t *testing.T) {
 	require.Contains(t, r.Error, "omflow/app.py was changed here and by the patch")
 	require.Equal(t, "mine, at the last moment", n.read("omflow/app.py"))
 	n.eventually(func() bool { return n.count("server-healthy") == 2 && n.count("worker-start") == 2 }, "the server serves meanwhile")
-	require.NoError(t, rollout.Resolve(t.Context(), n.client.JS, a.ID, rollout.Everywhere, rollout.TakeServer, "me"))
+	require.NoError(t, rollout.Resolve(t.Context(), n.client.JS, a.ID, rollout.Everywhere, rollout.TakeServer))
 	n.report(a.ID, patch.StateApplied)
 	require.Equal(t, "mine, at the last moment", n.read("omflow/app.py"))
 	require.Equal(t, "new", n.read("omflow/other.py"))
@@ -229,7 +229,7 @@ func TestTwoServersAreChangedAtOnce(t *testing.T) {
 	one.report(first.ID, patch.StateApplied)
 	two.start()
 	require.Contains(t, two.report(first.ID, patch.StateConflict).Error, "omflow/app.py was changed here and by the patch")
-	require.NoError(t, rollout.Resolve(t.Context(), b.Client().JS, first.ID, "srv2", rollout.TakeServer, "ann"))
+	require.NoError(t, rollout.Resolve(t.Context(), b.Client().JS, first.ID, "srv2", rollout.TakeServer))
 	two.report(first.ID, patch.StateApplied)
 	second := published(t, one, 2)[1] // it goes on top of the first one
 	for _, n := range []*node{one, two} {

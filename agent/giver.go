@@ -176,7 +176,7 @@ func (f *follower) storeHome(ctx context.Context, offer bus.HomeOffer) (a patch.
 	if err := patch.ForgetHomes(ctx, f.client.JS); err != nil {
 		return a, err
 	}
-	a, err = patch.Store(ctx, f.client.JS, artifact, patch.DefaultLimit, rules, nil)
+	a, err = patch.Store(ctx, f.client.JS, artifact, rules, nil)
 	if err == nil {
 		f.log.Info().Str(logging.Patch, a.ID).Int("files", len(files)).Int64("bytes", a.Size).Msg("files of this server stored for new ones")
 	}

@@ -259,7 +259,7 @@ func republish(t testing.TB, c *bus.Client, artifact string) patch.Announcement 
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	anybody := func(string, []byte, []byte) error { return nil } // agents are to find out
-	a, err := patch.Publish(ctx, c.JS, artifact, patch.DefaultLimit, anybody, nil)
+	a, err := patch.Publish(ctx, c.JS, artifact, anybody, nil)
 	require.NoError(t, err)
 	return a
 }

@@ -63,7 +63,7 @@ func (f *follower) publish(ctx context.Context, artifact, once string) (a patch.
 	if err != nil {
 		return a, err
 	}
-	if a, err = patch.Store(ctx, f.client.JS, artifact, patch.DefaultLimit, rules, nil); err != nil {
+	if a, err = patch.Store(ctx, f.client.JS, artifact, rules, nil); err != nil {
 		return a, err
 	}
 	if err := rollout.Suggest(ctx, f.client.JS, a.ID, f.node); err != nil {

@@ -46,7 +46,8 @@ func openDatabase(ctx context.Context, dir string) (*database, error) {
 func (d *database) ownSchema(ctx context.Context) error {
 	u, err := url.Parse(d.url)
 	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
-		return fmt.Errorf("DATABASE_URL: %s is not PostgreSQL; the demo uses that, or a SQLite file when the variable is not set", sqldb.Shown(d.url))
+		return fmt.Errorf("DATABASE_URL: %s is not PostgreSQL; the demo uses that, or a SQLite file when the variable is not set",
+			sqldb.Shown(d.url))
 	}
 	db, err := sqldb.Open(ctx, d.url, engines())
 	if err != nil {

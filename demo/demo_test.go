@@ -34,7 +34,8 @@ func TestDemoOnSQLite(t *testing.T) {
 func TestDemoOnPostgreSQL(t *testing.T) {
 	url := pgtest.New(t)
 	pgtest.OMFLOWTables(t, url)
-	pgtest.Exec(t, url, `INSERT INTO omflow_queuedata (queue_id, name, module_name, method_name, input_param) VALUES ('real', 'n', 'm', 'f', '{}')`)
+	pgtest.Exec(t, url,
+		`INSERT INTO omflow_queuedata (queue_id, name, module_name, method_name, input_param) VALUES ('real', 'n', 'm', 'f', '{}')`)
 	t.Setenv("DATABASE_URL", url)
 	require.Contains(t, show(t), "on PostgreSQL")
 

@@ -28,7 +28,8 @@ const (
 
 // playTakeovers shows what two Boosters and a witness survive. It returns the table of the end, and an error if a count or gap is off.
 func playTakeovers(ctx context.Context, st *stage, _ options) (shown string, err error) {
-	st.out.text(fmt.Sprintf("Two Boosters and a witness, %d OMFLOW Servers, on %s. Tickets are filed at all servers, from the beginning to the end.\n\n",
+	st.out.text(fmt.Sprintf("Two Boosters and a witness, %d OMFLOW Servers, on %s. Tickets are filed at all servers, from the beginning "+
+		"to the end.\n\n",
 		serverCount, st.db.Engine.Name))
 	s := &haStory{stage: st}
 	r, err := s.tell(ctx)
@@ -200,7 +201,9 @@ func (s *haStory) comeBack(ctx context.Context, b *booster) error {
 }
 
 // suffer lets something happen, waits until it is over, and measures for how long no write was accepted.
-func (s *haStory) suffer(ctx context.Context, what string, limit time.Duration, act func() error, over func(context.Context, time.Time) error) error {
+func (s *haStory) suffer(ctx context.Context, what string, limit time.Duration, act func() error,
+	over func(context.Context, time.Time) error,
+) error {
 	began := time.Now()
 	if err := act(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)

@@ -3,7 +3,7 @@
 //
 //	go run ./demo           takes some fifteen seconds and leaves nothing behind
 //	go run ./demo --ha      two Boosters and a witness, killed, frozen and stopped one after the other: some two minutes
-//	go run ./demo --patch   files changed by hand on one of five servers reach all, or are taken back; a new host gets them: less than a minute
+//	go run ./demo --patch   files changed by hand on one of five servers reach all, or are rolled back; a new host gets them: a minute
 //	go run ./demo --keep    goes on running afterwards, to look inside
 //	DATABASE_URL=postgres://… go run ./demo    in that database, in a schema of its own, instead of a SQLite file
 //
@@ -47,8 +47,10 @@ func engines() []sqldb.Engine { return []sqldb.Engine{sqldb.Postgres(), sqlite.E
 func demo(args []string) int {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	keep := flags.Bool("keep", false, "go on running when the demo is over, until Ctrl-C, and keep the data")
-	ha := flags.Bool("ha", false, "show two Boosters: planned stop, kill -9, freezing and the death of everything, with the time without a write")
-	patches := flags.Bool("patch", false, "show five servers: files changed by hand on one reach all, a change that fails is taken back, a new host gets its files")
+	ha := flags.Bool("ha", false, "show two Boosters: planned stop, kill -9, freezing and the death of everything, with the time without "+
+		"a write")
+	patches := flags.Bool("patch", false, "show five servers: files changed by hand on one reach all, a change that fails is taken back, "+
+		"a new host gets its files")
 	switch err := flags.Parse(args); {
 	case err == flag.ErrHelp: //nolint:errorlint // never wrapped
 		return 0
@@ -60,7 +62,10 @@ func demo(args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, newScreen(os.Stdout), options{keep: *keep, ha: *ha, patch: *patches, tickets: omflowtest.Recorded().Len()}); err != nil {
+	if err := run(ctx, newScreen(os.Stdout), options{
+		keep: *keep, ha: *ha, patch: *patches,
+		tickets: omflowtest.Recorded().Len(),
+	}); err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("stopped")
 		}

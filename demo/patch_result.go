@@ -103,7 +103,8 @@ func (r *patchResult) table(in *installation) string {
 		if h.fresh {
 			had, away, second = "with its files", "-", "came later"
 		}
-		fmt.Fprintf(tw, "  %s\t%s\t%.0f %%\t%s\t%s\t%s\t%s\n", h.name, thousands(h.steps), 100*float64(h.steps)/float64(max(r.counts.Effects, 1)), h.version, had, away, second)
+		fmt.Fprintf(tw, "  %s\t%s\t%.0f %%\t%s\t%s\t%s\t%s\n", h.name, thousands(h.steps),
+			100*float64(h.steps)/float64(max(r.counts.Effects, 1)), h.version, had, away, second)
 	}
 	_ = tw.Flush()
 	fmt.Fprintf(&b, "\n  most servers away at the same time: %d\n", r.most)

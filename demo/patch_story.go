@@ -38,7 +38,8 @@ const (
 
 // playPatches shows what becomes of files that are changed on one server. It returns the table of the end, and an error if a count is off.
 func playPatches(ctx context.Context, st *stage, _ options) (shown string, err error) {
-	st.out.text(fmt.Sprintf("One Booster, %d OMFLOW Servers, on %s. Tickets are filed at all of them, from the beginning to the end.\n\n", patchServers, st.db.Engine.Name))
+	st.out.text(fmt.Sprintf("One Booster, %d OMFLOW Servers, on %s. Tickets are filed at all of them, from the beginning to the end.\n\n",
+		patchServers, st.db.Engine.Name))
 	s := &patchStory{stage: st, firsts: map[string]first{}, second: map[string]string{}}
 	r, err := s.tell(ctx)
 	if err != nil {
@@ -120,7 +121,10 @@ func (s *patchStory) fail(ctx context.Context) error {
 			others = append(others, server.name)
 		}
 	}
-	a, err := s.change(ctx, badVersion, map[string]string{flowFile: "# a flow, with a mistake\n", omflowtest.UnhealthyFile: strings.Join(others, "\n") + "\n"})
+	a, err := s.change(ctx, badVersion, map[string]string{
+		flowFile:                 "# a flow, with a mistake\n",
+		omflowtest.UnhealthyFile: strings.Join(others, "\n") + "\n",
+	})
 	if err != nil {
 		return err
 	}
@@ -187,7 +191,10 @@ func (s *patchStory) welcome(ctx context.Context) error {
 	s.out.event("%s serves %s later, with files of another server", fresh.name, seconds(time.Since(began)))
 	if err := s.until(ctx, fresh.name+" to do its part", func(ctx context.Context) (bool, error) {
 		shares, err := omflowtest.CountShares(ctx, s.db.DB)
-		return slices.ContainsFunc(shares, func(share omflowtest.Share) bool { return share.Server == fresh.name && share.Effects >= freshSteps }), err
+		return slices.ContainsFunc(shares, func(share omflowtest.Share) bool {
+			return share.Server == fresh.name &&
+				share.Effects >= freshSteps
+		}), err
 	}); err != nil {
 		return err
 	}

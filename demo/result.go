@@ -65,7 +65,8 @@ func (r *result) table(in *installation) string {
 			remark = "worker killed and back"
 		}
 		steps := r.shares[s.name]
-		fmt.Fprintf(tw, "  %s\t%s\t%.0f %%\t%s\t%s\n", s.name, thousands(steps), 100*float64(steps)/float64(max(r.counts.Effects, 1)), r.versions[s.name], remark)
+		fmt.Fprintf(tw, "  %s\t%s\t%.0f %%\t%s\t%s\n", s.name, thousands(steps), 100*float64(steps)/float64(max(r.counts.Effects, 1)),
+			r.versions[s.name], remark)
 	}
 	_ = tw.Flush()
 	b.WriteString(lookInside(in))

@@ -66,7 +66,8 @@ func (s *stage) start(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	s.out.event("%d servers ready: each an agent, an OMFLOW Server (stand-in, version %s) and a worker with %d slots", len(s.in.servers), oldVersion, slots)
+	s.out.event("%d servers ready: each an agent, an OMFLOW Server (stand-in, version %s) and a worker with %d slots", len(s.in.servers),
+		oldVersion, slots)
 	return nil
 }
 

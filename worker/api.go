@@ -44,7 +44,10 @@ type api struct {
 func (a *api) listen(ctx context.Context) error {
 	a.submits = make(chan struct{}, maxSubmits)
 	if err := os.MkdirAll(filepath.Dir(a.socket), 0o755); err != nil { //nolint:gosec // the OMFLOW Server runs as another user
-		return &config.Error{Var: "WORKER_SOCKET", Problem: "cannot make its directory: " + err.Error(), Fix: "make the directory writable or choose another path"}
+		return &config.Error{
+			Var: "WORKER_SOCKET", Problem: "cannot make its directory: " + err.Error(),
+			Fix: "make the directory writable or choose another path",
+		}
 	}
 	if conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", a.socket); err == nil {
 		_ = conn.Close()

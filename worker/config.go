@@ -54,13 +54,21 @@ func (c *Config) Validate() error {
 	if err := config.Name("WORKER_NAME", c.Name); err != nil {
 		return err
 	}
-	for _, p := range []struct{ name, value string }{{"WORKER_SOCKET", c.Socket}, {"OMFLOW_HOME", c.Home}, {"WORKER_UPLOADS", c.Uploads}, {"OMFLOW_PYTHON", c.Python}} {
+	for _, p := range []struct{ name, value string }{
+		{"WORKER_SOCKET", c.Socket},
+		{"OMFLOW_HOME", c.Home},
+		{"WORKER_UPLOADS", c.Uploads},
+		{"OMFLOW_PYTHON", c.Python},
+	} {
 		if err := config.Path(p.name, p.value); err != nil {
 			return err
 		}
 	}
 	if len(c.Socket) > maxSocket {
-		return &config.Error{Var: "WORKER_SOCKET", Problem: fmt.Sprintf("%d bytes are too long for a socket", len(c.Socket)), Fix: fmt.Sprintf("use %d at most", maxSocket)}
+		return &config.Error{
+			Var: "WORKER_SOCKET", Problem: fmt.Sprintf("%d bytes are too long for a socket", len(c.Socket)),
+			Fix: fmt.Sprintf("use %d at most", maxSocket),
+		}
 	}
 	if err := config.OneOf("WORKER_EXECUTOR", c.Executor, "runner", "http"); err != nil {
 		return err
@@ -70,7 +78,10 @@ func (c *Config) Validate() error {
 	}
 	for flow, limit := range c.FlowLimits {
 		if err := config.Between("WORKER_FLOW_LIMITS", limit, 1, 10_000); err != nil || flow == "" {
-			return &config.Error{Var: "WORKER_FLOW_LIMITS", Problem: fmt.Sprintf("%s:%d", flow, limit), Fix: "give each flow 1 or more steps, for example 8f14e45f:2,*:8"}
+			return &config.Error{
+				Var: "WORKER_FLOW_LIMITS", Problem: fmt.Sprintf("%s:%d", flow, limit),
+				Fix: "give each flow 1 or more steps, for example 8f14e45f:2,*:8",
+			}
 		}
 	}
 	if c.Executor == "http" && c.HTTPURL == "" {
@@ -92,7 +103,8 @@ func (c *Config) Validate() error {
 		return &config.Error{Var: "WORKER_RECONCILE", Problem: c.Reconcile.String() + " is too short", Fix: "use 100ms or more"}
 	}
 	if c.RetryBase > retryCeiling {
-		return &config.Error{Var: "WORKER_RETRY_BASE", Problem: c.RetryBase.String() + " is too long", Fix: "use " + retryCeiling.String() + " or less"}
+		return &config.Error{Var: "WORKER_RETRY_BASE", Problem: c.RetryBase.String() + " is too long", Fix: "use " + retryCeiling.String() +
+			" or less"}
 	}
 	for _, d := range []struct {
 		name  string

@@ -23,7 +23,8 @@ func (d *delivery) bury(reason string, cause error, started time.Time) {
 		return
 	}
 	d.counts.dead.Add(1)
-	d.log.Error().Err(cause).Str("reason", reason).Int(logging.Attempt, d.step.Attempt).Msg("step given up; see `omflow-booster dead show " + d.step.ID.String() + "`")
+	d.log.Error().Err(cause).Str("reason", reason).Int(logging.Attempt, d.step.Attempt).Msg("step given up; see `omflow-booster dead show " +
+		d.step.ID.String() + "`")
 	d.note("dead", cause, started)
 	d.ack()
 }

@@ -110,7 +110,10 @@ func (ds *deliveries) open(msg jetstream.Msg, asked time.Time) (*delivery, error
 	if err != nil {
 		return nil, fmt.Errorf("%w: subject %s: %w", work.ErrMalformed, msg.Subject(), err)
 	}
-	d := &delivery{deliveries: ds, msg: msg, seq: meta.Sequence.Stream, delivered: meta.NumDelivered, discard: msg.Headers().Get(bus.HeaderDiscard) != ""}
+	d := &delivery{
+		deliveries: ds, msg: msg, seq: meta.Sequence.Stream, delivered: meta.NumDelivered,
+		discard: msg.Headers().Get(bus.HeaderDiscard) != "",
+	}
 	it, err := work.Parse(msg.Data())
 	if err != nil && !d.discard { // what is thrown away need not be readable
 		return nil, err

@@ -108,7 +108,8 @@ func (d *delivery) insist(what string, do func(ctx context.Context) error) error
 		if bus.IsFull(err) {
 			return fmt.Errorf("%s: %w", what, err) // it may stay so for long, and the slot is for other steps meanwhile
 		}
-		if !d.step.Lease.Valid() || time.Now().After(until) || d.hard.Err() != nil || errors.Is(err, ErrLeaseLost) || errors.Is(err, nats.ErrConnectionClosed) {
+		if !d.step.Lease.Valid() || time.Now().After(until) || d.hard.Err() != nil || errors.Is(err, ErrLeaseLost) ||
+			errors.Is(err, nats.ErrConnectionClosed) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		if !d.pauseOrLost(context.Background(), tellEvery) {

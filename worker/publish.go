@@ -232,7 +232,9 @@ func (p *publisher) undo(steps []*outgoing) error {
 }
 
 // insertCalls writes the submissions of several calls together.
-func insertCalls(insert func(context.Context, []outbox.Submission) ([]int64, error), blames func(error) bool) func(context.Context, [][]outbox.Submission) ([][]int64, error) {
+func insertCalls(insert func(context.Context, []outbox.Submission) ([]int64, error),
+	blames func(error) bool,
+) func(context.Context, [][]outbox.Submission) ([][]int64, error) {
 	return func(ctx context.Context, calls [][]outbox.Submission) ([][]int64, error) {
 		ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 		defer cancel()

@@ -29,10 +29,11 @@ const (
 // it, or refuses it because it is queued already, and either way the row is believed from then on. Belief is tested in three
 // ways:
 //
-//   - the queue shows a loss in its age, its sequence, or a count (WORK, and DEAD for these very rows, hold fewer messages than there are rows
-//     that are believed queued): every row is looked at again, at once;
-//   - whoever changes DEAD names the rows (bus.AskProof): these are looked at at once;
-//   - each round publishes some believed rows again, in turn, for a bounded part of the time. A count can hide a loss; a publish cannot.
+//   - The queue shows a loss in its age, its sequence, or a count: WORK and DEAD hold fewer messages for these rows than the
+//     reconciler believes queued. It then looks at every row again, at once.
+//   - Somebody changes DEAD and names the rows (bus.AskProof). The reconciler looks at these rows at once.
+//   - Each round publishes some believed rows again, in turn, for a bounded part of the time. A count can hide a loss; a publish
+//     cannot.
 type reconciler struct {
 	js    jetstream.JetStream
 	store interface {

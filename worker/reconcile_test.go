@@ -68,7 +68,8 @@ func TestRowIsLookedAtWhenSomebodyAsks(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.orphans(1)
-	s.db.MustExec(`INSERT INTO omflow_queuedata (queue_id, name, module_name, method_name, input_param) VALUES ('q', 'FormFlow', '', 'main', '{}')`)
+	s.db.MustExec(
+		`INSERT INTO omflow_queuedata (queue_id, name, module_name, method_name, input_param) VALUES ('q', 'FormFlow', '', 'main', '{}')`)
 	s.start(newExecutor(nil))
 	s.eventually("dead", func() bool { return s.messages(bus.StreamDead) == 2 })
 	s.db.MustExec(`UPDATE omflow_queuedata SET module_name = 'm'`)

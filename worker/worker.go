@@ -102,7 +102,8 @@ func (w *Worker) Ready() <-chan struct{} { return w.ready }
 func (w *Worker) Run(ctx context.Context) error {
 	api := &api{
 		socket: w.cfg.Socket, take: w.publisher.take,
-		status: func() any { return w.describe() }, connected: w.client.NC.IsConnected, accepts: func() bool { return w.publisher.usable() == nil },
+		status: func() any { return w.describe() }, connected: w.client.NC.IsConnected,
+		accepts: func() bool { return w.publisher.usable() == nil },
 	}
 	if err := api.listen(ctx); err != nil {
 		return err
@@ -129,7 +130,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 	services.Go(func() {
 		if err := bus.Heartbeat(base, w.client.JS, w.log, w.news, w.describe); err != nil {
-			fatal <- &config.Error{Var: "WORKER_NAME", Problem: err.Error(), Fix: "give this one another name; a copied machine also needs an empty AGENT_DATA_DIR"}
+			fatal <- &config.Error{
+				Var: "WORKER_NAME", Problem: err.Error(),
+				Fix: "give this one another name; a copied machine also needs an empty AGENT_DATA_DIR",
+			}
 		}
 	})
 	services.Go(func() { w.watchDatabase(base) })
@@ -209,13 +213,15 @@ func (w *Worker) pull(ctx, base context.Context, fatal chan<- error) error {
 			_, err := w.finished.Do(ctx, finished{id, redelivered})
 			return err
 		},
-		queue: queue, checkFirst: w.cfg.Executor == "http", stepTimeout: w.cfg.StepTimeout, maxAttempts: w.cfg.MaxAttempts, retryBase: w.cfg.RetryBase,
-		soft: ctx, hard: hard,
+		queue: queue, checkFirst: w.cfg.Executor == "http", stepTimeout: w.cfg.StepTimeout, maxAttempts: w.cfg.MaxAttempts,
+		retryBase: w.cfg.RetryBase,
+		soft:      ctx, hard: hard,
 	}
 	p := newPuller(consumer, w.cfg.Slots, queue.leaseTime)
 	p.deliver, p.giveBack, p.usable, p.running, p.log = ds.handle, ds.giveBack, w.usable, &w.counts.running, w.log
 
-	w.log.Info().Int("slots", w.cfg.Slots).Str("executor", w.cfg.Executor).Dur("lease", queue.leaseTime()).Str("socket", w.cfg.Socket).Msg("worker ready")
+	w.log.Info().Int("slots", w.cfg.Slots).Str("executor", w.cfg.Executor).Dur("lease", queue.leaseTime()).Str("socket",
+		w.cfg.Socket).Msg("worker ready")
 	close(w.ready)
 	w.pullUncordoned(ctx, p.run)
 

@@ -52,21 +52,33 @@ func TestSubmitForms(t *testing.T) {
 		status int
 		reply  string
 	}{
-		"one":            {string(item(1, row)), 200, fmt.Sprintf(`{"items":[{"id":"q%d","queued":true}]}`, row)},
-		"array":          {"[" + string(item(2, 0)) + "," + string(item(3, 0)) + "]", 200, `"queued":true`},
-		"lines":          {string(item(2, 0)) + "\n" + string(item(3, 0)), 200, `"queued":true`},
-		"empty":          {"  ", 400, "the request is empty"},
-		"no JSON":        {"hello", 400, "malformed item"},
-		"cut short":      {`{"name":`, 400, "malformed item"},
-		"unknown field":  {`{"nam":"x"}`, 400, "item 1: malformed item: name is missing"},
-		"second wrong":   {string(item(2, 0)) + "\n{}", 400, "item 2: malformed item: name is missing"},
-		"no module":      {`{"name":"x"}`, 400, "module_name is missing"},
-		"long name":      {`{"name":"` + strings.Repeat("x", 5000) + `","module_name":"m","method_name":"n","input_param":{}}`, 400, "name has 5000 bytes"},
-		"NUL":            {`{"name":"x\u0000","module_name":"m","method_name":"n","input_param":{}}`, 400, "name has a character that databases refuse"},
-		"no UTF-8":       {`{"name":"x","module_name":"m","method_name":"n","input_param":"` + "\xff" + `"}`, 400, "input_param is not UTF-8"},
-		"long submit_id": {`{"name":"x","module_name":"m","method_name":"n","input_param":{},"submit_id":"` + strings.Repeat("x", 300) + `"}`, 400, "submit_id has 300 bytes"},
+		"one":           {string(item(1, row)), 200, fmt.Sprintf(`{"items":[{"id":"q%d","queued":true}]}`, row)},
+		"array":         {"[" + string(item(2, 0)) + "," + string(item(3, 0)) + "]", 200, `"queued":true`},
+		"lines":         {string(item(2, 0)) + "\n" + string(item(3, 0)), 200, `"queued":true`},
+		"empty":         {"  ", 400, "the request is empty"},
+		"no JSON":       {"hello", 400, "malformed item"},
+		"cut short":     {`{"name":`, 400, "malformed item"},
+		"unknown field": {`{"nam":"x"}`, 400, "item 1: malformed item: name is missing"},
+		"second wrong":  {string(item(2, 0)) + "\n{}", 400, "item 2: malformed item: name is missing"},
+		"no module":     {`{"name":"x"}`, 400, "module_name is missing"},
+		"long name": {
+			`{"name":"` + strings.Repeat("x", 5000) + `","module_name":"m","method_name":"n","input_param":{}}`, 400,
+			"name has 5000 bytes",
+		},
+		"NUL": {
+			`{"name":"x\u0000","module_name":"m","method_name":"n","input_param":{}}`, 400,
+			"name has a character that databases refuse",
+		},
+		"no UTF-8": {`{"name":"x","module_name":"m","method_name":"n","input_param":"` + "\xff" + `"}`, 400, "input_param is not UTF-8"},
+		"long submit_id": {
+			`{"name":"x","module_name":"m","method_name":"n","input_param":{},"submit_id":"` + strings.Repeat("x", 300) + `"}`,
+			400, "submit_id has 300 bytes",
+		},
 		"no input_param": {`{"name":"x","module_name":"m","method_name":"n"}`, 400, "input_param is missing"},
-		"oversized":      {`{"name":"x","module_name":"m","method_name":"n","input_param":"` + strings.Repeat("x", work.MaxItemBytes) + `"}`, 413, "oversized item"},
+		"oversized": {
+			`{"name":"x","module_name":"m","method_name":"n","input_param":"` + strings.Repeat("x", work.MaxItemBytes) + `"}`,
+			413, "oversized item",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, reply, _ := w.submit([]byte(tc.body))
@@ -185,7 +197,8 @@ func TestRowThatCannotBeCarriedIsShownAsDead(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.start(newExecutor(nil))
-	s.db.MustExec(`INSERT INTO omflow_queuedata (queue_id, name, module_name, method_name, input_param) VALUES ('q', 'FormFlow', '', 'main', '{}')`)
+	s.db.MustExec(
+		`INSERT INTO omflow_queuedata (queue_id, name, module_name, method_name, input_param) VALUES ('q', 'FormFlow', '', 'main', '{}')`)
 	s.eventually("dead", func() bool { return s.messages(bus.StreamDead) == 1 })
 	require.Contains(t, s.dead("dead.formflow.-.q1").Header.Get(bus.HeaderDeadError), "module_name is missing")
 	require.Equal(t, 1, s.rows("omflow_queuedata"))
@@ -203,7 +216,8 @@ func TestStepThatIsTooLargeForTheBusRuns(t *testing.T) {
 		param := fmt.Sprintf(`{"flow_uuid":"f1","data_no":%d,"text":"%s"}`, n, large)
 		require.NoError(t, s.db.Get(&row, `INSERT INTO omflow_queuedata (queue_id, name, module_name, method_name, input_param)
 			VALUES ('q', 'FormFlow', 'm', 'main', $1) RETURNING id`, param))
-		return row, fmt.Appendf(nil, `{"row":%d,"queue_id":"q","name":"FormFlow","module_name":"m","method_name":"main","input_param":%s}`, row, param)
+		return row, fmt.Appendf(nil, `{"row":%d,"queue_id":"q","name":"FormFlow","module_name":"m","method_name":"main","input_param":%s}`, row,
+			param)
 	}
 	rowOfAStep := make(chan work.Item, 1)
 	exec.run = func(ctx context.Context, st worker.Step) error {
@@ -258,8 +272,11 @@ func TestOneWrongItemKeepsNoOtherFromBeingTaken(t *testing.T) {
 	body := bytes.Join([][]byte{
 		[]byte(fmt.Sprintf(`{"row":%d,"nom":"FormFlow"}`, wrong)), item(1, good), fmt.Appendf(nil, lean, gone), fmt.Appendf(nil, lean, odd),
 	}, []byte("\n"))
-	want := fmt.Sprintf(`{"items":[{"id":"q%d","queued":false,"error":"malformed item: name is missing (the kind of queue, for example FormFlow)"},{"id":"q%d","queued":true},
-		{"id":"q%d","queued":true},{"id":"q%d","queued":false,"error":"malformed item: module_name is missing"}]}`, wrong, good, gone, odd)
+	want := fmt.Sprintf(`{"items":[
+		{"id":"q%d","queued":false,"error":"malformed item: name is missing (the kind of queue, for example FormFlow)"},
+		{"id":"q%d","queued":true},
+		{"id":"q%d","queued":true},
+		{"id":"q%d","queued":false,"error":"malformed item: module_name is missing"}]}`, wrong, good, gone, odd)
 	status, reply, _ := w.submit(body)
 	require.Equal(t, http.StatusAccepted, status, "every one is safe; an older plugin is content with it")
 	require.JSONEq(t, want, reply)
@@ -475,7 +492,8 @@ func TestFullDeadHoldsNoSlot(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, func(l *bus.Layout) { l.StoreBytes, l.Lease = 8<<20, 5*time.Minute })
 	for n := 0; ; n++ {
-		if _, err := s.c.JS.Publish(t.Context(), fmt.Sprintf("dead.x.y.q%d", 1000+n), make([]byte, 100_000>>min(n/7, 16))); bus.IsFull(err) && n > 120 {
+		if _, err := s.c.JS.Publish(t.Context(), fmt.Sprintf("dead.x.y.q%d", 1000+n),
+			make([]byte, 100_000>>min(n/7, 16))); bus.IsFull(err) && n > 120 {
 			break
 		}
 	}

@@ -56,7 +56,12 @@ func TestStatements(t *testing.T) {
 
 	ids, err = s.IDs(ctx)
 	require.NoError(t, err)
-	want := []work.ID{{Source: work.Queue, Row: 1}, {Source: work.Queue, Row: 2}, {Source: work.Outbox, Row: rows[0]}, {Source: work.Outbox, Row: rows[1]}}
+	want := []work.ID{
+		{Source: work.Queue, Row: 1},
+		{Source: work.Queue, Row: 2},
+		{Source: work.Outbox, Row: rows[0]},
+		{Source: work.Outbox, Row: rows[1]},
+	}
 	require.Equal(t, want, ids)
 	stored, err := s.Load(ctx, ids)
 	require.NoError(t, err)

@@ -32,7 +32,8 @@ type Reader struct {
 // NewReader returns a reader without an archive; Reset gives it one. invalid makes the error for everything that is the fault of the
 // archive; a failure of the medium is returned as it is, wrapped.
 func NewReader(invalid func(format string, args ...any) error) (*Reader, error) {
-	unpacked, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(2*windowBytes))
+	unpacked, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(2*windowBytes))
 	if err != nil {
 		return nil, fmt.Errorf("read archive: %w", err)
 	}

@@ -44,7 +44,10 @@ func TestNamesAreTokensOfTheirOwn(t *testing.T) {
 	}
 	valid := regexp.MustCompile(`^[-_=a-zA-Z0-9]+$`)
 	whose := map[string]string{}
-	for _, name := range []string{"台北", "高雄", "東京", "om1.example.com", "om1_example_com", "om1-example-com", "OM1", "om1", "\xff", "\xfe", "ü", "u\u0308", " ", "_"} {
+	for _, name := range []string{
+		"台北", "高雄", "東京", "om1.example.com", "om1_example_com", "om1-example-com", "OM1", "om1", "\xff", "\xfe",
+		"ü", "u\u0308", " ", "_",
+	} {
 		token := bus.Token(name)
 		require.Regexp(t, valid, token)
 		require.Equal(t, name, bus.FromToken(token))

@@ -163,7 +163,8 @@ func (e *NoMajorityError) Fix() string {
 		}
 		names = append(names, name)
 	}
-	return fmt.Sprintf("Start %s, or mend the network to it: two of three are enough. If what is missing is lost for good, see `omflow-booster cluster recover --help` on the host of %s.",
+	return fmt.Sprintf("Start %s, or mend the network to it: two of three are enough. If what is missing is lost for good, see "+
+		"`omflow-booster cluster recover --help` on the host of %s.",
 		strings.Join(names, " or "), e.Here)
 }
 

@@ -34,7 +34,10 @@ func (c *ClientConfig) Validate() error {
 		for part := range strings.SplitSeq(c.URL, ",") {
 			u, err := url.Parse(strings.TrimSpace(part))
 			if err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
-				return &config.Error{Var: "BOOSTER_URL", Problem: "a part of it is not the URL of a NATS server", Fix: "use for example nats://10.0.0.5:4222,nats://10.0.0.6:4222"}
+				return &config.Error{
+					Var: "BOOSTER_URL", Problem: "a part of it is not the URL of a NATS server",
+					Fix: "use for example nats://10.0.0.5:4222,nats://10.0.0.6:4222",
+				}
 			}
 		}
 	}

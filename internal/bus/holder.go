@@ -27,7 +27,8 @@ func (e *TwinError) Error() string {
 	if where == "" {
 		where = "an address that it does not tell"
 	}
-	return fmt.Sprintf("another %s named %q is alive at %s (host %s, process %d, since %s)", n.Role, n.Name, where, n.Host, n.PID, n.Started.Format(time.DateTime))
+	return fmt.Sprintf("another %s named %q is alive at %s (host %s, process %d, since %s)", n.Role, n.Name, where, n.Host, n.PID,
+		n.Started.Format(time.DateTime))
 }
 
 // RefuseTwin returns a *TwinError when another living node has this role and name, and nil also when nobody can tell at this moment:

@@ -30,7 +30,8 @@ func beat(t *testing.T, b *bustest.Bus, host string) beating {
 		}
 	})
 	go func() {
-		p.ended <- bus.Heartbeat(ctx, p.client.JS, zerolog.Nop(), nil, func() bus.Node { return bus.Node{Role: "agent", Name: "om1", Host: host, PID: 812} })
+		p.ended <- bus.Heartbeat(ctx, p.client.JS, zerolog.Nop(), nil,
+			func() bus.Node { return bus.Node{Role: "agent", Name: "om1", Host: host, PID: 812} })
 		close(p.ended)
 	}()
 	return p

@@ -185,6 +185,7 @@ func IsFull(err error) bool {
 	if !errors.As(err, &api) {
 		return false
 	}
-	storeFull := api.ErrorCode == codeStoreFailed && (api.Description == "maximum messages exceeded" || api.Description == "maximum bytes exceeded")
+	storeFull := api.ErrorCode == codeStoreFailed &&
+		(api.Description == "maximum messages exceeded" || api.Description == "maximum bytes exceeded")
 	return storeFull || api.ErrorCode == 10047 || api.ErrorCode == 10023 // resources exceeded, insufficient resources
 }

@@ -149,7 +149,7 @@ func (a *App) announcePatch(ctx context.Context, c *bus.Client, artifact string,
 	if err != nil {
 		return patch.Announcement{}, err
 	}
-	stored, err := patch.Store(ctx, c.JS, artifact, patch.DefaultLimit, patch.Trust(keys.Verify).Except(revoked), a.uploadProgress())
+	stored, err := patch.Store(ctx, c.JS, artifact, patch.Trust(keys.Verify).Except(revoked), a.uploadProgress())
 	if err == nil {
 		err = plan(stored.ID)
 	}

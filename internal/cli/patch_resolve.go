@@ -34,7 +34,7 @@ func (a *App) patchResolveCommand() *cobra.Command {
 			}
 			ctx, cancel := ask(cmd.Context())
 			defer cancel()
-			if err := rollout.Resolve(ctx, c.JS, given[0], *node, *take, userName()); err != nil {
+			if err := rollout.Resolve(ctx, c.JS, given[0], *node, *take); err != nil {
 				return err
 			}
 			if *asJSON {

@@ -18,7 +18,8 @@ func run() (code int) {
 	if err != nil {
 		return failed(err)
 	}
-	child, err := os.StartProcess(program, os.Args, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}) //nolint:gosec // our own program, with our own arguments
+	attributes := &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}
+	child, err := os.StartProcess(program, os.Args, attributes) //nolint:gosec // our own program, with our own arguments
 	if err != nil {
 		return failed(err)
 	}

@@ -36,7 +36,10 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if c.StepMin < 0 || c.StepMax < c.StepMin {
-		return &config.Error{Var: "OMFLOWTEST_STEP_MAX", Problem: c.StepMax.String() + " is shorter than OMFLOWTEST_STEP_MIN", Fix: "use OMFLOWTEST_STEP_MIN or longer"}
+		return &config.Error{
+			Var: "OMFLOWTEST_STEP_MAX", Problem: c.StepMax.String() + " is shorter than OMFLOWTEST_STEP_MIN",
+			Fix: "use OMFLOWTEST_STEP_MIN or longer",
+		}
 	}
 	if c.Server == "" {
 		host, err := os.Hostname()

@@ -33,7 +33,10 @@ func TestProgram(t *testing.T) {
 		{command: "setup"},
 		{command: "setup"}, // again does no harm
 		{command: "count", says: `"accepted":0`},
-		{command: "count", sql: `INSERT INTO omflowtest_accepted (row_id, ticket, step) VALUES (1, 1, 1)`, code: 1, says: "1 accepted steps are lost"},
+		{
+			command: "count", sql: `INSERT INTO omflowtest_accepted (row_id, ticket, step) VALUES (1, 1, 1)`, code: 1,
+			says: "1 accepted steps are lost",
+		},
 		{command: "env", says: "OMFLOWTEST_CRASH_IN_STEP"},
 		{command: "other", code: 2, says: "use setup"},
 	} {

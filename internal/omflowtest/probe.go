@@ -84,7 +84,8 @@ func (p *Probe) write(ctx context.Context, row int64) {
 	}
 	p.acks = append(p.acks, time.Now())
 	if other, known := p.accepted[ack.Sequence]; known && p.twice == nil {
-		p.twice = fmt.Errorf("%s and %s were both acknowledged as message %d of %s: the first one is lost", other, msg.Subject, ack.Sequence, ack.Stream)
+		p.twice = fmt.Errorf("%s and %s were both acknowledged as message %d of %s: the first one is lost", other, msg.Subject, ack.Sequence,
+			ack.Stream)
 	}
 	p.accepted[ack.Sequence] = msg.Subject
 }

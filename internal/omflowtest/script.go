@@ -129,7 +129,8 @@ func (s *Script) shift(it work.Item, round int64) work.Item {
 	}
 	number("data_no", p.DataNo, p.DataNo+round*s.round)
 	number("data_id", p.DataID, p.DataID+round*dataIDs)
-	it.QueueID = strings.Replace(it.QueueID, strconv.FormatInt(p.DataID, 10)+p.ChartID, strconv.FormatInt(p.DataID+round*dataIDs, 10)+p.ChartID, 1)
+	it.QueueID = strings.Replace(it.QueueID, strconv.FormatInt(p.DataID, 10)+p.ChartID,
+		strconv.FormatInt(p.DataID+round*dataIDs, 10)+p.ChartID, 1)
 	return it
 }
 

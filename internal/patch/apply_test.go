@@ -24,7 +24,10 @@ func TestApplyReplacesAddsAndDeletes(t *testing.T) {
 	})
 	dir["bin/run.sh"] = &fstest.MapFile{Data: []byte("#!/bin/sh\n"), Mode: 0o750}
 	var artifact bytes.Buffer
-	m, err := Build(&artifact, dir, Options{Signer: ann, From: "1.1.4.0", Note: "fix", Deletions: []string{"omflow/gone.py", "omflow/never.py"}})
+	m, err := Build(&artifact, dir, Options{
+		Signer: ann, From: "1.1.4.0", Note: "fix",
+		Deletions: []string{"omflow/gone.py", "omflow/never.py"},
+	})
 	require.NoError(t, err)
 	require.Equal(t, "1.1.5.0", m.To, "the version comes from the version file")
 	require.Equal(t, VersionFile, m.Files[len(m.Files)-1].Path, "the version file comes last")

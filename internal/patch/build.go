@@ -102,7 +102,8 @@ func files(dir fs.FS, o Options) (files []File, err error) {
 		files = append(files, f)
 	}
 	if len(secrets) > 0 && !o.Secrets && !o.Whole {
-		return nil, invalid("it would carry what looks like secrets to all servers: %s; take them away, or say --with-secrets", strings.Join(secrets, ", "))
+		return nil, invalid("it would carry what looks like secrets to all servers: %s; take them away, or say --with-secrets",
+			strings.Join(secrets, ", "))
 	}
 	for i := range files {
 		files[i].Base = o.Bases[files[i].Path]
@@ -167,7 +168,8 @@ func describe(dir fs.FS, name string) (f File, what string, err error) {
 	if err != nil {
 		return f, "", err
 	}
-	return File{Path: name, Mode: modeOf(info), Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, cmp.Or(secret.ByName(name), look.What()), nil
+	return File{Path: name, Mode: modeOf(info), Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, cmp.Or(secret.ByName(name),
+		look.What()), nil
 }
 
 func hasFile(files []File, name string) bool {

@@ -50,7 +50,8 @@ func (m Manifest) checkHooks() error {
 	case h.Migrate:
 		return invalid("migrate goes with restart %s, not %s: the running server would meet tables of another version", RestartServer, h.Restart)
 	case h.Pip != "":
-		return invalid("pip goes with restart %s, not %s: the running server would load packages of another version beside those that it has", RestartServer, h.Restart)
+		return invalid("pip goes with restart %s, not %s: the running server would load packages of another version beside those that it has",
+			RestartServer, h.Restart)
 	}
 	return nil
 }

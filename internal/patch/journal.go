@@ -99,7 +99,8 @@ func Open(home, data *os.Root, before Before) (*Journal, error) {
 		return nil, fmt.Errorf("read journal of an interrupted patch: %s: %w", file, err)
 	}
 	if here := j.homeName(); here != j.record.Home && !j.isHome(j.record.Home) {
-		return nil, fmt.Errorf("%s is the journal of a patch that was interrupted in %s, and OMFLOW_HOME is %s: set it back once, or remove the journal if that home is gone",
+		return nil, fmt.Errorf("%s is the journal of a patch that was interrupted in %s, and OMFLOW_HOME is %s: set it back once, or remove "+
+			"the journal if that home is gone",
 			file, j.record.Home, here)
 	}
 	return j, nil

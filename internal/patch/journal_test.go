@@ -16,7 +16,14 @@ import (
 func TestCrashWhileRecovering(t *testing.T) {
 	t.Parallel()
 	before, after := versions(t)
-	for _, first := range []operation{{"back up copy write", 2}, {"switch rename", 3}, {"switch delete", 2}, {"restore rename", 2}, {"restore remove", 1}, {"forget backup", 2}} {
+	for _, first := range []operation{
+		{"back up copy write", 2},
+		{"switch rename", 3},
+		{"switch delete", 2},
+		{"restore rename", 2},
+		{"restore remove", 1},
+		{"forget backup", 2},
+	} {
 		w := wayOf("rolled back to copies")
 		if first.op == "forget backup" {
 			w = wayOf("kept with copies")
@@ -124,14 +131,17 @@ func TestEverythingIsSyncedBeforeItIsReliedUpon(t *testing.T) {
 	t.Parallel()
 	for name, steps := range map[string][]string{ // each ends before the next one begins
 		"kept with copies": {
-			"journal staging sync directory", "stage make directory", "stage write", "stage sync", "back up link", "back up copy sync", "back up sync directory",
-			"journal switching sync", "journal switching rename", "journal switching sync directory", "switch rename", "switch delete", "switch sync directory",
+			"journal staging sync directory", "stage make directory", "stage write", "stage sync", "back up link", "back up copy sync",
+			"back up sync directory",
+			"journal switching sync", "journal switching rename", "journal switching sync directory", "switch rename", "switch delete",
+			"switch sync directory",
 			"journal switched sync", "journal switched rename", "journal switched sync directory",
 			"journal proven sync", "journal proven rename", "journal proven sync directory", "forget backup", "forget sync directory", "journal end",
 		},
 		"rolled back": {
 			"back up link", "back up sync directory", "journal switching sync directory", "switch rename", "journal switched sync directory",
-			"journal restoring sync", "journal restoring rename", "journal restoring sync directory", "restore rename", "restore sync directory", "journal end",
+			"journal restoring sync", "journal restoring rename", "journal restoring sync directory", "restore rename", "restore sync directory",
+			"journal end",
 		},
 		"undone": {"journal switching sync directory", "switch rename", "restore rename", "restore sync directory", "journal end"},
 	} {

@@ -14,8 +14,9 @@ import (
 )
 
 // kill runs a life in a process of its own, which kills itself at the operation.
-func kill(t *testing.T, home *os.Root, data string, artifact []byte, w way, o operation) {
+func kill(t *testing.T, w way, o operation) (home *os.Root, data string) {
 	t.Helper()
+	home, data, artifact := scene(t)
 	file := filepath.Join(t.TempDir(), "artifact")
 	require.NoError(t, os.WriteFile(file, artifact, 0o600))
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "life", home.Name(), data, file, w.name, o.op, strconv.Itoa(o.n))
@@ -23,6 +24,7 @@ func kill(t *testing.T, home *os.Root, data string, artifact []byte, w way, o op
 	require.Error(t, err, "%s was not reached: %s", o, output)
 	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
 	require.True(t, ok && status.Signal() == syscall.SIGKILL, "%s: %v: %s", o, err, output)
+	return home, data
 }
 
 // An agent that is killed at any operation leaves a home that its next life brings into one version.
@@ -42,8 +44,7 @@ func TestKilledAtEveryOperation(t *testing.T) {
 					continue
 				}
 				killed++
-				home, data, artifact := scene(t)
-				kill(t, home, data, artifact, w, o)
+				home, data := kill(t, w, o)
 				require.NoError(t, life(home, rootOf(t, data), nil, w, nil), o)
 				isNew := settled(t, home, data, before, after)
 				ends[isNew]++

@@ -44,7 +44,8 @@ var (
 	errNoLinks = errors.New("this file system has no links")
 	errSwitch  = errors.New("the switch fails")
 	oldFiles   = map[string]string{
-		"omflow/a.py": "old", "omflow/same.py": "same", "omflow/mode.sh": "same", "omflow/gone.py": "x", "omflow/sub/gone.txt": "y", VersionFile: "version=1\n",
+		"omflow/a.py": "old", "omflow/same.py": "same", "omflow/mode.sh": "same", "omflow/gone.py": "x", "omflow/sub/gone.txt": "y",
+		VersionFile:          "version=1\n",
 		"omflow/becomes/dir": "a file", "omflow/dir/a.py": "a", "omflow/dir/deep/er/b.py": "b", "omflow/dir/deep/__pycache__/b.pyc": "compiled",
 	}
 	outcomeFile   = "outcome" // stands in for the ledger of the agent
@@ -60,7 +61,8 @@ func scene(t *testing.T) (home *os.Root, data string, artifact []byte) {
 	require.NoError(t, os.Symlink("omflow", filepath.Join(home.Name(), "link")))
 	files := tree(map[string]string{
 		"omflow/same.py": "same", "omflow/new/dir/b.py": "b", "bin/run.sh": string(bytes.Repeat([]byte("#\n"), 20_000)),
-		VersionFile: "version=2\n", "omflow/becomes/dir/__init__.py": "a package", "omflow/becomes/dir/in/it.py": "deep", "omflow/dir": "a file now",
+		VersionFile: "version=2\n", "omflow/becomes/dir/__init__.py": "a package", "omflow/becomes/dir/in/it.py": "deep",
+		"omflow/dir": "a file now",
 	})
 	files["omflow/a.py"] = &fstest.MapFile{Data: []byte("new"), Mode: 0o640}
 	files["omflow/mode.sh"] = &fstest.MapFile{Data: []byte("same"), Mode: 0o755}

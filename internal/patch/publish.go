@@ -26,8 +26,10 @@ const (
 // Publish checks an artifact, stores it, and announces it: every agent that trusts its signer applies it, after all patches
 // announced before. The announcement comes last, so an agent that reads it finds the artifact. Publishing the same artifact
 // again does no harm.
-func Publish(ctx context.Context, js jetstream.JetStream, artifact string, limit int64, trust Trust, progress func(done, total int64)) (Announcement, error) {
-	a, err := Store(ctx, js, artifact, limit, trust, progress)
+func Publish(ctx context.Context, js jetstream.JetStream, artifact string, trust Trust,
+	progress func(done, total int64),
+) (Announcement, error) {
+	a, err := Store(ctx, js, artifact, trust, progress)
 	if err != nil {
 		return a, err
 	}
@@ -36,13 +38,15 @@ func Publish(ctx context.Context, js jetstream.JetStream, artifact string, limit
 
 // Store checks an artifact and stores it, so that it can be announced. progress, if not nil, is called with the bytes stored so far, in one
 // goroutine. What agents would refuse is not stored and returns an error that matches ErrInvalid.
-func Store(ctx context.Context, js jetstream.JetStream, artifact string, limit int64, trust Trust, progress func(done, total int64)) (Announcement, error) {
+func Store(ctx context.Context, js jetstream.JetStream, artifact string, trust Trust,
+	progress func(done, total int64),
+) (Announcement, error) {
 	f, err := os.Open(artifact)
 	if err != nil {
 		return Announcement{}, fmt.Errorf("open artifact: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	a, m, err := examine(f, limit, trust)
+	a, m, err := examine(f, DefaultLimit, trust)
 	if err == nil {
 		err = m.checkWindows(ctx, js)
 	}

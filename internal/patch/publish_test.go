@@ -39,7 +39,7 @@ func TestPublishedPatchIsFoundAndFetched(t *testing.T) {
 	require.NoError(t, err)
 	first, m := build(t, map[string]string{"omflow/noise": string(noise), "omflow/a.py": "a"}, Options{Note: "one", Author: "eve"})
 	var progress int64
-	a, err := Publish(ctx, js, write(t, first), DefaultLimit, trusted, func(done, total int64) {
+	a, err := Publish(ctx, js, write(t, first), trusted, func(done, total int64) {
 		require.EqualValues(t, len(first), total)
 		progress = done
 	})
@@ -51,9 +51,9 @@ func TestPublishedPatchIsFoundAndFetched(t *testing.T) {
 	}, a)
 
 	second, _ := build(t, map[string]string{"x": "x"}, Options{})
-	b, err := Publish(ctx, js, write(t, second), DefaultLimit, trusted, nil)
+	b, err := Publish(ctx, js, write(t, second), trusted, nil)
 	require.NoError(t, err)
-	again, err := Publish(ctx, js, write(t, first), DefaultLimit, trusted, nil)
+	again, err := Publish(ctx, js, write(t, first), trusted, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, again.Seq, "the same patch is not announced twice")
 
@@ -65,7 +65,7 @@ func TestPublishedPatchIsFoundAndFetched(t *testing.T) {
 	require.NoError(t, Fetch(ctx, js, a, &got))
 	require.Equal(t, first, got.Bytes())
 
-	_, err = Publish(ctx, js, write(t, []byte("not a patch")), DefaultLimit, trusted, nil)
+	_, err = Publish(ctx, js, write(t, []byte("not a patch")), trusted, nil)
 	require.ErrorIs(t, err, ErrInvalid)
 }
 
@@ -75,7 +75,7 @@ func TestFetchSaysWhenTheStoreHasSomethingElse(t *testing.T) {
 	defer cancel()
 	js := bustest.New(t, bustest.Layout()).Client().JS
 	artifact, _ := build(t, map[string]string{"x": "x"}, Options{})
-	a, err := Publish(ctx, js, write(t, artifact), DefaultLimit, trusted, nil)
+	a, err := Publish(ctx, js, write(t, artifact), trusted, nil)
 	require.NoError(t, err)
 
 	other := a
@@ -149,9 +149,9 @@ func TestRulesOfWindowsBindWhereItIs(t *testing.T) {
 	}
 	for name, says := range bad {
 		data, _ := build(t, map[string]string{"omflow/a.py": "a", name: "x"}, Options{})
-		_, err := Store(t.Context(), fleets["linux"], write(t, data), DefaultLimit, trusted, nil)
+		_, err := Store(t.Context(), fleets["linux"], write(t, data), trusted, nil)
 		require.NoError(t, err, name)
-		_, err = Store(t.Context(), fleets["windows"], write(t, data), DefaultLimit, trusted, nil)
+		_, err = Store(t.Context(), fleets["windows"], write(t, data), trusted, nil)
 		require.ErrorIs(t, err, ErrInvalid, name)
 		require.ErrorContains(t, err, says)
 	}

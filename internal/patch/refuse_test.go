@@ -60,10 +60,19 @@ func TestBadArtifactIsRefusedAndHomeUntouched(t *testing.T) {
 		"unknown restart":       {func(c *craft) { c.manifest.Hooks.Restart = "host" }, "possible are none, runners, server"},
 		"pip reads outside":     {func(c *craft) { c.manifest.Hooks.Pip = "../requirements.txt" }, "requirements for pip: "},
 		"pip reads uploads":     {func(c *craft) { c.manifest.Hooks.Pip = "uploads/requirements.txt" }, "never patched"},
-		"pip reads what goes":   {func(c *craft) { c.manifest.Hooks.Pip, c.manifest.Deletions = "r.txt", []string{"R.txt"} }, "deleted by the patch itself"},
-		"migrate in place":      {func(c *craft) { c.manifest.Hooks = Hooks{Migrate: true, Restart: RestartNone} }, "migrate goes with restart server, not none"},
-		"pip below a server":    {func(c *craft) { c.manifest.Hooks = Hooks{Pip: "r.txt", Restart: RestartRunners} }, "pip goes with restart server, not runners"},
-		"too large":             {func(c *craft) { c.add("big", strings.Repeat("x", 1000)) }, "larger than 1000"},
+		"pip reads what goes": {
+			func(c *craft) { c.manifest.Hooks.Pip, c.manifest.Deletions = "r.txt", []string{"R.txt"} },
+			"deleted by the patch itself",
+		},
+		"migrate in place": {
+			func(c *craft) { c.manifest.Hooks = Hooks{Migrate: true, Restart: RestartNone} },
+			"migrate goes with restart server, not none",
+		},
+		"pip below a server": {
+			func(c *craft) { c.manifest.Hooks = Hooks{Pip: "r.txt", Restart: RestartRunners} },
+			"pip goes with restart server, not runners",
+		},
+		"too large": {func(c *craft) { c.add("big", strings.Repeat("x", 1000)) }, "larger than 1000"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

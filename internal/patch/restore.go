@@ -107,7 +107,8 @@ func (j *Journal) removeNew(i int) error {
 	if !foreign {
 		return j.home.removeAll("restore forget staged", dir)
 	}
-	j.record.Report.Error = strings.TrimPrefix(j.record.Report.Error+"; what was written in "+j.record.Changes[i].Path+"/ is now in "+j.keptName(i), "; ")
+	j.record.Report.Error = strings.TrimPrefix(j.record.Report.Error+"; what was written in "+j.record.Changes[i].Path+"/ is now in "+
+		j.keptName(i), "; ")
 	return j.home.rename("restore keep", dir, j.keptName(i))
 }
 

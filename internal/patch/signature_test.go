@@ -39,12 +39,15 @@ func TestArtifactThatNobodyTrustedSignedIsRefused(t *testing.T) {
 		"in another's name": {func(c *craft) {
 			c.forge = func(manifest, _ []byte) (string, []byte) { return signatureEntry, sign("ann", eve.Sign(manifest)) }
 		}, "bad signature"},
-		"of another patch":      {func(c *craft) { c.forge = entry(sign("ann", ann.Sign([]byte("{}")))) }, "bad signature"},
-		"empty":                 {func(c *craft) { c.forge = entry(sign("ann", nil)) }, "bad signature"},
-		"not JSON":              {func(c *craft) { c.forge = entry([]byte("x")) }, "signature cannot be read"},
-		"key that is a path":    {func(c *craft) { c.forge = entry(sign("../ann", nil)) }, "signature cannot be read"},
-		"large":                 {func(c *craft) { c.forge = entry(make([]byte, maxSignatureBytes+1)) }, "manifest.sig is larger than"},
-		"elsewhere":             {func(c *craft) { c.forge = func(_, sig []byte) (string, []byte) { return "sig", sig } }, "where manifest.sig belongs"},
+		"of another patch":   {func(c *craft) { c.forge = entry(sign("ann", ann.Sign([]byte("{}")))) }, "bad signature"},
+		"empty":              {func(c *craft) { c.forge = entry(sign("ann", nil)) }, "bad signature"},
+		"not JSON":           {func(c *craft) { c.forge = entry([]byte("x")) }, "signature cannot be read"},
+		"key that is a path": {func(c *craft) { c.forge = entry(sign("../ann", nil)) }, "signature cannot be read"},
+		"large":              {func(c *craft) { c.forge = entry(make([]byte, maxSignatureBytes+1)) }, "manifest.sig is larger than"},
+		"elsewhere": {
+			func(c *craft) { c.forge = func(_, sig []byte) (string, []byte) { return "sig", sig } },
+			"where manifest.sig belongs",
+		},
 		"manifest is no object": {func(c *craft) { c.raw = []byte("[]") }, "manifest cannot be read"},
 		"bomb of a manifest":    {func(c *craft) { c.raw = make([]byte, maxManifestBytes+1) }, "manifest.json is larger than"},
 		"revoked key":           {func(*craft) {}, "key ann, which signed it, was revoked on 2026-02-03: stolen"},
@@ -98,7 +101,8 @@ func TestEveryByteIsSigned(t *testing.T) {
 			changed := bytes.Clone(plain)
 			changed[i] ^= 1
 			var same signature
-			if json.Unmarshal(changed[at:at+len(content)], &same) == nil && same.Key == ann.KeyID() && bytes.Equal(same.Signature, ann.Sign(manifest)) {
+			if json.Unmarshal(changed[at:at+len(content)], &same) == nil && same.Key == ann.KeyID() &&
+				bytes.Equal(same.Signature, ann.Sign(manifest)) {
 				continue // another way to write the same signature
 			}
 			require.ErrorIs(t, verifyPlain(t, changed), ErrInvalid, "%s, byte %d", name, i-at)

@@ -12,8 +12,14 @@ import (
 // turning is a home, and a patch that makes a directory of a file and a file of a directory.
 func turning(t *testing.T) (home *os.Root, artifact []byte) {
 	t.Helper()
-	home = homeOf(t, map[string]string{"views.py": "1", "views": "a module", "forms/__init__.py": "a package", "forms/deep/x.py": "x", "same.py": "same"})
-	artifact, _ = build(t, map[string]string{"views/__init__.py": "a package", "views/deep/er.py": "deep", "forms": "a file", "same.py": "same"}, Options{
+	home = homeOf(t, map[string]string{
+		"views.py": "1", "views": "a module", "forms/__init__.py": "a package", "forms/deep/x.py": "x",
+		"same.py": "same",
+	})
+	artifact, _ = build(t, map[string]string{
+		"views/__init__.py": "a package", "views/deep/er.py": "deep", "forms": "a file",
+		"same.py": "same",
+	}, Options{
 		Deletions: []string{"views", "forms/__init__.py", "forms/deep/x.py", "forms/never.py", "never"},
 	})
 	return home, artifact
@@ -35,7 +41,8 @@ func TestFileBecomesADirectoryAndADirectoryAFile(t *testing.T) {
 	require.NoError(t, j.End())
 	after := snapshot(t, home.Name())
 	require.Equal(t, map[string]string{
-		".": after["."], "views.py": "-rw-r--r-- 1", "views": "drwxr-xr-x ", "views/__init__.py": "-rw-r--r-- a package", "views/deep": "drwxr-xr-x ",
+		".": after["."], "views.py": "-rw-r--r-- 1", "views": "drwxr-xr-x ", "views/__init__.py": "-rw-r--r-- a package",
+		"views/deep":       "drwxr-xr-x ",
 		"views/deep/er.py": "-rw-r--r-- deep", "forms": "-rw-r--r-- a file", "same.py": "-rw-r--r-- same",
 	}, after)
 
@@ -125,5 +132,6 @@ func TestStageExactRemovesTheRest(t *testing.T) {
 	require.NoError(t, j.Prove())
 	require.NoError(t, j.End())
 	after := snapshot(t, home.Name())
-	require.Equal(t, map[string]string{".": after["."], "a.py": "-rw-r--r-- new", "b": "-rw-r--r-- a file", "keep.py": "-rw-r--r-- mine"}, after)
+	require.Equal(t, map[string]string{".": after["."], "a.py": "-rw-r--r-- new", "b": "-rw-r--r-- a file", "keep.py": "-rw-r--r-- mine"},
+		after)
 }

@@ -64,7 +64,8 @@ func TestChildIsAskedToEnd(t *testing.T) {
 func TestKillEndsTheWholeGroup(t *testing.T) {
 	t.Parallel()
 	// The second shell is in the group, ignores the request to end and is stopped.
-	p, _ := shell(t, "sh -c 'trap \"\" TERM; kill -STOP $$' & echo ready; trap '' TERM; wait; while :; do sleep 1; done", Options{KillOnly: true})
+	p, _ := shell(t, "sh -c 'trap \"\" TERM; kill -STOP $$' & echo ready; trap '' TERM; wait; while :; do sleep 1; done",
+		Options{KillOnly: true})
 	p.Kill()
 	awaitDone(t, p)
 	require.EqualError(t, p.Err(), "signal: killed")

@@ -152,7 +152,10 @@ func (c *Coordinator) step(ctx context.Context, id string, members []Member) err
 		}
 	}
 	now := time.Now()
-	next := decide(p, situation{now: now, members: members, away: c.roster.away(members, now), reports: reports, others: others, patient: c.Patient})
+	next := decide(p, situation{
+		now: now, members: members, away: c.roster.away(members, now), reports: reports, others: others,
+		patient: c.Patient,
+	})
 	if ok && reflect.DeepEqual(next, stored) {
 		c.keep(p)
 		c.nudge(p)

@@ -40,8 +40,14 @@ func (f *fleet) step() (open []string) {
 	for i := range f.members {
 		f.members[i].At = f.now
 	}
-	f.plan = decide(f.plan, situation{now: f.now, members: f.members, away: f.away, reports: f.reports, others: f.others, patient: time.Minute})
-	again := decide(f.plan, situation{now: f.now, members: f.members, away: f.away, reports: f.reports, others: f.others, patient: time.Minute})
+	f.plan = decide(f.plan, situation{
+		now: f.now, members: f.members, away: f.away, reports: f.reports, others: f.others,
+		patient: time.Minute,
+	})
+	again := decide(f.plan, situation{
+		now: f.now, members: f.members, away: f.away, reports: f.reports, others: f.others,
+		patient: time.Minute,
+	})
 	require.Equal(f.t, f.plan, again, "a decision that is made twice is one")
 	for _, m := range f.members {
 		if f.plan.Open(m.Name) {

@@ -29,7 +29,9 @@ func (m Migration) holds(node string, now time.Time) bool {
 // the node first writes itself into the plan, as the one who migrates. Without an answer from the bus it waits, and runs
 // nothing. ctx must have a deadline, when run is ended; grace is how much longer that may take. by is who has migrated. If ctx
 // ends while run is at it, the node stays the one: for its next life, or until run has surely ended.
-func (t Turn) Migrate(ctx context.Context, grace time.Duration, say func(why string), run func(ctx context.Context) error) (by string, err error) {
+func (t Turn) Migrate(ctx context.Context, grace time.Duration, say func(why string),
+	run func(ctx context.Context) error,
+) (by string, err error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		return "", errors.New("a migration needs a deadline")

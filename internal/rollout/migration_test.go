@@ -18,7 +18,9 @@ import (
 const migrates = "20260101-000000001-m"
 
 // migrate has a node migrate within limit.
-func migrate(ctx context.Context, c *bus.Client, node string, limit time.Duration, run func(ctx context.Context) error) (by string, err error) {
+func migrate(ctx context.Context, c *bus.Client, node string, limit time.Duration,
+	run func(ctx context.Context) error,
+) (by string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	t := Turn{JS: c.JS, Patch: migrates, Node: node, Every: 50 * time.Millisecond}

@@ -19,7 +19,8 @@ func TestPlanKeepsWhatIsNotKnown(t *testing.T) {
 	defer cancel() // before the cleanups, which wait for what it ends
 	js := s.bus.Client().JS
 	_, err := js.Publish(ctx, planSubject("p1"), []byte(
-		`{"patch":"p1","state":"running","max_unavailable":1,"waves":[1,2],"grants":{"n9":{"outcome":"applied","seconds":3}},"migration":{"kind":"x"}}`))
+		`{"patch":"p1","state":"running","max_unavailable":1,"waves":[1,2],"grants":{"n9":{"outcome":"applied","seconds":3}},
+			"migration":{"kind":"x"}}`))
 	require.NoError(t, err)
 	s.coordinate(ctx, func() bool { return true })
 	<-s.node(ctx, "n0", applied, "p1")

@@ -17,7 +17,7 @@ import (
 // Resume lets a rollout go on that was paused or halted. What has failed until now does not halt it again. One that nobody has
 // approved yet goes on waiting for that.
 func Resume(ctx context.Context, js jetstream.JetStream, patch, by string) error {
-	return order(ctx, js, patch, by, StateRunning, "", func(p *Plan) error {
+	return order(ctx, js, patch, decision{by: by, state: StateRunning}, func(p *Plan) error {
 		switch p.State {
 		case StateApproval:
 			return fmt.Errorf("the rollout of %s waits for approval: omflow-booster patch approve %s", patch, patch)
@@ -51,17 +51,20 @@ func Approve(ctx context.Context, js jetstream.JetStream, patch, by string) erro
 
 // Pause gives no turns any more. Who is at it finishes.
 func Pause(ctx context.Context, js jetstream.JetStream, patch, by, reason string) error {
-	return order(ctx, js, patch, by, StatePaused, reason, nil)
+	return order(ctx, js, patch, decision{by: by, state: StatePaused, reason: reason}, nil)
 }
 
 // Abort ends a rollout: whoever has not applied the patch passes it over, and goes on with the next one.
 func Abort(ctx context.Context, js jetstream.JetStream, patch, by, reason string) error {
-	return order(ctx, js, patch, by, StateAborted, reason, nil)
+	return order(ctx, js, patch, decision{by: by, state: StateAborted, reason: reason}, nil)
 }
 
-func order(ctx context.Context, js jetstream.JetStream, patch, by, state, reason string, edit func(*Plan) error) error {
+// decision is what an operator ordered: the new state of a rollout, who wants it, and why.
+type decision struct{ by, state, reason string }
+
+func order(ctx context.Context, js jetstream.JetStream, patch string, d decision, edit func(*Plan) error) error {
 	return change(ctx, js, patch, func(p *Plan) error {
-		if p.State == StateAborted && state != StateAborted {
+		if p.State == StateAborted && d.state != StateAborted {
 			return fmt.Errorf("the rollout of %s was aborted by %s; publish the files again", patch, p.By)
 		}
 		if edit != nil {
@@ -69,8 +72,8 @@ func order(ctx context.Context, js jetstream.JetStream, patch, by, state, reason
 				return err
 			}
 		}
-		p.State, p.Reason, p.By, p.Changed = state, reason, by, time.Now()
-		if state == StateRunning && p.pending() {
+		p.State, p.Reason, p.By, p.Changed = d.state, d.reason, d.by, time.Now()
+		if d.state == StateRunning && p.pending() {
 			p.State, p.Reason = StateApproval, notApproved
 		}
 		return nil

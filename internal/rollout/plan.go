@@ -153,7 +153,8 @@ func Read(ctx context.Context, js jetstream.JetStream, patch string) (p Plan, ok
 	}
 	p.revision, p.from = revision, value
 	if p.Format > PlanFormat {
-		return p, true, fmt.Errorf("plan of patch %s has format %d and this omflow-booster knows %d; %w", patch, p.Format, PlanFormat, bus.ErrNewer)
+		return p, true, fmt.Errorf("plan of patch %s has format %d and this omflow-booster knows %d; %w", patch, p.Format, PlanFormat,
+			bus.ErrNewer)
 	}
 	return p, true, nil
 }

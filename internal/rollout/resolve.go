@@ -20,7 +20,7 @@ const (
 const Everywhere = "*"
 
 // Resolve orders what holds where a patch and a server contradict each other; node is Everywhere or the name of one.
-func Resolve(ctx context.Context, js jetstream.JetStream, patch, node, take, by string) error {
+func Resolve(ctx context.Context, js jetstream.JetStream, patch, node, take string) error {
 	if take != TakePatch && take != TakeServer {
 		return fmt.Errorf("%q cannot hold; take %s or %s", take, TakePatch, TakeServer)
 	}

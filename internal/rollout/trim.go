@@ -125,7 +125,9 @@ func placed(r roster, created, now time.Time) (list []Known) {
 }
 
 // remove takes a patch away. Its reports go first, because that needs no room; the announcement goes before what it announces.
-func (t *trimmer) remove(ctx context.Context, stream jetstream.Stream, a patch.Announcement, rest []patch.Announcement, artifacts []patch.Artifact) error {
+func (t *trimmer) remove(ctx context.Context, stream jetstream.Stream, a patch.Announcement, rest []patch.Announcement,
+	artifacts []patch.Artifact,
+) error {
 	again := slices.ContainsFunc(rest, func(o patch.Announcement) bool { return o.ID == a.ID })
 	var err error
 	if !again {

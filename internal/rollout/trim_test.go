@@ -50,7 +50,8 @@ func (h *history) publish(id string, size int) error {
 		return err
 	}
 	for _, node := range h.servers {
-		if err := patch.PutReport(h.t.Context(), h.bus.JS, patch.Report{Patch: id, Node: node, Seq: a.Seq, State: patch.StateApplied}); err != nil {
+		if err := patch.PutReport(h.t.Context(), h.bus.JS,
+			patch.Report{Patch: id, Node: node, Seq: a.Seq, State: patch.StateApplied}); err != nil {
 			return err
 		}
 	}

@@ -14,8 +14,9 @@ import (
 // names are patterns of base names in lower case.
 var names = map[string]string{
 	".env": environment, ".env.*": environment, "*.env": environment,
-	".pgpass": passwords, ".netrc": passwords, "_netrc": passwords, ".my.cnf": passwords, ".htpasswd": passwords, ".git-credentials": passwords,
-	"id_rsa": privateKey, "id_dsa": privateKey, "id_ecdsa": privateKey, "id_ed25519": privateKey,
+	".pgpass": passwords, ".netrc": passwords, "_netrc": passwords, ".my.cnf": passwords, ".htpasswd": passwords,
+	".git-credentials": passwords,
+	"id_rsa":           privateKey, "id_dsa": privateKey, "id_ecdsa": privateKey, "id_ed25519": privateKey,
 	"*.p12": privateKey, "*.pfx": privateKey, "*.jks": privateKey, "*.ppk": privateKey, "*.kdbx": passwords,
 	"settings.py[^cdiowx]*": settings, // not what Python makes of it, nor its stubs
 }
@@ -60,11 +61,13 @@ const base64ish = `[A-Za-z0-9+/=]`
 
 // A program that only speaks of such things, as libraries do, has the words and not what they introduce.
 var signs = []sign{
-	{[]byte("PRIVATE KEY"), regexp.MustCompile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----(\s|\\n|\\r)+([A-Za-z-]+: [^\n]*\s+)*` + base64ish + `{40}`), privateKey},
+	{[]byte("PRIVATE KEY"), regexp.MustCompile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----(\s|\\n|\\r)+([A-Za-z-]+: [^\n]*\s+)*` +
+		base64ish + `{40}`), privateKey},
 	{[]byte("PuTTY-User-Key-File"), regexp.MustCompile(`PuTTY-User-Key-File-\d: \S+\r?\nEncryption: `), privateKey},
 	{[]byte("patch_key"), regexp.MustCompile(`"patch_key"\s*:\s*"` + base64ish + `{40,}"`), "a join file with its private key"},
 	{[]byte("pbkdf2_sha"), regexp.MustCompile(`pbkdf2_sha(1|256|512)\$\d+\$[^$\s]+\$` + base64ish + `{27,}`), hashes},
-	{[]byte("argon2id$v="), regexp.MustCompile(`argon2\$argon2id\$v=\d+\$m=\d+,t=\d+,p=\d+\$` + base64ish + `+\$` + base64ish + `{20,}`), hashes},
+	{[]byte("argon2id$v="), regexp.MustCompile(`argon2\$argon2id\$v=\d+\$m=\d+,t=\d+,p=\d+\$` + base64ish + `+\$` + base64ish + `{20,}`),
+		hashes},
 	{[]byte("bcrypt"), regexp.MustCompile(`bcrypt(_sha256)?\$\$2[aby]\$\d\d\$[A-Za-z0-9./]{53}`), hashes},
 	{[]byte("scrypt$"), regexp.MustCompile(`scrypt\$[^$\s]+\$\d+\$\d+\$` + base64ish + `{40,}`), hashes},
 	{[]byte("SECRET_KEY"), regexp.MustCompile(`(?m)^\s*SECRET_KEY\s*=\s*[rb]?['"][^'"\n{]{20,}['"]`), settings},

@@ -10,7 +10,8 @@ import (
 func TestByName(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
-		"omflow/settings.py.before-20260131-094500.000": settings, "omflow/settings.py.bak": settings, "settings.py2": settings, "settings.pyi": "",
+		"omflow/settings.py.before-20260131-094500.000": settings, "omflow/settings.py.bak": settings, "settings.py2": settings,
+		"settings.pyi":       "",
 		"omflow/settings.py": "", "static/settings.js": "", "django/conf/project_template/settings.py-tpl": "",
 		".env": environment, "deploy/prod.env": environment, ".env.example": "", "environment.py": "",
 		"keys/ID_RSA": privateKey, "id_rsa.pub": "", "server.pfx": privateKey, "cacert.pem": "", "all.json": "",

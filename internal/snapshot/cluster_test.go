@@ -49,7 +49,11 @@ func cluster(t *testing.T) (servers []*server.Server, js jetstream.JetStream) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := js.AccountInfo(ctx)
-		return err == nil && len(servers[0].JetStreamClusterPeers())+len(servers[1].JetStreamClusterPeers())+len(servers[2].JetStreamClusterPeers()) >= 3
+		peers := 0
+		for _, s := range servers {
+			peers += len(s.JetStreamClusterPeers())
+		}
+		return err == nil && peers >= 3
 	}, patience, 50*time.Millisecond)
 	return servers, js
 }
@@ -59,7 +63,8 @@ func TestTakeNeedsALeaderOfEveryStream(t *testing.T) {
 	t.Parallel()
 	servers, js := cluster(t)
 	for _, on := range []string{"s0", "s2"} {
-		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ON_" + on, Subjects: []string{on}, Placement: &jetstream.Placement{Tags: []string{on}}})
+		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ON_" + on, Subjects: []string{on},
+			Placement: &jetstream.Placement{Tags: []string{on}}})
 		require.NoError(t, err)
 	}
 	_, m := taken(t, js)
@@ -98,7 +103,8 @@ func TestTakeWaitsForAnElection(t *testing.T) {
 		asked++
 		answer := `{"total":3,"limit":256,"streams":[{"config":{"name":"DEAD","storage":"file"}}],"missing":["WORK","KV_NODES"]}`
 		if asked > 1 {
-			answer = `{"total":3,"limit":256,"streams":[{"config":{"name":"DEAD","storage":"file"}},{"config":{"name":"WORK","storage":"file"}}],"missing":["KV_NODES"]}`
+			answer = `{"total":3,"limit":256,"streams":[{"config":{"name":"DEAD","storage":"file"}},{"config":{"name":"WORK","storage":"file"}}],
+				"missing":["KV_NODES"]}`
 		}
 		_ = m.Respond([]byte(answer))
 	})

@@ -130,7 +130,8 @@ func storedBytes(subject int, header, payload int64) uint64 {
 
 // differs says in what the contents are not those that the manifest promises.
 func (c contents) differs(s Stream) error {
-	if c.messages != s.Messages || c.bytes != s.Bytes || c.firstSeq != s.FirstSeq || c.lastSeq != s.LastSeq || len(c.consumers) != len(s.Consumers) {
+	if c.messages != s.Messages || c.bytes != s.Bytes || c.firstSeq != s.FirstSeq || c.lastSeq != s.LastSeq ||
+		len(c.consumers) != len(s.Consumers) {
 		return fmt.Errorf("it holds %d messages from %d to %d and %d consumers, and not %d from %d to %d and %d",
 			c.messages, c.firstSeq, c.lastSeq, len(c.consumers), s.Messages, s.FirstSeq, s.LastSeq, len(s.Consumers))
 	}

@@ -102,7 +102,8 @@ func decodeManifest(data []byte) (Manifest, error) {
 		return m, invalid("%s cannot be read: %w", manifestName, err)
 	}
 	if version.Format > Format {
-		return m, invalid("it was made by a newer omflow-booster (format %d, this one knows %d); use that one to restore it", version.Format, Format)
+		return m, invalid("it was made by a newer omflow-booster (format %d, this one knows %d); use that one to restore it", version.Format,
+			Format)
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
 		return m, invalid("%s cannot be read: %w", manifestName, err)

@@ -234,7 +234,8 @@ func check(s Stream, now described) (inUse bool, err error) {
 	lost := have.LastSeq < s.LastSeq || have.Messages < s.Messages && !mayShrink(now.Config)
 	foreign := have.Messages > s.Messages+(have.LastSeq-min(s.LastSeq, have.LastSeq))
 	if lost || foreign {
-		return false, fmt.Errorf("the server has %d messages up to %d, the snapshot %d up to %d", have.Messages, have.LastSeq, s.Messages, s.LastSeq)
+		return false, fmt.Errorf("the server has %d messages up to %d, the snapshot %d up to %d", have.Messages, have.LastSeq, s.Messages,
+			s.LastSeq)
 	}
 	return have.Messages != s.Messages || have.LastSeq != s.LastSeq || s.Messages > 0 && have.FirstSeq != s.FirstSeq, nil
 }
@@ -257,7 +258,8 @@ func (r restorer) checkConsumers(ctx context.Context, s Stream) error {
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
-				return fmt.Errorf("consumer %s is not back: found %t, acknowledged up to %d instead of %d: %w", c.Name, ok, floor, c.AckFloor, errors.Join(err, ctx.Err()))
+				return fmt.Errorf("consumer %s is not back: found %t, acknowledged up to %d instead of %d: %w", c.Name, ok, floor, c.AckFloor,
+					errors.Join(err, ctx.Err()))
 			}
 		}
 	}

@@ -99,9 +99,11 @@ func TestWorkGoesOn(t *testing.T) {
 
 func TestFieldsThatThisProgramDoesNotKnowSurvive(t *testing.T) {
 	t.Parallel()
-	got, err := withSizes(json.RawMessage(`{"name":"X","later":{"a":[1]},"metadata":{"k":"v"},"max_bytes":5}`), sizes{MaxBytes: 7, Replicas: 3}, "id")
+	got, err := withSizes(json.RawMessage(`{"name":"X","later":{"a":[1]},"metadata":{"k":"v"},"max_bytes":5}`),
+		sizes{MaxBytes: 7, Replicas: 3}, "id")
 	require.NoError(t, err)
-	require.JSONEq(t, `{"name":"X","later":{"a":[1]},"metadata":{"k":"v","omflow-booster.restoring":"id"},"max_bytes":7,"num_replicas":3}`, string(got))
+	require.JSONEq(t, `{"name":"X","later":{"a":[1]},"metadata":{"k":"v","omflow-booster.restoring":"id"},"max_bytes":7,"num_replicas":3}`,
+		string(got))
 	got, err = withSizes(got, sizes{MaxBytes: 7, Replicas: 3}, "")
 	require.NoError(t, err)
 	require.Empty(t, markOf(got))

@@ -120,7 +120,8 @@ func choose(databaseURL string, engines []Engine) (Engine, error) {
 	}
 	switch scheme {
 	case "sqlite", "sqlite3", "file":
-		return wrong("SQLite is not supported: several servers write to this database at the same time, and a SQLite file has one writer on one machine",
+		return wrong("SQLite is not supported: several servers write to this database at the same time, and a SQLite file has one writer on "+
+			"one machine",
 			"move the OMFLOW Server to PostgreSQL and use "+example)
 	case "mysql", "mariadb", "sqlserver", "mssql", "oracle":
 		return wrong(scheme+" is not supported by this version", "use PostgreSQL: "+example)

@@ -72,7 +72,8 @@ func Postgres() Engine {
 			InsertOutbox: `INSERT INTO omflow_booster_outbox (item_key, body) VALUES (:item_key, :body) ON CONFLICT (item_key) DO NOTHING`,
 			OutboxByKey:  `SELECT id, item_key FROM omflow_booster_outbox WHERE item_key IN (?)`,
 
-			InsertHistory: `INSERT INTO omflow_booster_history (work_id, kind, flow, ticket, worker, attempt, outcome, error, started_at, duration_us)
+			InsertHistory: `INSERT INTO omflow_booster_history
+				(work_id, kind, flow, ticket, worker, attempt, outcome, error, started_at, duration_us)
 				VALUES (:work_id, :kind, :flow, :ticket, :worker, :attempt, :outcome, :error, :started_at, :duration_us)`,
 			PruneHistory: `DELETE FROM omflow_booster_history WHERE id IN
 				(SELECT id FROM omflow_booster_history WHERE started_at < $1 ORDER BY started_at LIMIT $2)`,

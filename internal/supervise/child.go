@@ -14,7 +14,8 @@ import (
 )
 
 // errTaken says why a child is not started: its users would be served by a program that nobody supervises, and that nobody updates.
-var errTaken = errors.New("another program answers in its place already; end that program, or set the address of the health check to the child's own")
+var errTaken = errors.New("another program answers in its place already; end that program, or set the address of the health check to " +
+	"the child's own")
 
 // killWait bounds the wait for a process that was killed: the kernel may hold it back, for example in a dead network disk.
 const killWait = 10 * time.Second

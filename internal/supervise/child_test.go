@@ -31,7 +31,8 @@ func TestChildRunsUntilItIsStopped(t *testing.T) {
 	require.Len(t, notes(t, dir, "good asked to end"), 2)
 	require.Contains(t, log.String(), `{"level":"info","child":"good","message":"plain line"}`)
 	require.Contains(t, log.String(), `{"level":"warn","child":"good","slots":4,"message":"own log line"}`)
-	require.Equal(t, strings.Repeat("plain line\n"+`{"level":"warn","service":"worker","slots":4,"message":"own log line"}`+"\n", 2), copied.String(), "as it is")
+	require.Equal(t, strings.Repeat("plain line\n"+`{"level":"warn","service":"worker","slots":4,"message":"own log line"}`+"\n", 2),
+		copied.String(), "as it is")
 }
 
 // A question that waits for an answer has no end of line, and is what an operator must see.

@@ -15,7 +15,8 @@ import (
 func TestCommandRunsToItsEnd(t *testing.T) {
 	t.Parallel()
 	log := &lines{}
-	spec := Spec{Name: "pip", Command: []string{"/bin/sh", "-c", "for i in 1 2 3 4 5 6 7; do echo line $i; done; test $X"}, Env: []string{"X=x"}, StopTimeout: time.Second}
+	spec := Spec{Name: "pip", Command: []string{"/bin/sh", "-c", "for i in 1 2 3 4 5 6 7; do echo line $i; done; test $X"},
+		Env: []string{"X=x"}, StopTimeout: time.Second}
 	last, err := Once(t.Context(), spec, zerolog.New(log))
 	require.NoError(t, err)
 	require.Equal(t, []string{"line 3", "line 4", "line 5", "line 6", "line 7"}, last)
@@ -34,7 +35,8 @@ func TestCommandEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	spec := Spec{
-		Name: "family", Command: []string{os.Args[0]}, Env: append(os.Environ(), roleVar+"=family", dirVar+"="+dir), StopTimeout: 100 * time.Millisecond,
+		Name: "family", Command: []string{os.Args[0]}, StopTimeout: 100 * time.Millisecond,
+		Env: append(os.Environ(), roleVar+"=family", dirVar+"="+dir),
 	}
 	enough := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -102,7 +102,8 @@ func (r *run) cause() error {
 		err = errors.New("exit status 0")
 	}
 	if r.strays > 0 {
-		err = fmt.Errorf("%w; it left %d processes running in the background, which were ended: its command must stay in the foreground", err, r.strays)
+		err = fmt.Errorf("%w; it left %d processes running in the background, which were ended: its command must stay in the foreground", err,
+			r.strays)
 	}
 	return err
 }

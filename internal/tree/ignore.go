@@ -113,7 +113,9 @@ func newRule(pattern string) (rule, error) {
 }
 
 func wrongPattern(pattern string) error {
-	return fmt.Errorf(`%q is not a pattern of paths relative to OMFLOW_HOME, as in a .gitignore, such as *.cache, static/generated/, ./top.txt or !keep.log`, pattern)
+	return fmt.Errorf(
+		`%q is not a pattern of paths relative to OMFLOW_HOME, as in a .gitignore, such as *.cache, static/generated/, ./top.txt or !keep.log`,
+		pattern)
 }
 
 func mustRules(patterns ...string) (rules []rule) {

@@ -34,8 +34,10 @@ func write(t *testing.T, dir, name, content string) {
 
 func TestWhatIsPartOfATree(t *testing.T) {
 	t.Parallel()
-	dir, root := home(t, "manage.py", "omflow/app.py", "omflow/settings.py", "omflow/syscom/version.bin", "omflow/syscom/license.bin", "logs/a.txt", "uploads/x/y",
-		"omflow/__pycache__/app.pyc", ".git/HEAD", "omflow/.app.py.swp", "omflow/app.py~", "server.pid", "omflow/.booster-1-0.new", "cache/x", "static/made/x",
+	dir, root := home(t, "manage.py", "omflow/app.py", "omflow/settings.py", "omflow/syscom/version.bin", "omflow/syscom/license.bin",
+		"logs/a.txt", "uploads/x/y",
+		"omflow/__pycache__/app.pyc", ".git/HEAD", "omflow/.app.py.swp", "omflow/app.py~", "server.pid", "omflow/.booster-1-0.new", "cache/x",
+		"static/made/x",
 		"static/x", "a.cache", "deep/down/cache/x")
 	require.NoError(t, os.Symlink("manage.py", filepath.Join(dir, "link.py")))
 	require.NoError(t, os.Symlink("omflow", filepath.Join(dir, "linked")))
@@ -49,7 +51,8 @@ func TestWhatIsPartOfATree(t *testing.T) {
 		"static/x": found["static/x"],
 	}, found)
 	require.EqualValues(t, 13, found["omflow/app.py"].Size)
-	for name, part := range map[string]bool{"omflow/app.py": true, "logs/a": false, "deep/cache/x": false, "static/made/x": false, "static/makes/x": true} {
+	for name, part := range map[string]bool{"omflow/app.py": true, "logs/a": false, "deep/cache/x": false, "static/made/x": false,
+		"static/makes/x": true} {
 		require.Equal(t, !part, ignore.MatchPath(name), name)
 	}
 }
@@ -140,6 +143,7 @@ func TestModesThatTheSystemMakesUpAreNoChange(t *testing.T) {
 	baseline := Tree{"manage.py": {SHA256: "a", Mode: 0o755}, "app.py": {SHA256: "b", Mode: 0o640}}
 	found := Tree{"manage.py": {SHA256: "a", Mode: 0o666}, "app.py": {SHA256: "b2", Mode: 0o666}, "new.py": {SHA256: "c", Mode: 0o666}}
 	found.takeModes(baseline)
-	require.Equal(t, Tree{"manage.py": {SHA256: "a", Mode: 0o755}, "app.py": {SHA256: "b2", Mode: 0o640}, "new.py": {SHA256: "c", Mode: 0o644}}, found)
+	require.Equal(t, Tree{"manage.py": {SHA256: "a", Mode: 0o755}, "app.py": {SHA256: "b2", Mode: 0o640},
+		"new.py": {SHA256: "c", Mode: 0o644}}, found)
 	require.Len(t, Diff(baseline, found), 2)
 }

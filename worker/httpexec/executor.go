@@ -65,7 +65,10 @@ func New(cfg Config, log zerolog.Logger) (*Executor, error) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
 		// Without the value: it may hold a password.
-		return nil, &config.Error{Var: "WORKER_HTTP_URL", Problem: "not a URL of http or https with a host", Fix: "use for example http://127.0.0.1:8080/steps"}
+		return nil, &config.Error{
+			Var: "WORKER_HTTP_URL", Problem: "not a URL of http or https with a host",
+			Fix: "use for example http://127.0.0.1:8080/steps",
+		}
 	}
 	if err := config.Between("WORKER_SLOTS", cfg.Slots, 1, 1<<20); err != nil {
 		return nil, err

@@ -72,7 +72,10 @@ func newStep() worker.Step {
 
 func TestNewValidates(t *testing.T) {
 	t.Parallel()
-	for _, bad := range []string{"", "127.0.0.1:80", "/steps", "ftp://host/", "http://", "http://:80/", "http://host:port/", "http://u:secret@ho st/"} {
+	for _, bad := range []string{
+		"", "127.0.0.1:80", "/steps", "ftp://host/", "http://", "http://:80/", "http://host:port/",
+		"http://u:secret@ho st/",
+	} {
 		_, err := New(Config{URL: bad, Slots: 1, StepTimeout: time.Second}, zerolog.Nop())
 		var wrong *config.Error
 		require.ErrorAs(t, err, &wrong, bad)

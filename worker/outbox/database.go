@@ -42,14 +42,17 @@ func (t Table) Problem() error {
 	case t.Found && t.Allowed:
 		return nil
 	case t.Found:
-		return fmt.Errorf("%w: account %s may not read and remove rows of omflow_queuedata; use the account of the OMFLOW Server, or GRANT SELECT, DELETE",
+		return fmt.Errorf("%w: account %s may not read and remove rows of omflow_queuedata; use the account of the OMFLOW Server, or GRANT "+
+			"SELECT, DELETE",
 			ErrNoTable, t.Account)
 	case t.Schemas != "":
 		first, _, _ := strings.Cut(t.Schemas, ",")
 		return fmt.Errorf("%w: omflow_queuedata is in schema %s of database %s, and account %s looks in (%s); "+
-			"add options=-c%%20search_path%%3D%s to DATABASE_URL, and let that account use the schema", ErrNoTable, t.Schemas, t.Database, t.Account, t.Path, first)
+			"add options=-c%%20search_path%%3D%s to DATABASE_URL, and let that account use the schema", ErrNoTable, t.Schemas, t.Database,
+			t.Account, t.Path, first)
 	}
-	return fmt.Errorf("%w: database %s has no table omflow_queuedata; does DATABASE_URL name the database of the OMFLOW Server, and has `manage.py migrate` run?",
+	return fmt.Errorf("%w: database %s has no table omflow_queuedata; does DATABASE_URL name the database of the OMFLOW Server, and has "+
+		"`manage.py migrate` run?",
 		ErrNoTable, t.Database)
 }
 

@@ -220,7 +220,10 @@ func TestForkingThreadIsHeld(t *testing.T) {
 
 func TestPauseGrowsAndEnds(t *testing.T) {
 	t.Parallel()
-	for useless, want := range map[int]time.Duration{1: firstPause, 2: 2 * firstPause, 5: 16 * firstPause, 8: longestPause, 1 << 30: longestPause} {
+	for useless, want := range map[int]time.Duration{
+		1: firstPause, 2: 2 * firstPause, 5: 16 * firstPause, 8: longestPause,
+		1 << 30: longestPause,
+	} {
 		for range 20 {
 			got := pause(useless)
 			require.LessOrEqual(t, got, want)

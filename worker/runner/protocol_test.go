@@ -11,12 +11,18 @@ import (
 
 func TestDecode(t *testing.T) {
 	t.Parallel()
-	for _, line := range []string{"", "hello", "123", "null", `"op"`, "[]", "{}", "{", `{"a":1}`, `{"op":5}`, `{"op":""}`, `{"op":"someday"`, `the "op" is "done"`} {
+	for _, line := range []string{
+		"", "hello", "123", "null", `"op"`, "[]", "{}", "{", `{"a":1}`, `{"op":5}`, `{"op":""}`, `{"op":"someday"`,
+		`the "op" is "done"`,
+	} {
 		_, ok, err := decode([]byte(line))
 		require.NoError(t, err, line)
 		require.False(t, ok, "%q is a print, not a message", line)
 	}
-	for _, line := range []string{`{"op":"done"`, `50%{"op":"done","id":"q1"}`, `{"id": "q1", "n": NaN, "op" : "put"}`, `{"op":"done","id":"q1"}{"op":"done","id":"q1"}`} {
+	for _, line := range []string{
+		`{"op":"done"`, `50%{"op":"done","id":"q1"}`, `{"id": "q1", "n": NaN, "op" : "put"}`,
+		`{"op":"done","id":"q1"}{"op":"done","id":"q1"}`,
+	} {
 		_, _, err := decode([]byte(line))
 		require.ErrorContains(t, err, "unreadable message: "+line, "it may be the answer that the worker waits for")
 	}

@@ -115,20 +115,8 @@ func (r *testRunner) step(m runMessage) {
 		fmt.Println(`{"op":"done","id":"q999999"}`)
 		fmt.Println(strings.Repeat("x", 1<<20))
 		fmt.Fprintln(os.Stderr, "a line on standard error")
-	case "malformed":
-		fmt.Println(`{"op":"done","id":5}`)
-		select {}
-	case "print-before": // what user code printed has no newline
-		fmt.Println(`50%{"op":"done","id":"` + m.ID + `"}`)
-		select {}
-	case "nan":
-		fmt.Println(`{"id": "` + m.ID + `", "error": NaN, "op": "failed"}`)
-		select {}
-	case "no-id":
-		fmt.Println(`{"op":"done"}`)
-		select {}
-	case "long-line":
-		fmt.Print(strings.Repeat("x", maxLine+2*readBuffer))
+	case "malformed", "print-before", "nan", "no-id", "long-line":
+		broken(m)
 		select {}
 	case "crash":
 		for i := range 7 {
@@ -192,4 +180,20 @@ func say(m any) {
 		panic(err)
 	}
 	_, _ = os.Stdout.Write(line)
+}
+
+// broken writes what is no message of the protocol.
+func broken(m runMessage) {
+	switch m.Item.MethodName {
+	case "malformed":
+		fmt.Println(`{"op":"done","id":5}`)
+	case "print-before": // what user code printed has no newline
+		fmt.Println(`50%{"op":"done","id":"` + m.ID + `"}`)
+	case "nan":
+		fmt.Println(`{"id": "` + m.ID + `", "error": NaN, "op": "failed"}`)
+	case "no-id":
+		fmt.Println(`{"op":"done"}`)
+	case "long-line":
+		fmt.Print(strings.Repeat("x", maxLine+2*readBuffer))
+	}
 }

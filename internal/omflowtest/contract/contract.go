@@ -173,20 +173,24 @@ func serverLeavesRow(t *testing.T, _ string, db *sqldb.DB) {
 	socket := filepath.Join(t.TempDir(), "w.sock")
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
 	require.NoError(t, err)
-	api := &httptest.Server{Listener: l, Config: &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var it work.Item
-		if json.NewDecoder(r.Body).Decode(&it) == nil {
-			got = append(got, it)
-		}
-		if len(got) == 1 {
-			http.Error(w, `{"error":"no Booster"}`, http.StatusServiceUnavailable)
-		}
-	})}}
+	api := &httptest.Server{Listener: l, Config: &http.Server{
+		ReadHeaderTimeout: patience,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var it work.Item
+			if json.NewDecoder(r.Body).Decode(&it) == nil {
+				got = append(got, it)
+			}
+			if len(got) == 1 {
+				http.Error(w, `{"error":"no Booster"}`, http.StatusServiceUnavailable)
+			}
+		}),
+	}}
 	api.Start()
 	defer api.Close()
 
 	ctx, stop := context.WithCancel(t.Context())
-	s := omflowtest.NewServer(omflowtest.Config{Server: "s", Listen: "127.0.0.1:0", Socket: socket, PutTimeout: patience}, db, zerolog.Nop(), func(int) {})
+	s := omflowtest.NewServer(omflowtest.Config{Server: "s", Listen: "127.0.0.1:0", Socket: socket, PutTimeout: patience}, db, zerolog.Nop(),
+		func(int) {})
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
 	filed := post(t, "http://"+<-s.Ready()+"/file?n=3")
@@ -232,7 +236,8 @@ func countsSee(t *testing.T, _ string, db *sqldb.DB) {
 	require.NoError(t, count(t, db).Check())
 	require.ErrorContains(t, count(t, db).CheckFinished(3), "1 of 24 steps had their effect")
 
-	effect := `INSERT INTO omflowtest_effect (ticket, step, queue_id, row_id, server, at) SELECT ticket, step, queue_id, row_id, 'b', at FROM omflowtest_effect`
+	effect := `INSERT INTO omflowtest_effect (ticket, step, queue_id, row_id, server, at)
+		SELECT ticket, step, queue_id, row_id, 'b', at FROM omflowtest_effect`
 	for _, wrong := range []struct{ do, undo, says string }{
 		{effect, `DELETE FROM omflowtest_effect WHERE server = 'b'`, "1 effects were applied more than once"},
 		{`UPDATE omflowtest_effect SET row_id = 2`, `UPDATE omflowtest_effect SET row_id = 1`, "1 steps have an effect and still a row"},

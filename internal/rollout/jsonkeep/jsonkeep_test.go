@@ -23,7 +23,8 @@ type document struct {
 // Row 9: what a newer program has written stays, at any depth; what this one removes goes.
 func TestUnknownFieldsAreKept(t *testing.T) {
 	t.Parallel()
-	const from = `{"a":1,"b":2,"big":12345678901234567890,"in":{"b":3,"new":{"x":null}},"many":{"k":{"b":4,"n":[1]},"drop":{"b":5,"n":1}},"gone":"x"}`
+	const from = `{"a":1,"b":2,"big":12345678901234567890,"in":{"b":3,"new":{"x":null}},
+		"many":{"k":{"b":4,"n":[1]},"drop":{"b":5,"n":1}},"gone":"x"}`
 	var d document
 	require.NoError(t, json.Unmarshal([]byte(from), &d))
 	d.A, d.at, d.Gone = 9, 1, ""
@@ -31,7 +32,8 @@ func TestUnknownFieldsAreKept(t *testing.T) {
 	d.Many["added"] = inner{6}
 	data, err := Marshal(d, []byte(from))
 	require.NoError(t, err)
-	require.JSONEq(t, `{"a":9,"b":2,"big":12345678901234567890,"in":{"b":3,"new":{"x":null}},"many":{"k":{"b":4,"n":[1]},"added":{"b":6}}}`, string(data))
+	require.JSONEq(t, `{"a":9,"b":2,"big":12345678901234567890,"in":{"b":3,"new":{"x":null}},"many":{"k":{"b":4,"n":[1]},"added":{"b":6}}}`,
+		string(data))
 	require.Contains(t, string(data), "12345678901234567890")
 	require.NotZero(t, d.at)
 
