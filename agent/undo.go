@@ -153,7 +153,7 @@ func (u undoing) publish(id string, order bus.UndoOrder) (a patch.Announcement, 
 		return a, err
 	}
 	defer func() { _ = os.Remove(artifact) }()
-	renewed, err := patch.Store(ctx, js, artifact, patch.DefaultLimit, rules, nil)
+	renewed, err := patch.Store(ctx, js, artifact, rules, nil)
 	if err != nil {
 		return a, err
 	}

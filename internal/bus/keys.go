@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A question that comes while the leadership of a stream moves is answered by nobody, so no wait for an answer is longer than these, whatever the
-// context allows.
+// A question that comes while the leadership of a stream moves is answered by nobody, so no wait for an answer is longer than
+// these, whatever the context allows.
 const (
 	readTimeout = 2 * time.Second // of one key
 	lookTimeout = 5 * time.Second // at all nodes
@@ -51,8 +51,8 @@ func ReadAll(ctx context.Context, js jetstream.JetStream, bucket, filter string)
 	return entries, nil
 }
 
-// Keys returns the keys of a bucket that match filter, sorted, removed ones included, or jetstream.ErrBucketNotFound. Like Nodes it makes no
-// consumer.
+// Keys returns the keys of a bucket that match filter, sorted, removed ones included, or jetstream.ErrBucketNotFound. Like
+// Nodes it makes no consumer.
 func Keys(ctx context.Context, js jetstream.JetStream, bucket, filter string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -71,7 +71,8 @@ func Keys(ctx context.Context, js jetstream.JetStream, bucket, filter string) ([
 	return keys, nil
 }
 
-// subjectsOf counts the messages of a stream by subject, with one request for each 100,000 of them: jetstream.Stream asks once more before it asks.
+// subjectsOf counts the messages of a stream by subject, with one request for each 100,000 of them: jetstream.Stream asks once
+// more before it asks.
 func subjectsOf(ctx context.Context, js jetstream.JetStream, stream, filter string) (map[string]uint64, error) {
 	all := map[string]uint64{}
 	for {
@@ -107,8 +108,8 @@ func subjectsOf(ctx context.Context, js jetstream.JetStream, stream, filter stri
 
 // ReadKey is the value of a key and its revision, by the leader of the bucket; empty and 0 when there is none.
 //
-// A direct get, as KeyValue.Get makes, is answered by any member, and a server whose routes change meanwhile races with it (nats-server 2.15.2,
-// stream.go:6365). Boosters change their routes when a witness is appointed.
+// A direct get, as KeyValue.Get makes, is answered by any member, and a server whose routes change meanwhile races with it
+// (nats-server 2.15.2, stream.go:6365). Boosters change their routes when a witness is appointed.
 func ReadKey(ctx context.Context, js jetstream.JetStream, bucket, key string) (value []byte, revision uint64, err error) {
 	request, err := json.Marshal(map[string]string{"last_by_subj": KeySubject(bucket, key)})
 	if err != nil {

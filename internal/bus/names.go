@@ -26,7 +26,8 @@ const Streams = 7
 // MissingStreams are those of all streams that are not among names.
 func MissingStreams(names []string) (missing []string) {
 	for _, name := range []string{
-		StreamWork, StreamDead, StreamPatch, ObjectStream(ObjectPatches), BucketStream(BucketNodes), BucketStream(BucketRollout), BucketStream(BucketControl),
+		StreamWork, StreamDead, StreamPatch, ObjectStream(ObjectPatches), BucketStream(BucketNodes), BucketStream(BucketRollout),
+		BucketStream(BucketControl),
 	} {
 		if !slices.Contains(names, name) {
 			missing = append(missing, name)
@@ -39,7 +40,9 @@ func MissingStreams(names []string) (missing []string) {
 const (
 	BucketNodes   = "NODES"   // <role>.<name>: heartbeat of each booster, worker and agent; entries expire
 	BucketRollout = "ROLLOUT" // <patch id>.<node>: what became of a patch on a node; plan.<patch id>; server.<node>: ever heard of; trimmed
-	BucketControl = "CONTROL" // lock.<name>: who holds a singleton; database: whose steps these are; revoked.<key id>: may not sign patches any more; later licence, pauses and limits
+	// lock.<name>: who holds a singleton; database: whose steps these are; revoked.<key id>: may not sign patches any more; later
+	// licence, pauses and limits
+	BucketControl = "CONTROL"
 	ObjectPatches = "PATCHES" // the artifacts, by patch id
 )
 
@@ -96,8 +99,8 @@ func LeaveSubject(booster string) string { return "booster.leave." + Token(boost
 // SubjectFounding is where each Booster says, before there are streams, whether it has any to bring along.
 const SubjectFounding = "booster.founding"
 
-// AuditSubject is where a member of the cluster answers what the active Booster asks it about its copies. It is in the system account, which no client
-// reaches.
+// AuditSubject is where a member of the cluster answers what the active Booster asks it about its copies. It is in the system
+// account, which no client reaches.
 func AuditSubject(what, member string) string { return "audit." + what + "." + Token(member) }
 
 // SteppedDown is the answer of a Booster that has handed over.

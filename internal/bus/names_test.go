@@ -57,7 +57,8 @@ func TestNamesOnTheBusAreHereAlone(t *testing.T) {
 func TestNamesOnTheBusAreFound(t *testing.T) {
 	t.Parallel()
 	for text, found := range map[string]bool{
-		"$KV.CONTROL.": true, "$JS.API.META.RESCUE": true, "booster.founding": true, "audit.": true, "patch.announce.*": true, "KV_": true, "dead.>": true,
+		"$KV.CONTROL.": true, "$JS.API.META.RESCUE": true, "booster.founding": true, "audit.": true, "patch.announce.*": true, "KV_": true,
+		"dead.>":  true,
 		"Work-Id": true, "WORK": true, "lock.": true, "agent.home": true,
 		"agent.lock": false, "booster.json": false, "patch.tar.zst": false, "node. It": false, "work": false, "worker is gone": false,
 	} {

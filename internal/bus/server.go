@@ -44,7 +44,8 @@ func ObjectStream(store string) string { return objectStreams + store }
 // IsObjectStream tells whether a stream is that of an object store.
 func IsObjectStream(stream string) bool { return strings.HasPrefix(stream, objectStreams) }
 
-// KeySubject is the subject of a key in the stream of its bucket. The key may have wildcards, or be empty: then it is the prefix of all keys.
+// KeySubject is the subject of a key in the stream of its bucket. The key may have wildcards, or be empty: then it is the
+// prefix of all keys.
 func KeySubject(bucket, key string) string { return "$KV." + bucket + "." + key }
 
 // ChunksSubject is the subject of the chunks of an object in PATCHES (NATS ADR-20).

@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// Token makes s usable as one token of a subject or key, and keeps apart what is different: letters, digits, '-', '_', '=' stay, and every other
-// byte becomes '=' and two hexadecimal digits, as in quoted-printable mail: om1.example.com is om1=2Eexample=2Ecom. See FromToken for the way back.
-// A name of more than 64 bytes is cut and ends in a digest: the server closes connections over long subjects.
+// Token makes s usable as one token of a subject or key, and keeps apart what is different: letters, digits, '-', '_', '='
+// stay, and every other byte becomes '=' and two hexadecimal digits, as in quoted-printable mail: om1.example.com is
+// om1=2Eexample=2Ecom. See FromToken for the way back. A name of more than 64 bytes is cut and ends in a digest: the server
+// closes connections over long subjects.
 func Token(s string) string {
 	const hexDigits = "0123456789ABCDEF"
 	s = cut(s)
@@ -49,8 +50,8 @@ func FromToken(token string) string {
 	return b.String()
 }
 
-// FormerToken is what Token was at first: it made om1.example.com and om1_example_com the same. What older programs have stored under it is still
-// read, because an order or a report must not be forgotten with an upgrade.
+// FormerToken is what Token was at first: it made om1.example.com and om1_example_com the same. What older programs have stored
+// under it is still read, because an order or a report must not be forgotten with an upgrade.
 func FormerToken(s string) string { return label(s) }
 
 // label makes s usable as one token that people recognise. Different ones may become the same.

@@ -8,8 +8,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bundle"
 )
 
-// Renew writes an artifact that trust takes once more, under an id of now: what it does to a home stays, and o says who signs it, who wants it, and why.
-// Only when it returns nil is what was written of use.
+// Renew writes an artifact that trust takes once more, under an id of now: what it does to a home stays, and o says who signs
+// it, who wants it, and why. Only when it returns nil is what was written of use.
 func Renew(w io.Writer, r io.Reader, trust Trust, o Options) (m Manifest, err error) {
 	archive, err := bundle.NewWriter(w)
 	if err != nil {

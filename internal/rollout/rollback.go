@@ -12,8 +12,9 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
-// Rollback finds the announced patch that takes another one back; it has no ID if there is none. One whose rollout was aborted does not count, and aborted
-// is the place of the last such one in PATCH. One that failed on a server counts: its rollout can be resumed.
+// Rollback finds the announced patch that takes another one back; it has no ID if there is none. One whose rollout was aborted
+// does not count, and aborted is the place of the last such one in PATCH. One that failed on a server counts: its rollout can
+// be resumed.
 func Rollback(ctx context.Context, js jetstream.JetStream, patchID string) (a patch.Announcement, aborted uint64, err error) {
 	list, err := patch.List(ctx, js)
 	if err != nil {
@@ -35,8 +36,8 @@ func Rollback(ctx context.Context, js jetstream.JetStream, patchID string) (a pa
 	return patch.Announcement{}, aborted, nil
 }
 
-// AnnounceRollback announces a patch that takes another one back, unless that is done already. It returns the one that stands: of several that are announced at
-// the same time, exactly one.
+// AnnounceRollback announces a patch that takes another one back, unless that is done already. It returns the one that stands:
+// of several that are announced at the same time, exactly one.
 func AnnounceRollback(ctx context.Context, js jetstream.JetStream, undo patch.Announcement) (patch.Announcement, error) {
 	standing, aborted, err := Rollback(ctx, js, undo.Undoes)
 	if err != nil || standing.ID != "" {
