@@ -20,8 +20,10 @@ func Host(name, value string) (string, error) {
 		if strings.Contains(value, "@") { // there may be a password before it
 			shown = "it "
 		}
-		return "", &Error{Var: name, Problem: shown + problem,
-			Fix: "give one address or name, for example 10.0.0.5, fd00::5 or booster1.example.com"}
+		return "", &Error{
+			Var: name, Problem: shown + problem,
+			Fix: "give one address or name, for example 10.0.0.5, fd00::5 or booster1.example.com",
+		}
 	}
 	bare := value
 	if strings.HasPrefix(value, "[") && strings.HasSuffix(value, "]") {
@@ -75,8 +77,10 @@ func Address(name, value string) (string, error) {
 	}
 	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(value, "["), "]"))
 	if err != nil {
-		return "", &Error{Var: name, Problem: fmt.Sprintf("%q is not an IP address", value),
-			Fix: "give one of this host's, or 0.0.0.0 for all of them (IPv6 too: ::)"}
+		return "", &Error{
+			Var: name, Problem: fmt.Sprintf("%q is not an IP address", value),
+			Fix: "give one of this host's, or 0.0.0.0 for all of them (IPv6 too: ::)",
+		}
 	}
 	return addr.String(), nil
 }

@@ -13,8 +13,10 @@ type shaped struct {
 }
 
 func TestWhatNoValueHasOnPurposeIsNamed(t *testing.T) {
-	for _, value := range []string{"127.0.0.1\r", "127.0.0.1\n", " 127.0.0.1", "127.0.0.1 ", "\u00a0127.0.0.1", `"127.0.0.1"`, `'127.0.0.1'`,
-		`127.0.0.1"`, " ", "a\x00b"[:1] + "\x7f"} {
+	for _, value := range []string{
+		"127.0.0.1\r", "127.0.0.1\n", " 127.0.0.1", "127.0.0.1 ", "\u00a0127.0.0.1", `"127.0.0.1"`, `'127.0.0.1'`,
+		`127.0.0.1"`, " ", "a\x00b"[:1] + "\x7f",
+	} {
 		t.Setenv("TEST_IP", value)
 		var wrong *Error
 		require.ErrorAs(t, Load(&shaped{}), &wrong, "%q", value)

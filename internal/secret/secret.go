@@ -66,8 +66,10 @@ var signs = []sign{
 	{[]byte("PuTTY-User-Key-File"), regexp.MustCompile(`PuTTY-User-Key-File-\d: \S+\r?\nEncryption: `), privateKey},
 	{[]byte("patch_key"), regexp.MustCompile(`"patch_key"\s*:\s*"` + base64ish + `{40,}"`), "a join file with its private key"},
 	{[]byte("pbkdf2_sha"), regexp.MustCompile(`pbkdf2_sha(1|256|512)\$\d+\$[^$\s]+\$` + base64ish + `{27,}`), hashes},
-	{[]byte("argon2id$v="), regexp.MustCompile(`argon2\$argon2id\$v=\d+\$m=\d+,t=\d+,p=\d+\$` + base64ish + `+\$` + base64ish + `{20,}`),
-		hashes},
+	{
+		[]byte("argon2id$v="), regexp.MustCompile(`argon2\$argon2id\$v=\d+\$m=\d+,t=\d+,p=\d+\$` + base64ish + `+\$` + base64ish + `{20,}`),
+		hashes,
+	},
 	{[]byte("bcrypt"), regexp.MustCompile(`bcrypt(_sha256)?\$\$2[aby]\$\d\d\$[A-Za-z0-9./]{53}`), hashes},
 	{[]byte("scrypt$"), regexp.MustCompile(`scrypt\$[^$\s]+\$\d+\$\d+\$` + base64ish + `{40,}`), hashes},
 	{[]byte("SECRET_KEY"), regexp.MustCompile(`(?m)^\s*SECRET_KEY\s*=\s*[rb]?['"][^'"\n{]{20,}['"]`), settings},
