@@ -43,7 +43,7 @@ class Runner:
     def __init__(self, pipe, code):
         from django.db import connections, router
         from django.db.backends.signals import connection_created
-        from . import conf, install, server
+        from . import conf, queues, server
         from .caches import Caches
         self.pipe, self.code = pipe, code
         conf.notice_dead_database(connections.databases)
@@ -62,7 +62,7 @@ class Runner:
         self.wear = Wear(conf.get("RUNNER_MAX_STEPS"), conf.get("RUNNER_MAX_MEMORY") * 2 ** 20)
         connections.close_all()  # so that every connection from here on has our limits
         connection_created.connect(self.limit, dispatch_uid="omflow_booster")
-        install.deliver_to(self.items.append)
+        queues.deliver_to(self.items.append)
 
     def warm(self):
         """Loads what is deployed before the first step waits for it: the engine takes seconds."""

@@ -11,7 +11,7 @@ import logging
 from django.db import InterfaceError, OperationalError, connections, router, transaction
 from django.utils import timezone
 
-from . import install, server
+from . import queues, server
 from .plan import Plan, due, note, shown, times
 
 log = logging.getLogger("omflow_booster")
@@ -77,9 +77,9 @@ def put(row):
     name = SchedulerQueue()
     if (call["module_name"], call["method_name"]) == PUT_JOB:
         param = json.loads(row.input_param)
-        install.put_queue(name, param.pop("module_name"), param.pop("method_name"), param)
+        queues.put_queue(name, param.pop("module_name"), param.pop("method_name"), param)
     else:
-        install.put_queue(name, __name__, "call", {"schedule": row.pk})
+        queues.put_queue(name, __name__, "call", {"schedule": row.pk})
 
 
 class SchedulerQueue:
