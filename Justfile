@@ -16,7 +16,7 @@ bench:
 build:
     CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o omflow-booster .
 
-# Findings in the code, by the golangci-lint version that test.sh pins.
+# Findings in the code, by the golangci-lint version that test.sh pins; CONTRIBUTING.md shows how git runs it before each commit.
 lint:
     ./test.sh --lint
 

@@ -86,7 +86,7 @@ lint() {
     [ -x "$tool" ] ||
       GOBIN=${tool%/*} go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$LINT_VERSION"
   fi
-  "$tool" run ./...
+  "$tool" run --allow-parallel-runners ./... # another checkout may be at it
 }
 
 # What is shipped: one file that needs no library of the host.
