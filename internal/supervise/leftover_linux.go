@@ -80,13 +80,30 @@ const strayGrace = 5 * time.Second
 
 type leftover struct{ pid, parent int }
 
-// find lists the living processes with a mark, ourselves excepted.
+// execLooks is how often find looks again at processes that are between two programs, with execPause between two looks.
+const (
+	execLooks = 5
+	execPause = 20 * time.Millisecond
+)
+
+// find lists the living processes with a mark, ourselves excepted. A process in the middle of an exec shows no environment for a moment,
+// so find looks again while there is one without any.
 func find(owner, child string) ([]leftover, error) {
+	for look := 1; ; look++ {
+		found, unsure, err := lookOnce(owner, child)
+		if err != nil || len(found) > 0 || !unsure || look == execLooks {
+			return found, err
+		}
+		time.Sleep(execPause)
+	}
+}
+
+// lookOnce is one look of find. unsure tells that a process showed no environment.
+func lookOnce(owner, child string) (found []leftover, unsure bool, err error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var found []leftover
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
 		if err != nil || pid == os.Getpid() {
@@ -96,14 +113,20 @@ func find(owner, child string) ([]leftover, error) {
 		if err != nil { // ended meanwhile, or of another user
 			continue
 		}
-		if !belongs(markOf(env), owner, child) {
+		ours := belongs(markOf(env), owner, child)
+		if !ours && len(env) > 0 {
 			continue
 		}
-		if parent, err := parentOf(pid); err == nil {
+		parent, err := parentOf(pid)
+		switch {
+		case err != nil:
+		case ours:
 			found = append(found, leftover{pid, parent})
+		case pid != kernelThreads && parent != kernelThreads:
+			unsure = true
 		}
 	}
-	return found, nil
+	return found, unsure, nil
 }
 
 // markOf is the mark in the environment of a process, whose variables end in a zero byte each; empty without one.
@@ -115,6 +138,9 @@ func markOf(env []byte) string {
 	}
 	return ""
 }
+
+// kernelThreads is the parent of all threads of the kernel, which have no environment.
+const kernelThreads = 2
 
 var errEnded = errors.New("process has ended")
 

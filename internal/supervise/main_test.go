@@ -79,6 +79,18 @@ func leave() {
 	if err := child.Start(); err != nil {
 		panic(err)
 	}
+	for pid := child.Process.Pid; groupOf(pid) != strconv.Itoa(pid); { // setsid has not left the group yet
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// groupOf is the process group of a process, the third field after its name in /proc/<pid>/stat.
+func groupOf(pid int) string {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		panic(err)
+	}
+	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))[2]
 }
 
 func parent() {
