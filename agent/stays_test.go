@@ -184,3 +184,24 @@ func TestFileThatIsBeingWrittenIsNamedAtOnce(t *testing.T) {
 	n.drift(func(d bus.Drift) bool { return d.Moving == "omflow/big.zip" && d.StaysTotal == 0 })
 	n.state(func(s bus.AgentState) bool { return s.Moving == "omflow/big.zip" })
 }
+
+// Row 15: a home that takes long to read is read less often.
+func TestLargeHomeIsReadLessOften(t *testing.T) {
+	t.Parallel()
+	pages, err := document.Open[treeBook](filepath.Join(t.TempDir(), treeFile))
+	require.NoError(t, err)
+	d := &drift{cfg: &Config{Watch: watchReport, WatchEvery: time.Second}, pages: pages, took: time.Minute}
+	for _, c := range []struct {
+		dirty bool
+		age   time.Duration
+		due   bool
+	}{
+		{false, shareOfRest*time.Minute - time.Hour/2, false}, {false, shareOfRest*time.Minute + time.Hour/2, true},
+		{true, shareOfChange*time.Minute - time.Minute*10, false}, {true, shareOfChange*time.Minute + time.Minute*10, true},
+	} {
+		d.dirty, d.read = c.dirty, time.Now().Add(-c.age)
+		due, again := d.due()
+		require.Equal(t, c.due, due, c)
+		require.Equal(t, c.dirty && !c.due, again > 0, c)
+	}
+}

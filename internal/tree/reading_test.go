@@ -93,3 +93,16 @@ func TestFileThatIsBeingWrittenIsNotRead(t *testing.T) {
 	require.Len(t, read(0).Since(before), 2)
 	require.Len(t, read(time.Hour).Moving, 0, "it is known, and has not changed")
 }
+
+// Row 15: a large file that grows from time to time is not read again and again: it has to rest for longer than a small one.
+func TestLargeFileHasToRestForLonger(t *testing.T) {
+	t.Parallel()
+	dir, root := home(t, "small")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "large"), nil, 0o600))
+	require.NoError(t, os.Truncate(filepath.Join(dir, "large"), 900<<20))
+	r, err := NewScanner(root, Ignore{}).Scan(t.Context(), time.Nanosecond)
+	require.NoError(t, err)
+	require.Contains(t, r.Files, "small")
+	require.Len(t, r.Moving, 1)
+	require.Equal(t, "large", r.Moving[0].Path)
+}
