@@ -22,8 +22,10 @@ const mode = 0o600
 // Load reads the file that BOOSTER_JOIN_FILE names; its errors are *config.Error.
 func Load(path string) (*File, error) {
 	if path == "" {
-		return nil, &config.Error{Var: Variable, Problem: "not set",
-			Fix: "name the join file of this host; `omflow-booster join new` makes the first one"}
+		return nil, &config.Error{
+			Var: Variable, Problem: "not set",
+			Fix: "name the join file of this host; `omflow-booster join new` makes the first one",
+		}
 	}
 	f, err := Read(path)
 	var open modeError

@@ -63,8 +63,10 @@ func TestTakeNeedsALeaderOfEveryStream(t *testing.T) {
 	t.Parallel()
 	servers, js := cluster(t)
 	for _, on := range []string{"s0", "s2"} {
-		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ON_" + on, Subjects: []string{on},
-			Placement: &jetstream.Placement{Tags: []string{on}}})
+		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+			Name: "ON_" + on, Subjects: []string{on},
+			Placement: &jetstream.Placement{Tags: []string{on}},
+		})
 		require.NoError(t, err)
 	}
 	_, m := taken(t, js)

@@ -75,8 +75,10 @@ func fill(t testing.TB, js jetstream.JetStream) {
 	require.NoError(t, work.DeleteMsg(ctx, 300))
 
 	for i := range 5 {
-		_, err := js.PublishMsg(ctx, &nats.Msg{Subject: bus.DeadSubject("FormFlow", "f1", fmt.Sprint("d", i)),
-			Header: nats.Header{bus.HeaderDeadReason: {"boom"}}})
+		_, err := js.PublishMsg(ctx, &nats.Msg{
+			Subject: bus.DeadSubject("FormFlow", "f1", fmt.Sprint("d", i)),
+			Header:  nats.Header{bus.HeaderDeadReason: {"boom"}},
+		})
 		require.NoError(t, err)
 	}
 	_, err = js.Publish(ctx, bus.AnnounceSubject("p1"), []byte("{}"))

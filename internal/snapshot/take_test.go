@@ -110,8 +110,10 @@ func TestTakeUnderLoad(t *testing.T) {
 		defer pace.Stop()
 		for ctx.Err() == nil {
 			<-pace.C
-			_, _ = c.JS.PublishMsg(ctx, &nats.Msg{Subject: bus.WorkSubject("k", "f", "new"+time.Now().Format("150405.000000000")),
-				Data: make([]byte, 300)})
+			_, _ = c.JS.PublishMsg(ctx, &nats.Msg{
+				Subject: bus.WorkSubject("k", "f", "new"+time.Now().Format("150405.000000000")),
+				Data:    make([]byte, 300),
+			})
 			published.Add(1)
 		}
 	})

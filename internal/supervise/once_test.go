@@ -15,8 +15,10 @@ import (
 func TestCommandRunsToItsEnd(t *testing.T) {
 	t.Parallel()
 	log := &lines{}
-	spec := Spec{Name: "pip", Command: []string{"/bin/sh", "-c", "for i in 1 2 3 4 5 6 7; do echo line $i; done; test $X"},
-		Env: []string{"X=x"}, StopTimeout: time.Second}
+	spec := Spec{
+		Name: "pip", Command: []string{"/bin/sh", "-c", "for i in 1 2 3 4 5 6 7; do echo line $i; done; test $X"},
+		Env: []string{"X=x"}, StopTimeout: time.Second,
+	}
 	last, err := Once(t.Context(), spec, zerolog.New(log))
 	require.NoError(t, err)
 	require.Equal(t, []string{"line 3", "line 4", "line 5", "line 6", "line 7"}, last)

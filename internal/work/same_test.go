@@ -7,8 +7,10 @@ import (
 
 func TestSame(t *testing.T) {
 	t.Parallel()
-	one := Item{Row: 7, QueueID: "f1", Name: "FormFlow", ModuleName: "m", MethodName: "main",
-		InputParam: json.RawMessage(`{"a":"中","n":12345678901234567890}`)}
+	one := Item{
+		Row: 7, QueueID: "f1", Name: "FormFlow", ModuleName: "m", MethodName: "main",
+		InputParam: json.RawMessage(`{"a":"中","n":12345678901234567890}`),
+	}
 	for name, c := range map[string]struct {
 		change func(*Item)
 		same   bool
