@@ -2,21 +2,20 @@ package worker
 
 import (
 	"context"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/deadletter"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
 
-// bury writes a step that is given up on to DEAD, and only then removes it from WORK. Its row stays.
-func (d *delivery) bury(reason string, cause error, started time.Time) {
-	err := d.insist("write to DEAD", func(ctx context.Context) error { return d.publishDead(ctx, d.msg, reason, cause, d.step.Attempt) })
+// deadLetter writes a step that is given up on to DEAD, and only then removes it from WORK. Its row stays.
+func (d *delivery) deadLetter(reason string, cause error, started time.Time) {
+	death := bus.Death{Worker: d.worker, Reason: reason, Err: cause, Attempt: d.step.Attempt}
+	err := d.insist("write to DEAD", func(ctx context.Context) error { return deadletter.Write(ctx, d.js, d.msg, death) })
 	if err != nil {
 		d.log.Error().Err(err).Msg("step not written to DEAD; it stays in WORK")
 		d.nak(deadRetry)
@@ -33,38 +32,8 @@ func (d *delivery) bury(reason string, cause error, started time.Time) {
 func (d *delivery) isDead(ctx context.Context, row outbox.Check) bool {
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
-	stream, err := d.js.Stream(ctx, bus.StreamDead)
-	if err != nil {
-		return false
-	}
-	dead, err := stream.GetLastMsgForSubject(ctx, deadSubject(d.msg))
+	dead, err := deadletter.Find(ctx, d.js, d.msg)
 	return err == nil && about(dead.Header, dead.Data, d.database, row)
-}
-
-// deadSubject is the place in DEAD of a message of WORK: the same tokens.
-func deadSubject(msg jetstream.Msg) string { return "dead" + strings.TrimPrefix(msg.Subject(), "work") }
-
-// publishDead copies a message of WORK to DEAD under the same tokens.
-func (ds *deliveries) publishDead(ctx context.Context, msg jetstream.Msg, reason string, cause error, attempt int) error {
-	dead := nats.NewMsg(deadSubject(msg))
-	dead.Data = msg.Data()
-	for _, h := range []string{bus.HeaderID, bus.HeaderKey, bus.HeaderKind, bus.HeaderDatabase, bus.HeaderDigest} {
-		if v := msg.Headers().Get(h); v != "" {
-			dead.Header.Set(h, v)
-		}
-	}
-	setDead(dead.Header, ds.worker, reason, cause, attempt)
-	_, err := ds.js.PublishMsg(ctx, dead)
-	return err
-}
-
-// setDead writes why a step was given up.
-func setDead(h nats.Header, worker, reason string, cause error, attempt int) {
-	h.Set(bus.HeaderAttempt, strconv.Itoa(attempt))
-	h.Set(bus.HeaderDeadReason, bus.HeaderText(reason))
-	h.Set(bus.HeaderDeadError, bus.HeaderText(cause.Error()))
-	h.Set(bus.HeaderDeadWorker, worker)
-	h.Set(bus.HeaderDeadAt, time.Now().UTC().Format(time.RFC3339))
 }
 
 // reject moves a message that cannot be read to DEAD, so that it is seen and does not come again.
@@ -72,7 +41,7 @@ func (ds *deliveries) reject(msg jetstream.Msg, cause error) {
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
 	ds.log.Error().Err(cause).Str("subject", msg.Subject()).Msg("message cannot be read; moved to DEAD")
-	if err := ds.publishDead(ctx, msg, "cannot be read", cause, 0); err != nil {
+	if err := deadletter.Write(ctx, ds.js, msg, bus.Death{Worker: ds.worker, Reason: "cannot be read", Err: cause}); err != nil {
 		_ = msg.NakWithDelay(deadRetry)
 		return
 	}

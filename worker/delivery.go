@@ -91,7 +91,7 @@ func (ds *deliveries) handle(msg jetstream.Msg, asked time.Time) {
 		return
 	}
 	if d.step.Attempt > d.maxAttempts {
-		d.bury("the worker ended during the last try, or DEAD was full", errors.New("no answer from the last try"), time.Time{})
+		d.deadLetter("the worker ended during the last try, or DEAD was full", errors.New("no answer from the last try"), time.Time{})
 		return
 	}
 	if len(d.step.Item.InputParam) == 0 && !d.readItem(ctx) {
@@ -211,9 +211,9 @@ func (d *delivery) failed(ctx context.Context, cause error, started time.Time) {
 		d.log.Warn().Err(cause).Msg("step failed while the database was away; given back")
 		d.release(d.backoff(1))
 	case errors.Is(cause, ErrPermanent):
-		d.bury("failed for good", cause, started)
+		d.deadLetter("failed for good", cause, started)
 	case d.step.Attempt >= d.maxAttempts:
-		d.bury(fmt.Sprintf("failed %d times", d.step.Attempt), cause, started)
+		d.deadLetter(fmt.Sprintf("failed %d times", d.step.Attempt), cause, started)
 	default:
 		delay := d.backoff(d.step.Attempt)
 		if errors.As(cause, &later) {

@@ -256,19 +256,11 @@ func insertCalls(insert func(context.Context, []outbox.Submission) ([]int64, err
 // message is a step of this database as it travels on WORK.
 func message(id work.ID, it work.Item, body []byte, database string) *nats.Msg {
 	flow, key := it.Flow()
-	msg := nats.NewMsg(bus.WorkSubject(it.Name, flow, id.String()))
-	msg.Data = body
-	msg.Header.Set(bus.HeaderMsgID, id.MsgID())
-	msg.Header.Set(bus.HeaderID, id.String())
-	msg.Header.Set(bus.HeaderKind, bus.HeaderText(it.Name))
-	msg.Header.Set(bus.HeaderDatabase, database)
+	step := bus.StepMessage{ID: id, Kind: it.Name, Flow: flow, Key: key, Database: database, Body: body}
 	if len(it.Lean().InputParam) < len(it.InputParam) {
-		msg.Header.Set(bus.HeaderDigest, it.Digest())
+		step.Digest = it.Digest()
 	}
-	if key != "" {
-		msg.Header.Set(bus.HeaderKey, bus.HeaderText(key))
-	}
-	return msg
+	return step.Work()
 }
 
 // publish sends every step and waits for the acks. What fails for want of an answer is sent again under the same id until

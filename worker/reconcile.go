@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/deadletter"
 	"github.com/omflow-booster/omflow-booster/internal/work"
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
@@ -52,7 +52,7 @@ type reconciler struct {
 	sure   map[work.ID]struct{} // rows whose message was in WORK or DEAD when it was looked for
 	seen   map[work.ID]struct{} // rows of the last round that are not sure
 	proven work.ID              // the last row that was proven in turn
-	dead   deadList
+	dead   *deadletter.List
 	pruned time.Time
 	queue  struct { // WORK in the last round
 		created time.Time
@@ -66,7 +66,7 @@ type reconciler struct {
 
 // run works rounds until ctx ends. Errors are logged: the next round starts from what is known.
 func (r *reconciler) run(ctx context.Context) {
-	r.sure, r.seen, r.dead, r.wake = map[work.ID]struct{}{}, nil, deadList{js: r.js}, make(chan struct{}, 1)
+	r.sure, r.seen, r.dead, r.wake = map[work.ID]struct{}{}, nil, deadletter.NewList(r.js), make(chan struct{}, 1)
 	stop, err := bus.AnswerProof(r.js.Conn(), r.ask)
 	if err != nil {
 		r.log.Warn().Err(err).Msg("requests to look at rows are not heard; they are looked at in turn")
@@ -126,7 +126,7 @@ func (r *reconciler) round(ctx context.Context) (compared time.Duration, err err
 	asked := r.takeAsked()
 	messages, same, err := r.count(ctx) // before the rows, see below
 	if err == nil {
-		err = r.dead.refresh(ctx)
+		err = r.dead.Refresh(ctx)
 	}
 	var ids []work.ID
 	if err == nil {
@@ -172,7 +172,7 @@ func (r *reconciler) sort(ids []work.ID, asked map[work.ID]struct{}) (due []work
 		_, wanted := asked[id]
 		if _, ok := r.sure[id]; ok && !wanted {
 			sure[id] = struct{}{}
-			if !r.dead.lately(id) {
+			if !r.dead.Lately(id) {
 				waiting++
 			}
 			continue
@@ -189,7 +189,7 @@ func (r *reconciler) sort(ids []work.ID, asked map[work.ID]struct{}) (due []work
 // count returns how many messages WORK holds, and whether it is still the stream of the last round: not made anew, and not set
 // back by a power cut.
 func (r *reconciler) count(ctx context.Context) (messages uint64, same bool, err error) {
-	s, err := lookAt(ctx, r.js, bus.StreamWork)
+	s, err := bus.LookAt(ctx, r.js, bus.StreamWork)
 	if err != nil {
 		return 0, false, err
 	}
@@ -197,20 +197,6 @@ func (r *reconciler) count(ctx context.Context) (messages uint64, same bool, err
 	same = last.created.IsZero() || (info.Created.Equal(last.created) && info.State.LastSeq >= last.seq)
 	last.created, last.seq = info.Created, info.State.LastSeq
 	return info.State.Msgs, same, nil
-}
-
-// lookAt looks at a stream. It does not wait long: a request that was under way when the Booster died is never answered.
-func lookAt(ctx context.Context, js jetstream.JetStream, name string) (jetstream.Stream, error) {
-	if err := bus.Away(js.Conn()); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
-	defer cancel()
-	s, err := js.Stream(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("look at %s: %w", name, err)
-	}
-	return s, nil
 }
 
 // prune removes history that is old enough, and notes on steps that are gone.

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/deadletter"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/work"
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
@@ -82,7 +82,7 @@ func (r *reconciler) requeue(ctx context.Context, ids []work.ID) (added int, err
 					r.queue.seq = max(r.queue.seq, s.seq) // a queue that ends before it has lost this one
 				}
 			case errors.Is(s.lastErr, nats.ErrMaxPayload):
-				r.bury(ctx, outbox.Stored{ID: s.id, Item: s.item, Err: s.lastErr})
+				r.deadLetter(ctx, outbox.Stored{ID: s.id, Item: s.item, Err: s.lastErr})
 			default: // no Booster, or no room: the next round goes on
 				delete(r.sure, s.id)
 				failed = fmt.Errorf("queue row %s: %w", s.id, s.lastErr)
@@ -113,7 +113,7 @@ func (r *reconciler) prepare(ctx context.Context, stored []outbox.Stored) ([]*ou
 			continue
 		}
 		if s.Err != nil {
-			r.bury(ctx, s)
+			r.deadLetter(ctx, s)
 			continue
 		}
 		msg := message(s.ID, s.Item, body, r.database)
@@ -129,35 +129,27 @@ func (r *reconciler) prepare(ctx context.Context, stored []outbox.Stored) ([]*ou
 
 // isDead tells whether DEAD holds this very step. Only rows whose number DEAD names are looked up.
 func (r *reconciler) isDead(ctx context.Context, s outbox.Stored) (bool, error) {
-	if !r.dead.names(s.ID) {
+	if !r.dead.Names(s.ID) {
 		return false, nil
 	}
 	flow, _ := s.Item.Flow()
-	call, cancel := context.WithTimeout(ctx, ackTimeout)
-	defer cancel()
-	m, err := r.dead.stream.GetLastMsgForSubject(call, bus.DeadSubject(s.Item.Name, flow, s.ID.String()))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return false, nil
-	}
+	m, err := r.dead.Message(ctx, bus.DeadSubject(s.Item.Name, flow, s.ID.String()))
 	if err != nil {
 		return false, fmt.Errorf("look for %s in %s: %w", s.ID, bus.StreamDead, err)
+	}
+	if m == nil {
+		return false, nil
 	}
 	return about(m.Header, m.Data, r.database, outbox.Check{Item: s.Item, Err: s.Err}), nil
 }
 
-// bury makes a row that can never be carried visible in DEAD, without a body.
-func (r *reconciler) bury(ctx context.Context, s outbox.Stored) {
+// deadLetter makes a row that can never be carried visible in DEAD, without a body.
+func (r *reconciler) deadLetter(ctx context.Context, s outbox.Stored) {
 	flow, key := s.Item.Flow()
-	dead := nats.NewMsg(bus.DeadSubject(s.Item.Name, flow, s.ID.String()))
-	dead.Header.Set(bus.HeaderID, s.ID.String())
-	dead.Header.Set(bus.HeaderKind, bus.HeaderText(s.Item.Name))
-	dead.Header.Set(bus.HeaderKey, bus.HeaderText(key))
-	dead.Header.Set(bus.HeaderDatabase, r.database)
-	dead.Header.Set(bus.HeaderDigest, s.Item.Digest())
-	setDead(dead.Header, r.worker, "the row cannot be carried", s.Err, 0)
+	step := bus.StepMessage{ID: s.ID, Kind: s.Item.Name, Flow: flow, Key: key, Database: r.database, Digest: s.Item.Digest()}
 	call, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
-	_, err := r.js.PublishMsg(call, dead)
+	err := deadletter.WriteUnqueued(call, r.js, step, bus.Death{Worker: r.worker, Reason: "the row cannot be carried", Err: s.Err})
 	if err == nil {
 		r.sure[s.ID] = struct{}{}
 	}

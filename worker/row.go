@@ -62,7 +62,7 @@ func (d *delivery) readItem(ctx context.Context) (run bool) {
 	case len(stored) == 0:
 		d.skip(ctx)
 	case stored[0].Err != nil:
-		d.bury("the row cannot be carried", stored[0].Err, time.Time{})
+		d.deadLetter("the row cannot be carried", stored[0].Err, time.Time{})
 	default:
 		d.step.Item = stored[0].Item
 		d.step.Flow, d.step.Key = d.step.Item.Flow()

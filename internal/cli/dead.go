@@ -28,9 +28,9 @@ func (a *App) deadListCommand() *cobra.Command {
 		Example: "  omflow-booster dead ls --kind FormFlow --limit 100",
 		Args:    noArgs(),
 	}
-	var chosen selection
+	var chosen bus.Selection
 	var limit int
-	chosen.flags(cmd)
+	selectionFlags(cmd, &chosen)
 	limitFlag(cmd, &limit)
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -38,11 +38,11 @@ func (a *App) deadListCommand() *cobra.Command {
 			return err
 		}
 		return a.withBus(func(c *bus.Client) error {
-			stream, err := openStream(cmd.Context(), c.JS, bus.StreamDead)
+			stream, err := bus.OpenStream(cmd.Context(), c.JS, bus.StreamDead)
 			if err != nil {
 				return err
 			}
-			list, err := listSteps(cmd.Context(), stream, chosen.filter(bus.DeadSubject), limit, describeDead)
+			list, err := listSteps(cmd.Context(), stream, bus.Subject(bus.DeadSubject).Filter(chosen), limit, describeDead)
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/deadletter"
 )
 
 func (a *App) deadRetryCommand() *cobra.Command {
@@ -27,11 +28,11 @@ func (a *App) deadRetryCommand() *cobra.Command {
 			return err
 		}
 		return a.withBus(func(c *bus.Client) error {
-			yard, err := openGraveyard(cmd.Context(), c.JS)
+			queue, err := deadletter.Open(cmd.Context(), c.JS)
 			if err != nil {
 				return err
 			}
-			return a.change(cmd.Context(), yard, chosen, yard.retry, *asJSON)
+			return a.change(cmd.Context(), queue, chosen, queue.Retry, *asJSON)
 		})
 	}
 	return cmd
@@ -57,17 +58,17 @@ func (a *App) deadPurgeCommand() *cobra.Command {
 			return usageError{errors.New("purge removes steps for good: add --yes, or run it on a terminal to be asked")}
 		}
 		return a.withBus(func(c *bus.Client) error {
-			yard, err := openGraveyard(cmd.Context(), c.JS)
+			queue, err := deadletter.Open(cmd.Context(), c.JS)
 			if err != nil {
 				return err
 			}
 			if !*yes {
-				sure, err := confirm(a.Stdin, a.Stderr, "Remove "+chosen.String()+" and the rows of the database for good?")
+				sure, err := confirm(a.Stdin, a.Stderr, "Remove "+nameSearch(chosen)+" and the rows of the database for good?")
 				if err != nil || !sure {
 					return firstError(err, errors.New("nothing was purged"))
 				}
 			}
-			return a.change(cmd.Context(), yard, chosen, yard.purge, *asJSON)
+			return a.change(cmd.Context(), queue, chosen, queue.Purge, *asJSON)
 		})
 	}
 	return cmd
@@ -76,52 +77,52 @@ func (a *App) deadPurgeCommand() *cobra.Command {
 // target is the part of a command line that says which dead steps are meant.
 type target struct {
 	all    bool
-	chosen selection
+	chosen bus.Selection
 }
 
 func addTarget(cmd *cobra.Command) *target {
 	t := &target{}
 	cmd.Flags().BoolVar(&t.all, "all", false, "every dead step")
-	t.chosen.flags(cmd)
+	selectionFlags(cmd, &t.chosen)
 	return t
 }
 
 // search refuses a command line that could be understood in two ways: what it removes does not come back.
-func (t *target) search(given []string) (search, error) {
+func (t *target) search(given []string) (deadletter.Search, error) {
 	ways := 0
-	for _, used := range []bool{len(given) > 0, t.all, !t.chosen.empty()} {
+	for _, used := range []bool{len(given) > 0, t.all, t.chosen != bus.Selection{}} {
 		if used {
 			ways++
 		}
 	}
 	switch {
 	case ways == 0:
-		return search{}, usageError{errors.New("which steps? name their IDs, or use --flow, --kind or --all")}
+		return deadletter.Search{}, usageError{errors.New("which steps? name their IDs, or use --flow, --kind or --all")}
 	case ways > 1:
-		return search{}, usageError{errors.New("name IDs, or use --all, or choose by --flow and --kind: not two of these at once")}
+		return deadletter.Search{}, usageError{errors.New("name IDs, or use --all, or choose by --flow and --kind: not two of these at once")}
 	}
 	ids, err := parseIDs(given)
-	return search{ids: ids, chosen: t.chosen}, err
+	return deadletter.Search{IDs: ids, Chosen: t.chosen}, err
 }
 
-// String names the steps in a question.
-func (s search) String() string {
+// nameSearch names the steps in a question.
+func nameSearch(s deadletter.Search) string {
 	switch {
-	case len(s.ids) > 0:
-		names := make([]string, len(s.ids))
-		for i, id := range s.ids {
+	case len(s.IDs) > 0:
+		names := make([]string, len(s.IDs))
+		for i, id := range s.IDs {
 			names[i] = id.String()
 		}
 		return "dead " + strings.Join(names, ", ")
-	case s.chosen.empty():
+	case s.Chosen == bus.Selection{}:
 		return "EVERY dead step"
 	}
 	var parts []string
-	if s.chosen.kind != "" {
-		parts = append(parts, "of kind "+s.chosen.kind)
+	if s.Chosen.Kind != "" {
+		parts = append(parts, "of kind "+s.Chosen.Kind)
 	}
-	if s.chosen.flow != "" {
-		parts = append(parts, "of flow "+s.chosen.flow)
+	if s.Chosen.Flow != "" {
+		parts = append(parts, "of flow "+s.Chosen.Flow)
 	}
 	return "every dead step " + strings.Join(parts, " ")
 }
@@ -141,24 +142,24 @@ func confirm(in io.Reader, out io.Writer, question string) (bool, error) {
 
 // changeReport is what became of the steps of one command.
 type changeReport struct {
-	Done    int       `json:"done"`
-	NotDone int       `json:"not_done"`
-	Steps   []outcome `json:"steps"`
-	Error   string    `json:"error,omitempty"` // why the rest was not looked at
+	Done    int                  `json:"done"`
+	NotDone int                  `json:"not_done"`
+	Steps   []deadletter.Outcome `json:"steps"`
+	Error   string               `json:"error,omitempty"` // why the rest was not looked at
 }
 
 // change applies do to the steps and reports each. It fails if one of them is not done.
-func (a *App) change(ctx context.Context, yard graveyard, chosen search, do verb, asJSON bool) error {
-	report := changeReport{Steps: []outcome{}}
+func (a *App) change(ctx context.Context, queue *deadletter.Queue, chosen deadletter.Search, do deadletter.Action, asJSON bool) error {
+	report := changeReport{Steps: []deadletter.Outcome{}}
 	var failure error
-	var moved []string // out of DEAD: what the reconciler believes of their rows is no longer so
-	for o, err := range yard.run(ctx, chosen, do) {
+	var moved []string // out of DEAD
+	for o, err := range queue.Run(ctx, chosen, do) {
 		if err != nil {
 			failure = fmt.Errorf("%w (%s done before)", err, counted(report.Done, "step"))
 			report.Error = err.Error()
 			break
 		}
-		if o.done() {
+		if o.Done() {
 			report.Done++
 			moved = append(moved, o.ID)
 		} else {
@@ -166,10 +167,10 @@ func (a *App) change(ctx context.Context, yard graveyard, chosen search, do verb
 		}
 		report.Steps = append(report.Steps, o)
 		if !asJSON {
-			fmt.Fprintln(a.Stdout, oneLine(o.String()))
+			fmt.Fprintln(a.Stdout, oneLine(outcomeLine(o)))
 		}
 	}
-	if _, err := bus.AskProof(context.WithoutCancel(ctx), yard.js.Conn(), moved); err != nil {
+	if err := queue.Moved(ctx, moved); err != nil {
 		fmt.Fprintln(a.Stderr, "the rows are looked at later:", err)
 	}
 	if asJSON {
@@ -185,8 +186,8 @@ func (a *App) change(ctx context.Context, yard graveyard, chosen search, do verb
 	return failure
 }
 
-// String is the line that people see.
-func (o outcome) String() string {
+// outcomeLine is the line that people see.
+func outcomeLine(o deadletter.Outcome) string {
 	text := o.ID + " " + strings.ReplaceAll(o.Result, "_", " ")
 	if o.Detail != "" {
 		text += ": " + o.Detail

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/deadletter"
 )
 
 // bothStreams is the whole state that retry and purge work on.
@@ -221,15 +222,19 @@ func putThreeDead(s *stage) {
 // interrupted does the first operation of a retry or purge, and not the second.
 func (s *stage) interrupted(id string, discard bool) {
 	s.t.Helper()
-	yard, err := openGraveyard(s.ctx, s.c.JS)
+	dead, err := bus.OpenStream(s.ctx, s.c.JS, bus.StreamDead)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	for m, err := range messages(s.ctx, yard.dead, "dead.*.*."+id) {
+	for m, err := range bus.Messages(s.ctx, dead, "dead.*.*."+id) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		if _, err := yard.publish(s.ctx, m, discard); err != nil {
+		msg := bus.RetryMessage(m)
+		if discard {
+			msg = bus.DiscardMessage(m)
+		}
+		if _, err := s.c.JS.PublishMsg(s.ctx, msg); err != nil {
 			s.t.Fatal(err)
 		}
 	}
@@ -273,16 +278,20 @@ func TestDeadMessagesForWorkers(t *testing.T) {
 func TestRetryLeavesANewerDeath(t *testing.T) {
 	s := newStage(t)
 	s.putDead("FormFlow", "f1", "q1", body("FormFlow"))
-	yard, err := openGraveyard(s.ctx, s.c.JS)
+	queue, err := deadletter.Open(s.ctx, s.c.JS)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for m, err := range messages(s.ctx, yard.dead, "dead.>") {
+	dead, err := bus.OpenStream(s.ctx, s.c.JS, bus.StreamDead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for m, err := range bus.Messages(s.ctx, dead, "dead.>") {
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.putDead("FormFlow", "f1", "q1", body("FormFlow"))
-		if _, err := yard.retry(s.ctx, m); err != nil {
+		if _, err := queue.Retry(s.ctx, m); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -296,7 +305,7 @@ func TestRetryLeavesANewerDeath(t *testing.T) {
 func TestRetryIntoAFullStream(t *testing.T) {
 	s := newStage(t)
 	putThreeDead(s)
-	stream, err := openStream(s.ctx, s.c.JS, bus.StreamWork)
+	stream, err := bus.OpenStream(s.ctx, s.c.JS, bus.StreamWork)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -395,13 +404,13 @@ func TestSearchNamesWhatIsMeant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for want, s := range map[string]search{
-		"dead q1, o2":                            {ids: ids},
+	for want, s := range map[string]deadletter.Search{
+		"dead q1, o2":                            {IDs: ids},
 		"EVERY dead step":                        {},
-		"every dead step of kind Mail":           {chosen: selection{kind: "Mail"}},
-		"every dead step of kind Mail of flow f": {chosen: selection{kind: "Mail", flow: "f"}},
+		"every dead step of kind Mail":           {Chosen: bus.Selection{Kind: "Mail"}},
+		"every dead step of kind Mail of flow f": {Chosen: bus.Selection{Kind: "Mail", Flow: "f"}},
 	} {
-		if got := s.String(); got != want {
+		if got := nameSearch(s); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

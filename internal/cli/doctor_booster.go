@@ -94,7 +94,7 @@ func missingParts(ctx context.Context, js jetstream.JetStream) ([]string, error)
 		bus.StreamWork, bus.StreamDead, bus.StreamPatch, bus.ObjectStream(bus.ObjectPatches),
 		bus.BucketStream(bus.BucketNodes), bus.BucketStream(bus.BucketRollout), bus.BucketStream(bus.BucketControl),
 	} {
-		stream, err := openStream(ctx, js, name)
+		stream, err := bus.OpenStream(ctx, js, name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			missing = append(missing, name)
 			continue
@@ -121,7 +121,7 @@ func (d doctor) room(ctx context.Context, c *bus.Client) finding {
 	f := finding{"patches", verdictOK, "", ""}
 	var parts []string
 	for _, name := range []string{bus.StreamPatch, bus.ObjectStream(bus.ObjectPatches), bus.BucketStream(bus.BucketRollout)} {
-		stream, err := openStream(ctx, c.JS, name)
+		stream, err := bus.OpenStream(ctx, c.JS, name)
 		if err != nil {
 			return finding{f.Check, verdictSkip, "needs stream " + name, ""}
 		}
@@ -138,7 +138,7 @@ func (d doctor) room(ctx context.Context, c *bus.Client) finding {
 // clock compares the clock of this host with that of the Booster, which dates its answers.
 func (d doctor) clock(ctx context.Context, c *bus.Client) finding {
 	asked := time.Now()
-	stream, err := openStream(ctx, c.JS, bus.StreamWork)
+	stream, err := bus.OpenStream(ctx, c.JS, bus.StreamWork)
 	took := time.Since(asked)
 	if err != nil {
 		return finding{"clock", verdictSkip, "needs stream " + bus.StreamWork, ""}

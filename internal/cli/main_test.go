@@ -153,12 +153,12 @@ func (s *stage) putNode(n bus.Node) {
 // holds lists what a stream holds: the id of each step, with "discard" for an order to discard it.
 func (s *stage) holds(name string) []string {
 	s.t.Helper()
-	stream, err := openStream(s.ctx, s.c.JS, name)
+	stream, err := bus.OpenStream(s.ctx, s.c.JS, name)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	list := []string{}
-	for m, err := range messages(s.ctx, stream, ">") {
+	for m, err := range bus.Messages(s.ctx, stream, ">") {
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -68,7 +68,7 @@ func gatherStatus(ctx context.Context, c *bus.Client) (statusReport, error) {
 		return r, nil
 	}
 	for _, name := range shownStreams {
-		stream, err := openStream(ctx, c.JS, name)
+		stream, err := bus.OpenStream(ctx, c.JS, name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
 			r.Streams = append(r.Streams, streamState{Name: name, Missing: true})
@@ -138,7 +138,7 @@ func gatherWork(ctx context.Context, stream jetstream.Stream) (*workState, error
 
 // firstStep returns the first step at or after a sequence, or nil if there is none.
 func firstStep(ctx context.Context, stream jetstream.Stream, from uint64) (*step, error) {
-	m, err := nextMessage(ctx, stream, selection{}.filter(bus.WorkSubject), from)
+	m, err := bus.NextMessage(ctx, stream, bus.Subject(bus.WorkSubject).Filter(bus.Selection{}), from)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}

@@ -21,9 +21,9 @@ func (a *App) workListCommand() *cobra.Command {
 		Example: "  omflow-booster work ls\n  omflow-booster work ls --flow 4f1c… --limit 100 --json",
 		Args:    noArgs(),
 	}
-	var chosen selection
+	var chosen bus.Selection
 	var limit int
-	chosen.flags(cmd)
+	selectionFlags(cmd, &chosen)
 	limitFlag(cmd, &limit)
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -31,11 +31,11 @@ func (a *App) workListCommand() *cobra.Command {
 			return err
 		}
 		return a.withBus(func(c *bus.Client) error {
-			stream, err := openStream(cmd.Context(), c.JS, bus.StreamWork)
+			stream, err := bus.OpenStream(cmd.Context(), c.JS, bus.StreamWork)
 			if err != nil {
 				return err
 			}
-			list, err := listSteps(cmd.Context(), stream, chosen.filter(bus.WorkSubject), limit, describeStep)
+			list, err := listSteps(cmd.Context(), stream, bus.Subject(bus.WorkSubject).Filter(chosen), limit, describeStep)
 			if err != nil {
 				return err
 			}
@@ -59,7 +59,7 @@ func listSteps[S any](ctx context.Context, stream jetstream.Stream, filter strin
 	describe func(*jetstream.RawStreamMsg) S,
 ) (stepList[S], error) {
 	list := stepList[S]{Steps: []S{}}
-	for m, err := range messages(ctx, stream, filter) {
+	for m, err := range bus.Messages(ctx, stream, filter) {
 		if err != nil {
 			return list, err
 		}

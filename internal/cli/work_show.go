@@ -19,7 +19,7 @@ func (a *App) workShowCommand() *cobra.Command {
 }
 
 // showCommand prints one message of WORK or DEAD.
-func (a *App) showCommand(short, example, streamName string, subject namer) *cobra.Command {
+func (a *App) showCommand(short, example, streamName string, subject bus.Subject) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show ID",
 		Short:   short,
@@ -33,11 +33,11 @@ func (a *App) showCommand(short, example, streamName string, subject namer) *cob
 			return err
 		}
 		return a.withBus(func(c *bus.Client) error {
-			stream, err := openStream(cmd.Context(), c.JS, streamName)
+			stream, err := bus.OpenStream(cmd.Context(), c.JS, streamName)
 			if err != nil {
 				return err
 			}
-			m, err := findStep(cmd.Context(), stream, subject, ids[0])
+			m, err := bus.FindStep(cmd.Context(), stream, subject, ids[0])
 			if errors.Is(err, jetstream.ErrMsgNotFound) {
 				return notFound(cmd.Context(), c.JS, streamName, ids[0])
 			}
@@ -45,9 +45,9 @@ func (a *App) showCommand(short, example, streamName string, subject namer) *cob
 				return err
 			}
 			if *asJSON {
-				return printJSON(a.Stdout, describeLetter(m))
+				return printJSON(a.Stdout, describeDetail(m))
 			}
-			return describeLetter(m).print(a.Stdout, stream.CachedInfo().TimeStamp)
+			return describeDetail(m).print(a.Stdout, stream.CachedInfo().TimeStamp)
 		})
 	}
 	return cmd
@@ -55,12 +55,12 @@ func (a *App) showCommand(short, example, streamName string, subject namer) *cob
 
 // notFound says where a step is that is not in a stream: people mix up waiting and dead.
 func notFound(ctx context.Context, js jetstream.JetStream, streamName string, id work.ID) error {
-	here, there, otherStream, otherSubject := "waits or runs", "dead show", bus.StreamDead, namer(bus.DeadSubject)
+	here, there, otherStream, otherSubject := "waits or runs", "dead show", bus.StreamDead, bus.Subject(bus.DeadSubject)
 	if streamName == bus.StreamDead {
 		here, there, otherStream, otherSubject = "is dead", "work show", bus.StreamWork, bus.WorkSubject
 	}
-	if other, err := openStream(ctx, js, otherStream); err == nil {
-		if _, err := findStep(ctx, other, otherSubject, id); err == nil {
+	if other, err := bus.OpenStream(ctx, js, otherStream); err == nil {
+		if _, err := bus.FindStep(ctx, other, otherSubject, id); err == nil {
 			return fmt.Errorf("no step %s %s; try `omflow-booster %s %s`", id, here, there, id)
 		}
 	}

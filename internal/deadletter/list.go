@@ -1,7 +1,8 @@
-package worker
+package deadletter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,9 +15,9 @@ import (
 // listTimeout is for the subjects of DEAD: hundreds of thousands take seconds.
 const listTimeout = time.Minute
 
-// deadList is which steps DEAD names. It is read in one go, and only when DEAD has changed: so a look at a million rows asks
-// for the dead ones alone.
-type deadList struct {
+// List knows which steps DEAD names. It reads them in one go, and only when DEAD has changed, so that a look at a million rows asks
+// for the dead ones alone. It is not safe for concurrent use.
+type List struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
 
@@ -25,9 +26,12 @@ type deadList struct {
 	now, former map[work.ID]struct{}
 }
 
-// refresh reads the list again if DEAD has changed.
-func (l *deadList) refresh(ctx context.Context) error {
-	stream, err := lookAt(ctx, l.js, bus.StreamDead)
+// NewList returns a list that has read nothing yet.
+func NewList(js jetstream.JetStream) *List { return &List{js: js} }
+
+// Refresh reads the list again if DEAD has changed.
+func (l *List) Refresh(ctx context.Context) error {
+	stream, err := bus.LookAt(ctx, l.js, bus.StreamDead)
 	if err != nil {
 		return err
 	}
@@ -55,14 +59,23 @@ func (l *deadList) refresh(ctx context.Context) error {
 	return nil
 }
 
-// names tells whether DEAD has a message of a step with this id.
-func (l *deadList) names(id work.ID) bool {
+// Names tells whether DEAD has a message of a step with this id.
+func (l *List) Names(id work.ID) bool {
 	_, ok := l.now[id]
 	return ok
 }
 
-// lately is names, or was in the round before: while a step goes from DEAD to WORK, or back, either may be read first.
-func (l *deadList) lately(id work.ID) bool {
+// Lately is Names, in this round or in the one before: while a step goes from DEAD to WORK, or back, either may be read first.
+func (l *List) Lately(id work.ID) bool {
 	_, ok := l.former[id]
-	return ok || l.names(id)
+	return ok || l.Names(id)
+}
+
+// Message reads the message of a step that the list names; nil when DEAD has it no more. Call it after Refresh.
+func (l *List) Message(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	m, err := bus.LastMessage(ctx, l.stream, subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil
+	}
+	return m, err
 }
