@@ -91,17 +91,12 @@ func (a *Agent) Run(ctx context.Context) error {
 		return fmt.Errorf("open AGENT_DATA_DIR: %w", err)
 	}
 	defer func() { _ = data.Close() }()
-	journal, err := patch.Open(home, data, a.beforeDisk)
+	journal, err := patch.Open(home.Root, data, a.beforeDisk)
 	if err != nil {
 		return err
 	}
 	log := a.log.With().Str(logging.Node, who.Name).Logger()
 	trusted, err := openTrust(a.cfg.JoinFile, dir, log)
-	if err != nil {
-		return err
-	}
-
-	changes, err := openDrift(&a.cfg, dir, home, log)
 	if err != nil {
 		return err
 	}
@@ -117,52 +112,48 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.require(ctx, log); err != nil { // after the leftovers, one of which may have the witness's port
 		return err
 	}
-	h := newHost(&a.cfg, a.deps.WorkerCommand, who.Name, who.ID, a.log)
-	w := newWitness(&a.cfg, a.deps, who.Name, who.ID, dir, a.log)
-	giver := newGiver()
-	f := &follower{
-		cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, host: h, witness: w, journal: journal, ledger: book, trust: trusted, drift: changes, giver: giver, mender: &repairer{wake: giver.asked}, log: log,
-		news: make(chan struct{}, 1),
-		next: interrupted(journal),
+	here := site{
+		cfg: &a.cfg, client: a.deps.Client, node: who.Name, dir: dir, home: home, journal: journal, trust: trusted, ledger: book, log: log,
 	}
-	changes.started, changes.windowsThere = h.started, f.windowsThere
-	f.placer = &placer{f: f}
-	giver.seal = f.sealSettings
-	return a.serve(ctx, who.Name, h, f, w, log)
+	p, err := a.assemble(here, who.ID)
+	if err != nil {
+		return err
+	}
+	return a.serve(ctx, p, log)
 }
 
 // serve runs the parts until ctx ends or one of them fails.
-func (a *Agent) serve(ctx context.Context, name string, h *host, f *follower, w *witness, log zerolog.Logger) error {
-	describe := func() bus.Node { return a.describe(name, h, f, w) }
-	stopService, err := addService(a.deps.Client.NC, name, describe, f.tellDrift, f.giver, f.mender, f.placer, undoing{f}, releasing{f}, listing{f})
+func (a *Agent) serve(ctx context.Context, p *parts, log zerolog.Logger) error {
+	describe := func() bus.Node { return a.describe(p) }
+	stopService, err := addService(a.deps.Client.NC, p.node, describe, p.driftAnswer, p.endpoints...)
 	if err != nil {
 		return err
 	}
 	defer stopService()
 
 	group, ctx := errgroup.WithContext(ctx)
-	processes, endProcesses := context.WithCancel(context.WithoutCancel(ctx)) // they end in host.stop's order, not all at once
-	group.Go(func() error { return h.run(processes) })
-	group.Go(func() error { return w.run(processes) }) // longest: while this host stops, the Boosters may need the vote
+	processes, endProcesses := context.WithCancel(context.WithoutCancel(ctx)) // they end in host.stopAll's order, not all at once
+	group.Go(func() error { return p.host.run(processes) })
+	group.Go(func() error { return p.witness.run(processes) }) // longest: while this host stops, the Boosters may need the vote
 	group.Go(func() error {
-		return a.copied(bus.Heartbeat(processes, a.deps.Client.JS, log, f.news, describe))
+		return a.copied(bus.Heartbeat(processes, a.deps.Client.JS, log, p.status.news, describe))
 	})
 	group.Go(func() error {
-		f.drift.watch(ctx)
+		p.drift.watch(ctx)
 		return nil
 	})
 	group.Go(func() error {
-		followCordon(ctx, a.deps.Client, name, h, a.cfg.PatchEvery, log)
+		followCordon(ctx, a.deps.Client, p.node, p.host, a.cfg.PatchEvery, log)
 		return nil
 	})
 	group.Go(func() error {
 		defer endProcesses()
 		log.Info().Str("home", a.cfg.Home).Msg("agent starting")
-		f.resume(ctx)
+		p.resumer.resume(ctx)
 		close(a.ready)
-		f.run(ctx)
+		p.updater.run(ctx)
 		log.Info().Msg("agent stopping")
-		return h.stop()
+		return p.host.stopAll()
 	})
 	return group.Wait()
 }
@@ -176,18 +167,21 @@ func (a *Agent) copied(err error) error {
 	case a.cfg.Name != "":
 		return &config.Error{Var: "AGENT_NAME", Problem: err.Error(), Fix: "give this one another name"}
 	}
-	return &config.Error{Var: "AGENT_DATA_DIR", Problem: err.Error() + ": this machine is a copy of it", Fix: "empty the directory on the copy, or set AGENT_NAME there"}
+	return &config.Error{
+		Var: "AGENT_DATA_DIR", Problem: err.Error() + ": this machine is a copy of it", Fix: "empty the directory on the copy, or set AGENT_NAME there",
+	}
 }
 
-func (a *Agent) describe(name string, h *host, f *follower, w *witness) bus.Node {
+func (a *Agent) describe(p *parts) bus.Node {
 	hostname, _ := os.Hostname()
-	state := bus.AgentState{OS: runtime.GOOS}
-	h.describe(&state)
-	f.describe(&state)
-	f.drift.describe(&state)
-	w.describe(&state)
+	state := bus.AgentState{OS: runtime.GOOS, HomeVersion: p.home.version()}
+	p.host.describe(&state)
+	p.ledger.describe(&state)
+	p.status.describe(&state)
+	p.drift.describe(&state)
+	p.witness.describe(&state)
 	return bus.Node{
-		Role: bus.ServiceAgent, Name: name, Host: hostname, PID: os.Getpid(), Version: buildinfo.Version(),
+		Role: bus.ServiceAgent, Name: p.node, Host: hostname, PID: os.Getpid(), Version: buildinfo.Version(),
 		Started: a.started, At: time.Now(), Agent: &state,
 	}
 }

@@ -209,7 +209,7 @@ func TestOnlyAnOrderIsACordon(t *testing.T) {
 	}
 	require.False(t, cordoned(), "it has not started yet")
 	require.NoError(t, h.start(t.Context()))
-	require.NoError(t, h.stop())
+	require.NoError(t, h.stopAll())
 	require.False(t, cordoned(), "it is stopped for a patch")
 	h.cordon(true)
 	require.True(t, cordoned())

@@ -25,7 +25,7 @@ const (
 	revokedFile  = "revoked.json"  // keys that may not sign patches any more
 	treeFile     = "tree.json"     // how the files of the home should be
 	stagingDir   = "patches"       // artifacts under way
-	undoDir      = "undo"          // ways back from the last patches
+	revertDir    = "undo"          // ways back from the last patches
 	inboxDir     = "inbox"         // artifacts that somebody puts there to have them published
 
 	// In stagingDir, instead of a patch's id: what is stored from here.
@@ -72,7 +72,7 @@ func openDataDir(path string) (*dataDir, error) {
 
 // sweep removes what an agent that was killed while it wrote has left: artifacts that did not get their names.
 func (d *dataDir) sweep() {
-	for _, dir := range []string{stagingDir, undoDir} {
+	for _, dir := range []string{stagingDir, revertDir} {
 		unfinished, _ := filepath.Glob(filepath.Join(d.path, dir, ".*.tar.zst.*"))
 		for _, name := range unfinished {
 			_ = os.Remove(name)

@@ -3,47 +3,68 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
 // errOtherHome keeps an agent from patching a directory that is OMFLOW_HOME no more.
 var errOtherHome = errors.New("OMFLOW_HOME is another directory than when this agent started")
 
-// openHome opens the directory that OMFLOW_HOME names or leads to now, under the name that it has itself: a link may lead elsewhere tomorrow.
-func openHome(path string) (*os.Root, error) {
-	path, err := filepath.Abs(path)
-	if err == nil {
-		path, err = filepath.EvalSymlinks(path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open OMFLOW_HOME: %w", err)
-	}
-	home, err := os.OpenRoot(path)
-	if err != nil {
-		return nil, fmt.Errorf("open OMFLOW_HOME: %w", err)
-	}
-	return home, nil
+// homeDir is the directory of the OMFLOW Server. It stays the same directory when OMFLOW_HOME leads elsewhere.
+type homeDir struct {
+	*os.Root
+	path string // OMFLOW_HOME
 }
 
-// sameHome fails with errOtherHome if OMFLOW_HOME is not the directory any more that this agent has opened: its link was switched to another release, or
-// the directory was moved away. Which of the two is meant, nobody can tell.
-func (f *follower) sameHome() error {
-	was, err := f.home.Stat(".")
+// openHome opens the directory that OMFLOW_HOME names or leads to now, under the name that it has itself: a link may lead elsewhere
+// tomorrow.
+func openHome(path string) (*homeDir, error) {
+	full, err := filepath.Abs(path)
+	if err == nil {
+		full, err = filepath.EvalSymlinks(full)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open OMFLOW_HOME: %w", err)
+	}
+	root, err := os.OpenRoot(full)
+	if err != nil {
+		return nil, fmt.Errorf("open OMFLOW_HOME: %w", err)
+	}
+	return &homeDir{Root: root, path: path}, nil
+}
+
+// version is that of the OMFLOW Server, as its files are now.
+func (h *homeDir) version() string { return patch.HomeVersion(h.FS()) }
+
+// same fails with errOtherHome if OMFLOW_HOME is not the directory any more that this agent has opened: somebody has switched its link
+// to another release, or moved the directory away. The agent cannot tell which of the two is meant.
+func (h *homeDir) same() error {
+	was, err := h.Stat(".")
 	if err != nil {
 		return fmt.Errorf("look at OMFLOW_HOME: %w", err)
 	}
-	is, err := os.Stat(f.cfg.Home)
+	is, err := os.Stat(h.path)
 	if err == nil && os.SameFile(was, is) {
 		return nil
 	}
-	f.giver.set(nil) // nothing of it is for others
 	if err != nil {
-		return fmt.Errorf("%w: it was %s, and now: %w", errOtherHome, f.home.Name(), err)
+		return fmt.Errorf("%w: it was %s, and now: %w", errOtherHome, h.Name(), err)
 	}
-	now, err := filepath.EvalSymlinks(f.cfg.Home)
+	now, err := filepath.EvalSymlinks(h.path)
 	if err != nil {
-		now = f.cfg.Home
+		now = h.path
 	}
-	return fmt.Errorf("%w: it was %s and is %s now", errOtherHome, f.home.Name(), now)
+	return fmt.Errorf("%w: it was %s and is %s now", errOtherHome, h.Name(), now)
+}
+
+// lacksSettings tells whether the home has no omflow/settings.py of its own.
+func (h *homeDir) lacksSettings() (bool, error) {
+	_, err := h.Stat(patch.SettingsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return false, err
 }

@@ -101,7 +101,7 @@ func TestLinkIsSwitchedInTheMiddleOfAPatch(t *testing.T) {
 	data, err := os.OpenRoot(n.cfg.DataDir)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = data.Close() })
-	j, err := patch.Open(home, data, nil)
+	j, err := patch.Open(home.Root, data, nil)
 	require.NoError(t, err)
 	name, _ := artifact(t, map[string]string{"omflow/new.py": "new"}, patch.Options{})
 	in, err := os.Open(name)

@@ -31,10 +31,10 @@ type host struct {
 	files  []*logfile.File // what the two write
 
 	mu      sync.Mutex  // one change of the worker at a time
-	up      bool        // between start and stop
+	up      bool        // between start and stopAll
 	ordered atomic.Bool // an operator wants no steps here
 
-	begun, healthy time.Time // the last start of the server, until it was healthy or its time over; the follower's goroutine alone uses them
+	begun, healthy time.Time // the last start of the server, until it was healthy or its time over; the updater's goroutine alone uses them
 }
 
 // newHost prepares the children and starts none. name is the agent's, mark what its processes are found by.
@@ -116,7 +116,7 @@ func (h *host) started() (begun, healthy time.Time) {
 	return h.begun, h.healthy
 }
 
-// isUp tells whether start has come to its end since the last stop.
+// isUp tells whether start has come to its end since the last stopAll.
 func (h *host) isUp() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -145,8 +145,8 @@ func (h *host) checkServer(ctx context.Context) error {
 	}
 }
 
-// settle watches a healthy server for AGENT_SETTLE, and returns an error if it ends or is not healthy at the end of that time, or ctx ended. A server that falls over
-// a moment after it answered is not a good version.
+// settle watches a healthy server for AGENT_SETTLE, and returns an error if it ends or is not healthy at the end of that time, or ctx
+// ended. A server that falls over a moment after it answered is not a good version.
 func (h *host) settle(ctx context.Context) error {
 	if h.server == nil {
 		return ctx.Err()
@@ -172,24 +172,24 @@ func (h *host) startWorker() {
 	}
 }
 
-// stop ends the worker first, which finishes its steps while the server is still there, and then the server. It takes no
+// stopAll ends the worker first, which finishes its steps while the server is still there, and then the server. It takes no
 // context, because what is half stopped is of no use; both waits are bounded by AGENT_STOP_TIMEOUT.
-func (h *host) stop() error {
+func (h *host) stopAll() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.up = false
-	return stopAll(h.worker, h.server)
+	return stopChildren(h.worker, h.server)
 }
 
-// stopWorker ends the worker as stop does; the server runs on.
+// stopWorker ends the worker as stopAll does; the server runs on.
 func (h *host) stopWorker() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.up = false
-	return stopAll(h.worker)
+	return stopChildren(h.worker)
 }
 
-func stopAll(children ...*supervise.Child) error {
+func stopChildren(children ...*supervise.Child) error {
 	var errs []error
 	for _, child := range children {
 		if child != nil {

@@ -32,12 +32,10 @@ func TestFileThatIsIgnoredFromNowOnIsNoDeletion(t *testing.T) {
 func TestLookAsksOnceForWindowsServers(t *testing.T) {
 	t.Parallel()
 	asked := 0
-	d := &drift{
-		cfg: &Config{WatchQuiet: time.Second}, started: func() (begun, healthy time.Time) { return begun, healthy },
-		windowsThere: func() bool { asked++; return false },
-	}
+	d, err := newSifter(time.Second, func() (begun, healthy time.Time) { return begun, healthy }, func() bool { asked++; return false })
+	require.NoError(t, err)
 	found := tree.Reading{Files: tree.Tree{"shot 10:30.png": {SHA256: "a"}, "shot 10:31.png": {SHA256: "b"}}}
-	require.Len(t, d.sift(found, treeBook{}).going, 2)
-	d.sift(tree.Reading{Files: tree.Tree{"a.png": {SHA256: "a"}}}, treeBook{})
+	require.Len(t, d.sift(found, treeBook{}, time.Now()).going, 2)
+	d.sift(tree.Reading{Files: tree.Tree{"a.png": {SHA256: "a"}}}, treeBook{}, time.Now())
 	require.Equal(t, 1, asked)
 }

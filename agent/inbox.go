@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
@@ -20,49 +22,64 @@ const (
 	inboxRefused = "refused" // each with NAME.reason.txt
 )
 
-// readInbox publishes the artifacts of `patch build` that somebody has put into AGENT_DATA_DIR/inbox, by name, each when nobody has written to it
-// for AGENT_WATCH_QUIET. This server is the first to apply them.
-func (f *follower) readInbox(ctx context.Context) error {
-	entries, err := os.ReadDir(f.dir.inbox())
+// inbox publishes what somebody has put into AGENT_DATA_DIR/inbox.
+type inbox struct {
+	path      string
+	quiet     time.Duration // AGENT_WATCH_QUIET
+	publisher artifactPublisher
+	log       zerolog.Logger
+}
+
+// artifactPublisher stores and announces an artifact.
+type artifactPublisher interface {
+	publish(ctx context.Context, artifact, once string) (patch.Announcement, error)
+}
+
+func newInbox(i inbox) (*inbox, error) { return complete(&i) }
+
+// run publishes the artifacts of `patch build` in the inbox, by name, each when nobody has written to it for AGENT_WATCH_QUIET. This
+// server is the first to apply them. again says when to look at one that was written to.
+func (i *inbox) run(ctx context.Context) (again time.Duration, err error) {
+	entries, err := os.ReadDir(i.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return os.MkdirAll(f.dir.inbox(), 0o700)
+		return 0, os.MkdirAll(i.path, 0o700)
 	}
 	if err != nil {
-		return fmt.Errorf("read inbox: %w", err)
+		return 0, fmt.Errorf("read inbox: %w", err)
 	}
 	for _, e := range entries {
 		info, err := e.Info()
 		if err != nil || !info.Mode().IsRegular() || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		if rest := f.cfg.WatchQuiet - time.Since(info.ModTime()); rest > 0 && rest <= f.cfg.WatchQuiet {
-			f.lookAgain(rest)
+		if rest := i.quiet - time.Since(info.ModTime()); rest > 0 && rest <= i.quiet {
+			again = sooner(again, rest)
 			continue
 		}
-		if err := f.publishInbox(ctx, e.Name()); err != nil {
-			return fmt.Errorf("%s in the inbox: %w", e.Name(), err)
+		if err := i.publish(ctx, e.Name()); err != nil {
+			return again, fmt.Errorf("%s in the inbox: %w", e.Name(), err)
 		}
 	}
-	return nil
+	return again, nil
 }
 
-// publishInbox publishes one file, or puts it aside with the reason. An error means that it is to be tried again.
-func (f *follower) publishInbox(ctx context.Context, name string) error {
-	a, err := f.publish(ctx, filepath.Join(f.dir.inbox(), name), "")
+// publish publishes one file, or puts it aside with the reason. An error means that it is to be tried again.
+func (i *inbox) publish(ctx context.Context, name string) error {
+	a, err := i.publisher.publish(ctx, filepath.Join(i.path, name), "")
 	switch {
 	case errors.Is(err, patch.ErrInvalid):
-		f.log.Error().Err(err).Str("file", name).Msg("patch in the inbox refused")
-		return f.putAside(name, inboxRefused, err.Error()+"\n")
+		i.log.Error().Err(err).Str("file", name).Msg("patch in the inbox refused")
+		return i.putAside(name, inboxRefused, err.Error()+"\n")
 	case err != nil:
 		return err
 	}
-	f.log.Info().Str(logging.Patch, a.ID).Str("file", name).Msg("patch in the inbox published for all servers")
-	return f.putAside(name, inboxDone, "")
+	i.log.Info().Str(logging.Patch, a.ID).Str("file", name).Msg("patch in the inbox published for all servers")
+	return i.putAside(name, inboxDone, "")
 }
 
 // putAside moves a file that is dealt with out of the way.
-func (f *follower) putAside(name, where, reason string) error {
-	dir := filepath.Join(f.dir.inbox(), where)
+func (i *inbox) putAside(name, where, reason string) error {
+	dir := filepath.Join(i.path, where)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -71,5 +88,5 @@ func (f *follower) putAside(name, where, reason string) error {
 			return err
 		}
 	}
-	return os.Rename(filepath.Join(f.dir.inbox(), name), filepath.Join(dir, name))
+	return os.Rename(filepath.Join(i.path, name), filepath.Join(dir, name))
 }

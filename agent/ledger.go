@@ -5,13 +5,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
 // ledger is what this node knows of patches. It is on disk before anybody else hears of it.
 type ledger struct {
 	dir *dataDir
-	mu  sync.Mutex // the heartbeat reads while the follower writes
+	mu  sync.Mutex // the heartbeat reads while the updater writes
 	page
 }
 
@@ -30,7 +31,10 @@ type entry struct {
 }
 
 func openLedger(dir *dataDir) (*ledger, error) {
-	l := &ledger{dir: dir}
+	l, err := complete(&ledger{dir: dir})
+	if err != nil {
+		return nil, err
+	}
 	return l, dir.load(ledgerFile, &l.page)
 }
 
@@ -39,6 +43,12 @@ func (l *ledger) read() page {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.page
+}
+
+// describe fills in what the heartbeat says of the order of patches.
+func (l *ledger) describe(state *bus.AgentState) {
+	p := l.read()
+	state.PatchSeq, state.PatchStream = p.Seq, p.Stream.Format(time.RFC3339Nano)
 }
 
 // change edits a copy of the page, and makes it the current one once it is on disk.
@@ -91,6 +101,19 @@ func (p page) knows(id string) bool { return p.find(id) >= 0 }
 func (p page) without(id string) bool {
 	i := p.find(id)
 	return i >= 0 && p.Entries[i].State != patch.StateApplied
+}
+
+// standing is the state of a node that has nothing to do.
+func (p page) standing() string {
+	if len(p.Entries) == 0 {
+		return stateCurrent
+	}
+	switch last := p.Entries[len(p.Entries)-1]; last.State {
+	case patch.StateFailed, patch.StateRolledBack:
+		return last.State + ": " + last.Error
+	default:
+		return stateCurrent
+	}
 }
 
 // last is the id of the patch at Seq. A ledger of a former release does not name it.

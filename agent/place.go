@@ -6,128 +6,59 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
+	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
+	"github.com/omflow-booster/omflow-booster/internal/tree"
 )
 
-// placesKept is how many of the baselines that a home has had an agent remembers.
-const placesKept = 50
-
 // errPlaceless keeps a node waiting that does not know which patches its home has.
-var errPlaceless = errors.New("this server has no record of the patches that its home has, and its files are not those of another server that runs")
+var errPlaceless = errors.New("this server has no record of the patches that its home has, and " +
+	"its files are not those of another server that runs")
 
-// treePlace is a place in the order of patches at which the home had its files as the digest says.
-type treePlace struct {
-	Stream time.Time `json:"stream"`
-	Seq    uint64    `json:"seq"`
-	Digest string    `json:"digest"`
+// aligner finds the place of this server in PATCH.
+type aligner struct {
+	node     string
+	client   *bus.Client
+	ledger   *ledger
+	status   *status
+	baseline filer
+	scanner  *tree.Scanner
+	orders   *placeOrders
+	log      zerolog.Logger
+
+	inherited bool // nothing is left to be learnt of patches that came with the home
 }
 
-// stand remembers which baseline belongs to a place in the order of patches, for others that have lost theirs.
-func (d *drift) stand(stream time.Time, seq uint64) error {
-	book := d.book()
-	if book.Files == nil {
-		return nil
-	}
-	now := treePlace{Stream: stream, Seq: seq, Digest: d.baselineDigest()}
-	places := book.Places
-	if n := len(places); n > 0 {
-		if places[n-1] == now {
-			return nil
-		}
-		if places[n-1].Digest == now.Digest {
-			places = places[:n-1]
-		}
-	}
-	places = append(slices.Clone(places), now)
-	return d.change(func(b *treeBook) { b.Places = places[max(0, len(places)-placesKept):] })
+// filer has the files as they should be.
+type filer interface {
+	files() tree.Tree // nil without a baseline
 }
 
-// stood is the last place at which this home had the files of that digest, if it had them.
-func (d *drift) stood(digest string) (place treePlace, ok bool) {
-	for _, p := range slices.Backward(d.book().Places) {
-		if p.Digest == digest {
-			return p, true
-		}
-	}
-	return treePlace{}, false
-}
+func newAligner(a aligner) (*aligner, error) { return complete(&a) }
 
-// placer takes the order of an operator who knows which patches this server has.
-type placer struct {
-	f *follower
+// forget has the names of the patches that came with the home be learnt.
+func (al *aligner) forget() { al.inherited = false }
 
-	mu     sync.Mutex
-	asking bool   // an order is waited for
-	order  string // empty: none
-}
-
-// addTo answers those who ask who has had their files, and takes the order.
-func (p *placer) addTo(group micro.Group, node string) error {
-	err := group.AddEndpoint(bus.EndpointPlace, micro.HandlerFunc(func(r micro.Request) {
-		var asked bus.Place
-		if json.Unmarshal(r.Data(), &asked) != nil {
-			return
-		}
-		if at, ok := p.f.drift.stood(asked.Baseline); ok {
-			_ = r.RespondJSON(bus.Place{Node: node, Stream: at.Stream, Seq: at.Seq, Baseline: at.Digest})
-		}
-	}), micro.WithEndpointQueueGroupDisabled())
-	if err != nil {
-		return err
-	}
-	return group.AddEndpoint(bus.EndpointPlaceBy, micro.HandlerFunc(func(r micro.Request) {
-		var o bus.PlaceOrder
-		var answer bus.PlaceAnswer
-		if err := json.Unmarshal(r.Data(), &o); err != nil {
-			answer.Error = err.Error()
-		} else if !p.give(o.After) {
-			answer.Error = "it knows which patches it has"
-		}
-		_ = r.RespondJSON(answer)
-	}), micro.WithEndpointSubject(bus.EndpointPlaceBy+"."+bus.Token(node)), micro.WithEndpointQueueGroupDisabled())
-}
-
-func (p *placer) give(order string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.asking || order == "" {
-		return false
-	}
-	p.order = order
-	wake(p.f.giver.asked)
-	return true
-}
-
-// take returns the order, and says whether one is waited for from now on.
-func (p *placer) take(asking bool) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	order := p.order
-	p.asking, p.order = asking, ""
-	return order
-}
-
-// align makes the ledger's place one in this PATCH. The stream is the order of all patches, by its sequence and nothing else: an id that was dealt
-// with is passed, and what is not known here is new. A stream of another creation time is the same one if it has the ledger's last patch at the
-// ledger's place (the cluster has grown or shrunk, or was restored). Else the Booster was rebuilt, and the stream is read from its beginning.
+// align makes the ledger's place one in this PATCH. The stream is the order of all patches, by its sequence and nothing else: an id
+// that was dealt with is passed, and what is not known here is new. A stream of another creation time is the same one if it has the
+// ledger's last patch at the ledger's place (the cluster has grown or shrunk, or was restored). Else the Booster was rebuilt, and the
+// stream is read from its beginning.
 //
-// Where the ledger does not say which patches the home has, because it is gone or because what it misses is not stored any more, the home's files
-// may be known to another server; else align fails with errPlaceless until a person says it.
-func (f *follower) align(ctx context.Context, stream jetstream.Stream) error {
-	known, info := f.ledger.read(), stream.CachedInfo()
+// Where the ledger does not say which patches the home has, because it is gone or because what it misses is not stored any more, the
+// home's files may be known to another server; else align fails with errPlaceless until a person says it.
+func (al *aligner) align(ctx context.Context, stream jetstream.Stream) error {
+	known, info := al.ledger.read(), stream.CachedInfo()
 	rebuilt := !info.Created.Equal(known.Stream) || known.Seq > info.State.LastSeq
 	if !rebuilt && info.State.FirstSeq <= known.Seq+1 {
-		return f.inherit(ctx, stream, known)
+		return al.inherit(ctx, stream, known)
 	}
-	trimmed, err := rollout.TrimmedThrough(ctx, f.client.JS)
+	trimmed, err := rollout.TrimmedThrough(ctx, al.client.JS)
 	if err != nil {
 		return err
 	}
@@ -135,7 +66,7 @@ func (f *follower) align(ctx context.Context, stream jetstream.Stream) error {
 		trimmed = 0
 	}
 	if !rebuilt && trimmed <= known.Seq { // what is missing was removed by hand
-		return f.inherit(ctx, stream, known)
+		return al.inherit(ctx, stream, known)
 	}
 	announced, err := patch.ListOf(ctx, stream)
 	if err != nil {
@@ -144,31 +75,31 @@ func (f *follower) align(ctx context.Context, stream jetstream.Stream) error {
 	familiar := slices.ContainsFunc(announced, func(a patch.Announcement) bool { return known.knows(a.ID) })
 	switch {
 	case known.last() != "" && lastOf(announced, known.Seq) == known.last():
-		return f.standAt(info.Created, known.Seq, known.last(), nil)
-	case rebuilt && familiar, rebuilt && trimmed == 0 && known.Seq > 0, f.isBare():
+		return al.standAt(info.Created, known.Seq, known.last(), nil)
+	case rebuilt && familiar, rebuilt && trimmed == 0 && known.Seq > 0, al.status.isBare():
 		if known.Seq > 0 {
-			f.log.Warn().Uint64("seq", known.Seq).Msg("stream of patches was built anew; reading it from its beginning")
+			al.log.Warn().Uint64("seq", known.Seq).Msg("stream of patches was built anew; reading it from its beginning")
 		}
-		return f.standAt(info.Created, trimmed, "", nil)
+		return al.standAt(info.Created, trimmed, "", nil)
 	}
-	reports, err := patch.Reports(ctx, f.client.JS)
+	reports, err := patch.Reports(ctx, al.client.JS)
 	if err != nil {
 		return err
 	}
 	if trimmed == 0 && !slices.ContainsFunc(announced, func(a patch.Announcement) bool { return settledBySomebody(reports[a.ID]) }) {
-		return f.standAt(info.Created, 0, "", nil)
+		return al.standAt(info.Created, 0, "", nil)
 	}
-	seq, err := f.findPlace(ctx, info, announced, trimmed)
+	seq, err := al.findPlace(ctx, info, announced, trimmed)
 	if err != nil {
 		return err
 	}
-	return f.standAt(info.Created, seq, lastOf(announced, seq), before(known, announced, reports, seq))
+	return al.standAt(info.Created, seq, lastOf(announced, seq), before(known, announced, reports, seq))
 }
 
 // standAt writes down where this node stands. What it has reported is reported again: the bucket may be a new one.
-func (f *follower) standAt(stream time.Time, seq uint64, last string, more []entry) error {
-	f.placer.take(false)
-	return f.ledger.change(func(p *page) {
+func (al *aligner) standAt(stream time.Time, seq uint64, last string, more []entry) error {
+	al.orders.take(false)
+	return al.ledger.change(func(p *page) {
 		p.Stream, p.Seq, p.Last = stream, seq, last
 		for i, e := range p.Entries {
 			if e.Seq <= seq {
@@ -180,8 +111,10 @@ func (f *follower) standAt(stream time.Time, seq uint64, last string, more []ent
 }
 
 // findPlace is the sequence of the last patch that the home has, by the word of another server with the same files, or of an operator.
-func (f *follower) findPlace(ctx context.Context, info *jetstream.StreamInfo, announced []patch.Announcement, trimmed uint64) (uint64, error) {
-	order := f.placer.take(true)
+func (al *aligner) findPlace(
+	ctx context.Context, info *jetstream.StreamInfo, announced []patch.Announcement, trimmed uint64,
+) (uint64, error) {
+	order := al.orders.take(true)
 	switch i := slices.IndexFunc(announced, func(a patch.Announcement) bool { return a.ID == order }); {
 	case order == bus.PlaceAll:
 		return info.State.LastSeq, nil
@@ -190,11 +123,11 @@ func (f *follower) findPlace(ctx context.Context, info *jetstream.StreamInfo, an
 	case i >= 0:
 		return announced[i].Seq, nil
 	case order != "":
-		f.log.Warn().Str("after", order).Msg("no such patch is announced; this server still does not know where it stands")
+		al.log.Warn().Str("after", order).Msg("no such patch is announced; this server still does not know where it stands")
 	}
-	files := f.drift.book().Files
+	files := al.baseline.files()
 	if files == nil {
-		found, err := f.drift.scanner.Scan(ctx, 0)
+		found, err := al.scanner.Scan(ctx, 0)
 		if err != nil {
 			return 0, err
 		}
@@ -202,16 +135,16 @@ func (f *follower) findPlace(ctx context.Context, info *jetstream.StreamInfo, an
 		files.TakeModes(nil)
 	}
 	mine := files.Digest()
-	question, err := json.Marshal(bus.Place{Node: f.node, Baseline: mine})
+	question, err := json.Marshal(bus.Place{Node: al.node, Baseline: mine})
 	if err != nil {
 		return 0, err
 	}
 	var best *bus.Place
-	wait, cancel := context.WithTimeout(ctx, offerWait)
+	wait, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
-	err = bus.AskAll(wait, f.client.NC, bus.PlaceSubject, question, func(answer []byte) bool {
+	err = bus.AskAll(wait, al.client.NC, bus.PlaceSubject, question, func(answer []byte) bool {
 		var p bus.Place
-		fits := json.Unmarshal(answer, &p) == nil && p.Node != f.node && p.Baseline == mine && p.Stream.Equal(info.Created) &&
+		fits := json.Unmarshal(answer, &p) == nil && p.Node != al.node && p.Baseline == mine && p.Stream.Equal(info.Created) &&
 			p.Seq >= trimmed && p.Seq <= info.State.LastSeq
 		if fits && (best == nil || p.Seq > best.Seq) {
 			best = &p
@@ -222,9 +155,11 @@ func (f *follower) findPlace(ctx context.Context, info *jetstream.StreamInfo, an
 		return 0, err
 	}
 	if best == nil {
-		return 0, fmt.Errorf("%w; say which is the last one that it has: omflow-booster nodes place %s --after PATCH, none or all", errPlaceless, f.node)
+		return 0, fmt.Errorf("%w; say which is the last one that it has: omflow-booster nodes place %s --after PATCH, none or all",
+			errPlaceless, al.node)
 	}
-	f.log.Info().Str("like", best.Node).Uint64("seq", best.Seq).Msg("the files of the home are those of another server: going on from its place")
+	al.log.Info().Str("like", best.Node).Uint64("seq", best.Seq).
+		Msg("the files of the home are those of another server: going on from its place")
 	return best.Seq, nil
 }
 
@@ -252,8 +187,8 @@ func before(known page, announced []patch.Announcement, reports map[string][]pat
 }
 
 // inherit learns, once, the names of the patches that came with the files of another server.
-func (f *follower) inherit(ctx context.Context, stream jetstream.Stream, known page) error {
-	if f.inherited {
+func (al *aligner) inherit(ctx context.Context, stream jetstream.Stream, known page) error {
+	if al.inherited {
 		return nil
 	}
 	announced, err := patch.ListOf(ctx, stream)
@@ -263,16 +198,16 @@ func (f *follower) inherit(ctx context.Context, stream jetstream.Stream, known p
 	last := lastOf(announced, known.Seq)
 	var entries []entry
 	if last != "" && !known.knows(last) {
-		reports, err := patch.Reports(ctx, f.client.JS)
+		reports, err := patch.Reports(ctx, al.client.JS)
 		if err != nil {
 			return err
 		}
 		entries = before(known, announced, reports, known.Seq)
 	}
 	if len(entries) > 0 || last != "" && known.Last != last {
-		err = f.ledger.change(func(p *page) { p.Entries, p.Last = append(p.Entries, entries...), last })
+		err = al.ledger.change(func(p *page) { p.Entries, p.Last = append(p.Entries, entries...), last })
 	}
-	f.inherited = err == nil
+	al.inherited = err == nil
 	return err
 }
 

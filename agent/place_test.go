@@ -52,7 +52,7 @@ func TestWaysBackAreKeptByOrder(t *testing.T) {
 	n.cfg.Command, n.cfg.HealthURL, n.cfg.Worker = "", "", "off"
 	n.start()
 	n.drift(undrifted)
-	for i := range undoKept {
+	for i := range revertsKept {
 		a := publish(t, n.client, map[string]string{"omflow/app.py": strings.Repeat("f", i+1)}, patch.Options{Now: time.Now().AddDate(10, 0, i)})
 		n.report(a.ID, patch.StateApplied)
 	}

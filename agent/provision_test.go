@@ -76,7 +76,8 @@ func TestSettingsThatAreThereAlreadyAreKept(t *testing.T) {
 	require.Equal(t, "v0", fresh.read("omflow/app.py"))
 }
 
-// Who answers on the bus is not known before the signature of his artifact is checked. Until then nothing outside of the agent's own directory is touched.
+// Who answers on the bus is not known before the signature of his artifact is checked. Until then nothing outside of the agent's own
+// directory is touched.
 func TestGiftWithAnIDThatIsAPath(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)
@@ -93,7 +94,7 @@ func TestGiftWithAnIDThatIsAPath(t *testing.T) {
 	artifact, err := json.Marshal(patch.Announcement{ID: "../../victim", Object: "x", Size: 4, SHA256: strings.Repeat("0", 64)})
 	require.NoError(t, err)
 	answer(bus.HomeSubject, bus.HomeOffer{Node: "evil", Seq: 7, Files: 1, Settings: bus.SettingsNone})
-	answer(bus.GiveSubject("evil"), bus.HomeGift{Seq: 7, Artifact: artifact})
+	answer(bus.TransferSubject("evil"), bus.HomeTransfer{Seq: 7, Artifact: artifact})
 	fresh.start()
 	fresh.state(func(s bus.AgentState) bool { return strings.Contains(s.PatchState, `names the id "../../victim"`) })
 	require.FileExists(t, victim)

@@ -4,18 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/micro"
+	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/tree"
 )
 
-// repairer takes the order of an operator to make this server like the others again.
-type repairer struct {
+// repairOrders takes the order of an operator to make this server like the others again, and says how it goes.
+type repairOrders struct {
 	wake chan<- struct{}
 
 	mu     sync.Mutex
@@ -25,106 +26,143 @@ type repairer struct {
 }
 
 // addTo answers to the order. Who gave it sees by agent.drift how it goes.
-func (p *repairer) addTo(group micro.Group, node string) error {
+func (o *repairOrders) addTo(group micro.Group, node string) error {
 	return group.AddEndpoint(bus.EndpointRepair, micro.HandlerFunc(func(r micro.Request) {
-		p.mu.Lock()
-		p.wanted, p.busy, p.result = true, true, ""
-		p.mu.Unlock()
-		wake(p.wake)
+		o.mu.Lock()
+		o.wanted, o.busy, o.result = true, true, ""
+		o.mu.Unlock()
+		wake(o.wake)
 		_ = r.Respond(nil)
 	}), micro.WithEndpointSubject(bus.EndpointRepair+"."+bus.Token(node)), micro.WithEndpointQueueGroupDisabled())
 }
 
 // take tells whether there is an order, which is carried out then.
-func (p *repairer) take() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	wanted := p.wanted
+func (o *repairOrders) take() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	wanted := o.wanted
 	if wanted {
-		p.wanted, p.result = false, ""
+		o.wanted, o.result = false, ""
 	}
 	return wanted
 }
 
 // postpone tells who has given an order, that is not taken yet, why nothing happens.
-func (p *repairer) postpone(why string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.wanted {
-		p.result = why
+func (o *repairOrders) postpone(why string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.wanted {
+		o.result = why
 	}
 }
 
-func (p *repairer) end(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.busy = p.wanted
+func (o *repairOrders) end(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.busy = o.wanted
 	if err != nil {
-		p.result = err.Error()
+		o.result = err.Error()
 	}
 }
 
-func (p *repairer) describe(d *bus.Drift) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	d.Repair, d.Repairing = p.result, p.busy
+func (o *repairOrders) describe(d *bus.Drift) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	d.Repair, d.Repairing = o.result, o.busy
 }
 
-// tellDrift is what others are told of changes, and of how it goes with an order to take them back.
-func (f *follower) tellDrift() bus.Drift {
-	d := f.drift.tell(f.node)
-	d.Seq = f.ledger.read().Seq
-	f.mender.describe(&d)
-	return d
+func newRepairOrders(wake chan<- struct{}) (*repairOrders, error) {
+	return complete(&repairOrders{wake: wake})
 }
 
-// repair makes this server like the others: every file that was changed here is as it should be again. Their content comes from a server whose baseline is
-// the same. Where nothing was changed here, or no such server is there, it is what most of the others have that are on the same patches.
-func (f *follower) repair(ctx context.Context) error {
-	f.drift.dirty, f.drift.took = true, 0 // now, whatever it costs
-	if _, _, err := f.drift.look(ctx); err != nil {
+// repairer makes this server like the others again.
+type repairer struct {
+	node      string
+	ledger    *ledger
+	drift     nowLooker
+	baseline  digester
+	scanner   *tree.Scanner
+	donors    donors
+	artifacts artifacts
+	installer *installer
+	host      stopper
+	orders    *repairOrders
+	log       zerolog.Logger
+}
+
+// What the repairer needs of others.
+type (
+	nowLooker interface {
+		lookNow(ctx context.Context) (changed bool, err error) // compares the home with its baseline, whatever it costs
+	}
+	stopper interface {
+		stopAll() error // ends worker and server
+	}
+	digester interface {
+		digest() string // that of the files as they should be
+	}
+)
+
+func newRepairer(r repairer) (*repairer, error) { return complete(&r) }
+
+// carryOut carries out the order of an operator, if there is one.
+func (r *repairer) carryOut(ctx context.Context) error {
+	if !r.orders.take() {
+		return nil
+	}
+	err := r.repair(ctx)
+	r.orders.end(err)
+	return err
+}
+
+// repair makes this server like the others: every file that was changed here is as it should be again. Their content comes from a
+// server whose baseline is the same. Where nothing was changed here, or no such server is there, it is what most of the others have
+// that are on the same patches.
+func (r *repairer) repair(ctx context.Context) error {
+	changed, err := r.drift.lookNow(ctx)
+	if err != nil {
 		return err
 	}
-	offer, err := f.example(ctx, len(f.drift.changed()) > 0)
+	offer, err := r.example(ctx, changed)
 	if err != nil || offer.Node == "" {
 		return err
 	}
-	a, _, err := f.gift(ctx, offer, bus.HomeRequest{})
+	a, _, err := r.donors.transfer(ctx, offer, bus.HomeRequest{})
 	if err != nil {
 		return fmt.Errorf("files of %s: %w", offer.Node, err)
 	}
-	if err := f.fetch(ctx, a); err != nil {
+	if err := r.artifacts.fetch(ctx, a); err != nil {
 		return err
 	}
-	m, _, err := f.verify(a, true)
+	m, _, err := r.artifacts.verify(a, true)
 	if err != nil {
 		return err
 	}
-	more, err := f.notIn(ctx, m)
+	more, err := r.notIn(ctx, m)
 	if err != nil {
 		return err
 	}
-	a.Seq = f.ledger.read().Seq
-	f.log.Warn().Str("from", offer.Node).Int("more", len(more)).Msg("making this server like another one, by order of an operator; stopping worker and server")
-	if err := f.stage(a, time.Now(), more, []string{patch.SettingsFile}); err != nil {
+	a.Seq = r.ledger.read().Seq
+	r.log.Warn().Str("from", offer.Node).Int("more", len(more)).
+		Msg("making this server like another one, by order of an operator; stopping worker and server")
+	if err := r.installer.stage(a, staging{started: time.Now(), remove: more, keep: []string{patch.SettingsFile}}); err != nil {
 		return err
 	}
-	if err := f.host.stop(); err != nil {
-		return errors.Join(err, f.unprovision(ctx))
+	if err := r.host.stopAll(); err != nil {
+		return errors.Join(err, r.installer.rollBackWhole(ctx))
 	}
-	if err := f.journal.Switch(); err != nil {
-		return errors.Join(err, f.unprovision(ctx))
+	if err := r.installer.switchOver(a); err != nil {
+		return errors.Join(err, r.installer.rollBackWhole(ctx))
 	}
-	_ = os.Remove(f.dir.artifact(a.ID))
-	return f.prove(ctx)
+	return r.installer.activate(ctx)
 }
 
 // example is the server that this one is to be like. It has no name if this one is right already.
-func (f *follower) example(ctx context.Context, changed bool) (example bus.HomeOffer, err error) {
-	baseline, seq := f.drift.baselineDigest(), f.ledger.read().Seq
+func (r *repairer) example(ctx context.Context, changed bool) (example bus.HomeOffer, err error) {
+	baseline, seq := r.baseline.digest(), r.ledger.read().Seq
 	votes, offers := map[string]int{baseline: 1}, map[string]bus.HomeOffer{}
-	_, err = f.bestOffer(ctx, func(o bus.HomeOffer) bool {
-		if o.Node == f.node || o.Seq != seq && o.Baseline != baseline {
+	_, err = r.donors.bestOffer(ctx, func(o bus.HomeOffer) bool {
+		if o.Node == r.node || o.Seq != seq && o.Baseline != baseline {
 			return false
 		}
 		votes[o.Baseline]++
@@ -149,9 +187,11 @@ func (f *follower) example(ctx context.Context, changed bool) (example bus.HomeO
 	}
 	switch {
 	case !alone:
-		return example, errors.New("the other servers differ among themselves: bring one version to all with `omflow-booster patch publish --exact`")
+		return example, errors.New("the other servers differ among themselves: " +
+			"bring one version to all with `omflow-booster patch publish --exact`")
 	case most == baseline && changed:
-		return example, errors.New("no other server has these files as they should be: one has to run that is on the same patches, has no drift, and whose join file signs")
+		return example, errors.New("no other server has these files as they should be: " +
+			"one has to run that is on the same patches, has no drift, and whose join file signs")
 	case most == baseline:
 		return example, nil
 	}
@@ -159,8 +199,8 @@ func (f *follower) example(ctx context.Context, changed bool) (example bus.HomeO
 }
 
 // notIn are the files of this home that an artifact of a whole home does not have.
-func (f *follower) notIn(ctx context.Context, m patch.Manifest) (more []string, err error) {
-	now, err := f.drift.scanner.Scan(ctx, 0)
+func (r *repairer) notIn(ctx context.Context, m patch.Manifest) (more []string, err error) {
+	now, err := r.scanner.Scan(ctx, 0)
 	if err != nil {
 		return nil, err
 	}

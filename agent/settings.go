@@ -6,23 +6,25 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 	"golang.org/x/crypto/nacl/box"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
-// omflow/settings.py has the password of the database. It goes from one server to another only if the giver is told to (AGENT_PROVISION=settings), the one
-// that asks shows that its host signs, and sealed to a key that this one has made for the purpose: nothing of it is ever stored on the bus.
+// omflow/settings.py has the password of the database. It goes from one server to another only if the donor is told to
+// (AGENT_PROVISION=settings), the one that asks shows that its host signs, and sealed to a key that this one has made for the purpose:
+// nothing of it is ever stored on the bus.
 
 // errNoSettings keeps a new server waiting that has the files of nobody's settings.
-var errNoSettings = errors.New(patch.SettingsFile + " is missing: put that of this server into OMFLOW_HOME. Another server gives its own only with AGENT_PROVISION=settings, " +
-	"to a host whose join file signs")
+var errNoSettings = errors.New(patch.SettingsFile + " is missing: put that of this server into OMFLOW_HOME. " +
+	"Another server gives its own only with AGENT_PROVISION=settings, to a host whose join file signs")
 
-const sealLimit = 5 * time.Second // for looking up who is trusted
+const sealTimeout = 5 * time.Second // for looking up who is trusted
 
 // What is signed begins with words of its own, so that no signature can stand for one of another kind.
 const (
@@ -47,14 +49,14 @@ func newSettingsAsker() (a settingsAsker, err error) {
 }
 
 // request asks one server.
-func (a settingsAsker) request(giver string, signer patch.Signer) *bus.SettingsRequest {
+func (a settingsAsker) request(donor string, signer patch.Signer) *bus.SettingsRequest {
 	return &bus.SettingsRequest{
-		Public: a.public[:], Key: signer.KeyID(), Signature: signer.Sign(askMessage(giver, a.public[:])),
+		Public: a.public[:], Key: signer.KeyID(), Signature: signer.Sign(askMessage(donor, a.public[:])),
 	}
 }
 
-func askMessage(giver string, public []byte) []byte {
-	return fmt.Appendf(nil, "%s%s\n%x", askSettings, giver, public)
+func askMessage(donor string, public []byte) []byte {
+	return fmt.Appendf(nil, "%s%s\n%x", askSettings, donor, public)
 }
 
 func giveMessage(public, sealed []byte) []byte {
@@ -73,32 +75,44 @@ func (a settingsAsker) open(s *bus.SealedSettings, rules patch.Trust) (file sett
 	return file, json.Unmarshal(plain, &file)
 }
 
-// sealSettings gives the settings of this server to one that shows that its host signs. It does not touch what the follower's goroutine uses.
-func (f *follower) sealSettings(asked *bus.SettingsRequest) (*bus.SealedSettings, error) {
-	if f.cfg.Provision != provisionSettings {
+// sealer gives the settings of this server to others. Any goroutine may use it.
+type sealer struct {
+	node  string
+	given bool // AGENT_PROVISION=settings
+	home  *homeDir
+	js    jetstream.JetStream
+	trust *trust
+	log   zerolog.Logger
+}
+
+func newSealer(s sealer) (*sealer, error) { return complete(&s) }
+
+// seal gives the settings to a server that shows that its host signs.
+func (s *sealer) seal(asked *bus.SettingsRequest) (*bus.SealedSettings, error) {
+	if !s.given {
 		return nil, errors.New("this server does not give its settings (AGENT_PROVISION=settings)")
 	}
 	if len(asked.Public) != 32 {
 		return nil, errors.New("the settings are asked for without a key to seal them to")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), sealLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), sealTimeout)
 	defer cancel()
-	rules, err := f.trust.rulesNow(ctx, f.client.JS)
+	rules, err := s.trust.rulesNow(ctx, s.js)
 	if err != nil {
 		return nil, err
 	}
-	if err := rules(asked.Key, askMessage(f.node, asked.Public), asked.Signature); err != nil {
+	if err := rules(asked.Key, askMessage(s.node, asked.Public), asked.Signature); err != nil {
 		return nil, fmt.Errorf("who asks for the settings is not trusted: %w", err)
 	}
-	signer, err := f.trust.signer()
+	signer, err := s.trust.signer()
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.home.Stat(patch.SettingsFile)
+	info, err := s.home.Stat(patch.SettingsFile)
 	if err != nil {
 		return nil, err
 	}
-	content, err := f.home.ReadFile(patch.SettingsFile)
+	content, err := s.home.ReadFile(patch.SettingsFile)
 	if err != nil {
 		return nil, err
 	}
@@ -110,31 +124,6 @@ func (f *follower) sealSettings(asked *bus.SettingsRequest) (*bus.SealedSettings
 	if err != nil {
 		return nil, err
 	}
-	f.log.Warn().Str("key", asked.Key).Msg("settings of this server given to a new one, sealed to its key")
+	s.log.Warn().Str("key", asked.Key).Msg("settings of this server given to a new one, sealed to its key")
 	return &bus.SealedSettings{Box: sealed, Key: signer.KeyID(), Signature: signer.Sign(giveMessage(asked.Public, sealed))}, nil
-}
-
-// needsSettings tells whether this server has none of its own.
-func (f *follower) needsSettings() (bool, error) {
-	_, err := f.home.Stat(patch.SettingsFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil
-	}
-	return false, err
-}
-
-// takeSettings writes what another server has given.
-func (f *follower) takeSettings(asker settingsAsker, gift bus.HomeGift) error {
-	if gift.Settings == nil {
-		return fmt.Errorf("%w (%s)", errNoSettings, gift.SettingsError)
-	}
-	rules, err := f.trust.rules()
-	if err != nil {
-		return err
-	}
-	file, err := asker.open(gift.Settings, rules)
-	if err != nil {
-		return err
-	}
-	return patch.WriteLocal(f.home, patch.SettingsFile, file.Content, file.Mode)
 }

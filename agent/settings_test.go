@@ -16,18 +16,18 @@ import (
 )
 
 // ask asks a node for its files until it has answered completely.
-func ask(t *testing.T, n *node, want bus.HomeRequest) (gift bus.HomeGift) {
+func ask(t *testing.T, n *node, want bus.HomeRequest) (transfer bus.HomeTransfer) {
 	t.Helper()
 	question, err := json.Marshal(want)
 	require.NoError(t, err)
 	n.eventually(func() bool {
-		reply, err := n.client.NC.Request(bus.GiveSubject(n.cfg.Name), question, patience)
+		reply, err := n.client.NC.Request(bus.TransferSubject(n.cfg.Name), question, patience)
 		require.NoError(t, err)
-		gift = bus.HomeGift{}
-		require.NoError(t, json.Unmarshal(reply.Data, &gift))
-		return len(gift.Artifact) > 0
-	}, "gift")
-	return gift
+		transfer = bus.HomeTransfer{}
+		require.NoError(t, json.Unmarshal(reply.Data, &transfer))
+		return len(transfer.Artifact) > 0
+	}, "transfer")
+	return transfer
 }
 
 // Row 10: nobody on the bus gets the password of the database by asking, and it is stored nowhere, not even for those who may have it.
@@ -40,10 +40,10 @@ func TestSettingsAreForWhoSigns(t *testing.T) {
 	n.start()
 	n.drift(undrifted)
 
-	gift := ask(t, n, bus.HomeRequest{})
-	require.Nil(t, gift.Settings)
+	transfer := ask(t, n, bus.HomeRequest{})
+	require.Nil(t, transfer.Settings)
 	var a patch.Announcement
-	require.NoError(t, json.Unmarshal(gift.Artifact, &a))
+	require.NoError(t, json.Unmarshal(transfer.Artifact, &a))
 	var artifact bytes.Buffer
 	require.NoError(t, patch.Fetch(t.Context(), n.client.JS, a, &artifact))
 	m, err := patch.Verify(&artifact, patch.DefaultLimit, func(string, []byte, []byte) error { return nil })
@@ -55,9 +55,9 @@ func TestSettingsAreForWhoSigns(t *testing.T) {
 	asker, err := newSettingsAsker()
 	require.NoError(t, err)
 	stranger := asker.request("srv1", signerOf(t, newKey(t)))
-	gift = ask(t, n, bus.HomeRequest{Settings: stranger})
-	require.Nil(t, gift.Settings)
-	require.Contains(t, gift.SettingsError, "is not in the join file")
+	transfer = ask(t, n, bus.HomeRequest{Settings: stranger})
+	require.Nil(t, transfer.Settings)
+	require.Contains(t, transfer.SettingsError, "is not in the join file")
 
 	key, err := ours()
 	require.NoError(t, err)
@@ -70,15 +70,15 @@ func TestSettingsAreForWhoSigns(t *testing.T) {
 	elsewhere := asker.request("srv2", signerOf(t, key)) // for another server
 	require.Contains(t, ask(t, n, bus.HomeRequest{Settings: elsewhere}).SettingsError, "is not that of key")
 
-	gift = ask(t, n, bus.HomeRequest{Settings: signed})
-	require.NotContains(t, string(gift.Settings.Box), "secret")
+	transfer = ask(t, n, bus.HomeRequest{Settings: signed})
+	require.NotContains(t, string(transfer.Settings.Box), "secret")
 	trusted := patch.Trust(key.Verify)
-	file, err := asker.open(gift.Settings, trusted)
+	file, err := asker.open(transfer.Settings, trusted)
 	require.NoError(t, err)
 	require.Equal(t, "PASSWORD = 'very secret'", string(file.Content))
-	_, err = other.open(gift.Settings, trusted)
+	_, err = other.open(transfer.Settings, trusted)
 	require.Error(t, err, "it is sealed to the one that asked")
-	_, err = asker.open(gift.Settings, newKey(t).Verify)
+	_, err = asker.open(transfer.Settings, newKey(t).Verify)
 	require.ErrorContains(t, err, "is not in the join file", "who gives settings gives code")
 
 	require.NoError(t, patch.Revoke(t.Context(), n.client.JS, patch.Revocation{Key: signed.Key}))

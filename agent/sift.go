@@ -48,22 +48,39 @@ type sifted struct {
 	moving  string        // the first file that is being written; empty: none is
 }
 
+// sifter says what may become of each change. It belongs to the updater's goroutine.
+type sifter struct {
+	quiet        time.Duration                     // AGENT_WATCH_QUIET
+	started      func() (begun, healthy time.Time) // the last start of the server; zero if there was none
+	windowsThere func() bool                       // there are Windows servers
+
+	read    time.Time           // of the last look
+	seen    map[string]sighting // of each change
+	waiting time.Time           // since when something has rested and waits for the rest; zero if nothing does
+}
+
+func newSifter(quiet time.Duration, started func() (begun, healthy time.Time), windowsThere func() bool) (*sifter, error) {
+	return complete(&sifter{quiet: quiet, started: started, windowsThere: windowsThere})
+}
+
 // sift judges each path by itself: one that has to stay keeps nothing else from going.
-func (d *drift) sift(found tree.Reading, book treeBook) sifted {
+func (sf *sifter) sift(found tree.Reading, book treeBook, read time.Time) sifted {
+	sf.read = read
 	s := sifted{changes: found.Since(book.Files), stays: found.Behind(book.Files)}
-	d.sight(s.changes)
+	sf.sight(s.changes)
 	for _, m := range found.Moving {
-		if m.For < restless*d.cfg.WatchQuiet {
+		if m.For < restless*sf.quiet {
 			if s.moving == "" {
 				s.moving = m.Path
 			}
 			continue
 		}
-		s.stays = append(s.stays, tree.Stay{Path: m.Path, Why: "is written again and again: it is carried when it has rested for AGENT_WATCH_QUIET; if it never does, name it in AGENT_IGNORE"})
+		s.stays = append(s.stays, tree.Stay{Path: m.Path, Why: "is written again and again: it is carried when it has rested for AGENT_WATCH_QUIET; " +
+			"if it never does, name it in AGENT_IGNORE"})
 	}
-	folded, there := map[string]string{}, sync.OnceValue(d.windowsThere)
+	folded, there := map[string]string{}, sync.OnceValue(sf.windowsThere)
 	for _, c := range s.changes {
-		why := d.hold(c, book)
+		why := sf.hold(c, book)
 		if why == "" {
 			why = windows(c, folded, there)
 		}
@@ -79,36 +96,37 @@ func (d *drift) sift(found tree.Reading, book treeBook) sifted {
 }
 
 // sight notes when each change was first seen as it is.
-func (d *drift) sight(changes []tree.Change) {
+func (sf *sifter) sight(changes []tree.Change) {
 	seen := make(map[string]sighting, len(changes))
 	for _, c := range changes {
-		was, ok := d.seen[c.Path]
+		was, ok := sf.seen[c.Path]
 		if !ok || was.is.SHA256 != c.Is.SHA256 || was.is.Mode != c.Is.Mode {
-			was = sighting{c.Is, d.read}
+			was = sighting{c.Is, sf.read}
 		}
 		seen[c.Path] = was
 	}
-	d.seen = seen
+	sf.seen = seen
 }
 
-// hold is the breaker: it says why a change stays that the server makes itself, each time that it is restarted for the patch with the last one.
-func (d *drift) hold(c tree.Change, book treeBook) string {
+// hold is the breaker: it says why a change stays that the server makes itself, each time that it is restarted for the patch with the
+// last one.
+func (sf *sifter) hold(c tree.Change, book treeBook) string {
 	own, ok := book.Own[c.Path]
 	if !ok {
 		return ""
 	}
-	at := d.madeAt(c)
-	begun, over := d.started()
+	at := sf.madeAt(c)
+	begun, over := sf.started()
 	if own.Placed.After(over) { // it was started for this patch, and watched until it had proven itself
 		over = own.Placed
 	}
 	if !begun.IsZero() && at.After(begun) && at.Before(over) {
-		return "was changed again while the server started with the patch that carried it, so the server seems to write it: name it in AGENT_IGNORE; " +
-			"if it was you, change it once more, or use `omflow-booster patch publish`"
+		return "was changed again while the server started with the patch that carried it, so the server seems to write it: " +
+			"name it in AGENT_IGNORE; if it was you, change it once more, or use `omflow-booster patch publish`"
 	}
 	if more := own.Repeats - tooOften; more >= 0 {
-		rest := min(longest, soon*d.cfg.WatchQuiet<<min(more, 12))
-		if d.read.Sub(at) < rest {
+		rest := min(longest, soon*sf.quiet<<min(more, 12))
+		if sf.read.Sub(at) < rest {
 			return fmt.Sprintf("was changed again soon after each of the last %d patches that carried it: it is carried when it has rested for %s; "+
 				"if a program writes it, name it in AGENT_IGNORE", own.Repeats, rest)
 		}
@@ -117,18 +135,18 @@ func (d *drift) hold(c tree.Change, book treeBook) string {
 }
 
 // madeAt is when a change was made, as far as anybody knows.
-func (d *drift) madeAt(c tree.Change) time.Time {
+func (sf *sifter) madeAt(c tree.Change) time.Time {
 	if c.Kind == tree.Missing {
-		return d.seen[c.Path].at
+		return sf.seen[c.Path].at
 	}
 	return c.Is.Altered
 }
 
 // repeats counts, for each path that is about to be published, how often it was changed again soon after its last patch.
-func (d *drift) repeats(changes []tree.Change, book treeBook) map[string]int {
+func (sf *sifter) repeats(changes []tree.Change, book treeBook) map[string]int {
 	again := map[string]int{}
 	for _, c := range changes {
-		if own, ok := book.Own[c.Path]; ok && d.madeAt(c).Sub(own.Placed) < soon*d.cfg.WatchQuiet {
+		if own, ok := book.Own[c.Path]; ok && sf.madeAt(c).Sub(own.Placed) < soon*sf.quiet {
 			again[c.Path] = own.Repeats + 1
 		}
 	}
@@ -169,37 +187,38 @@ func (s *sifted) fit() {
 		bytes += bySize[n].Is.Size
 		n++
 	}
+	why := fmt.Sprintf("waits for a patch after the next one: a patch carries at most %s and %d files", humanize.IBytes(mostBytes), mostFiles)
 	for _, c := range bySize[n:] {
-		s.stays = append(s.stays, tree.Stay{Path: c.Path, Why: fmt.Sprintf("waits for a patch after the next one: a patch carries at most %s and %d files", humanize.IBytes(mostBytes), mostFiles)})
+		s.stays = append(s.stays, tree.Stay{Path: c.Path, Why: why})
 	}
 	s.going = slices.SortedFunc(slices.Values(bySize[:n]), func(a, b tree.Change) int { return strings.Compare(a.Path, b.Path) })
 }
 
-// ripe are the changes that have rested for AGENT_WATCH_QUIET; if some have not yet, again says when to look next. Half an update is no version, so
-// nothing goes before all rest, unless that takes for ever.
-func (d *drift) ripe(s sifted) (ripe []tree.Change, again time.Duration) {
-	quiet := d.cfg.WatchQuiet
+// ripe are the changes that have rested for AGENT_WATCH_QUIET; if some have not yet, again says when to look next. Half an update is
+// no version, so nothing goes before all rest, unless that takes for ever. since is when the changes were first seen as they are.
+func (sf *sifter) ripe(s sifted, since time.Time) (ripe []tree.Change, again time.Duration) {
+	quiet := sf.quiet
 	if s.moving != "" {
 		again = quiet
 	}
 	for _, c := range s.going {
-		if rested := d.read.Sub(d.seen[c.Path].at); rested < quiet {
+		if rested := sf.read.Sub(sf.seen[c.Path].at); rested < quiet {
 			again = max(again, quiet-rested)
 		} else {
 			ripe = append(ripe, c)
 		}
 	}
-	if rested := d.read.Sub(d.since); rested < quiet { // something was undone, or is gone again
+	if rested := sf.read.Sub(since); rested < quiet { // something was undone, or is gone again
 		again = max(again, quiet-rested)
 	}
 	switch {
 	case again == 0:
-		d.waiting = time.Time{}
+		sf.waiting = time.Time{}
 		return ripe, 0
-	case d.waiting.IsZero():
-		d.waiting = d.read
-	case len(ripe) > 0 && d.read.Sub(d.waiting) > atLast*quiet:
-		d.waiting = time.Time{}
+	case sf.waiting.IsZero():
+		sf.waiting = sf.read
+	case len(ripe) > 0 && sf.read.Sub(sf.waiting) > atLast*quiet:
+		sf.waiting = time.Time{}
 		return ripe, 0
 	}
 	return nil, again

@@ -101,7 +101,7 @@ func TestBreakerOfWhatIsChangedAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	pages, err := document.Open[treeBook](filepath.Join(t.TempDir(), treeFile))
 	require.NoError(t, err)
-	d := &drift{cfg: &Config{WatchQuiet: time.Second, Watch: watchPublish}, pages: pages, started: func() (begun, healthy time.Time) { return begun, healthy }}
+	d := &sifter{quiet: time.Second, started: func() (begun, healthy time.Time) { return begun, healthy }}
 	now := time.Now()
 	content := patch.Content{Files: []patch.File{{Path: "a"}}}
 	for round := range 8 {
@@ -141,7 +141,7 @@ func TestPatchCarriesAsMuchAsItMay(t *testing.T) {
 // A home that is too large is not read to find that out.
 func TestHomeThatIsTooLargeIsNotGiven(t *testing.T) {
 	t.Parallel()
-	_, err := new(follower).storeHome(t.Context(), bus.HomeOffer{Bytes: patch.DefaultLimit + 1<<30})
+	_, err := new(packer).store(t.Context(), bus.HomeOffer{Bytes: patch.DefaultLimit + 1<<30})
 	require.EqualError(t, err, "its home has 2.0 GiB, and a server gives at most 1.0 GiB to a new one: copy OMFLOW_HOME there by hand")
 }
 

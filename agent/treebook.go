@@ -21,6 +21,16 @@ type treeBook struct {
 	Released string `json:"released"` // digest of changes that an operator lets pass
 }
 
+// placesKept is how many of the baselines that a home has had an agent remembers.
+const placesKept = 50
+
+// treePlace is a place in the order of patches at which the home had its files as the digest says.
+type treePlace struct {
+	Stream time.Time `json:"stream"`
+	Seq    uint64    `json:"seq"`
+	Digest string    `json:"digest"`
+}
+
 // publishedTree is the last change that was found here and published.
 type publishedTree struct {
 	Digest string `json:"digest"` // of the changes
@@ -57,33 +67,4 @@ func (b treeBook) of(home string) treeBook {
 		return treeBook{Home: home}
 	}
 	return b
-}
-
-// book is what is known of this home. Its files are not to be changed.
-func (d *drift) book() treeBook { return d.pages.Get().of(d.cfg.Home) }
-
-// change edits the book. If it cannot be saved, nothing has changed.
-func (d *drift) change(edit func(b *treeBook)) error {
-	err := d.pages.Change(func(b *treeBook) {
-		*b = b.of(d.cfg.Home)
-		edit(b)
-	})
-	d.show()
-	return err
-}
-
-// show lets others see which files the book has.
-func (d *drift) show() {
-	files := d.book().Files
-	digest := files.Digest()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.baseline, d.hasBaseline = digest, files != nil && d.cfg.Watch != watchOff
-}
-
-// baselineDigest is the digest of the files as they should be.
-func (d *drift) baselineDigest() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.baseline
 }

@@ -17,7 +17,7 @@ import (
 var errNoKey = errors.New("no key to trust: set " + join.Variable)
 
 // trust says whose patches this server takes: keys come from the join file, and revocations from the bus. What was revoked once stays
-// revoked here, whatever the bus says later. It belongs to the follower's goroutine.
+// revoked here, whatever the bus says later. It belongs to the updater's goroutine.
 type trust struct {
 	joinFile string
 	dir      *dataDir
@@ -90,7 +90,7 @@ func (t *trust) signer() (patch.Signer, error) {
 	return keys.Signer()
 }
 
-// rulesNow is what holds now, for others than the follower's goroutine.
+// rulesNow is what holds now, for others than the updater's goroutine.
 func (t *trust) rulesNow(ctx context.Context, js jetstream.JetStream) (patch.Trust, error) {
 	keys, err := join.Load(t.joinFile)
 	if err != nil {

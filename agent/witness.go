@@ -136,8 +136,8 @@ func (w *witness) ask(ctx context.Context) (bus.WitnessGrant, error) {
 	return grant, json.Unmarshal(entry.Value(), &grant)
 }
 
-// adopt writes down the new grant, or one that has replaced it meanwhile, and returns it. What is not written down is not followed; a full disk,
-// for one, is waited for.
+// adopt writes down the new grant, or one that has replaced it meanwhile, and returns it. What is not written down is not followed; a
+// full disk, for one, is waited for.
 func (w *witness) adopt(ctx context.Context, grant bus.WitnessGrant) bus.WitnessGrant {
 	said := ""
 	for {
@@ -183,7 +183,8 @@ func (w *witness) note(grant bus.WitnessGrant) error {
 
 func (w *witness) spec(grant bus.WitnessGrant) supervise.Spec {
 	env := append(os.Environ(),
-		"WITNESS_NAME="+grant.Name, "WITNESS_ADDRESS="+grant.Address, "WITNESS_LISTEN="+w.cfg.WitnessListen, "WITNESS_BOOSTERS="+strings.Join(grant.Boosters, ","),
+		"WITNESS_NAME="+grant.Name, "WITNESS_ADDRESS="+grant.Address, "WITNESS_LISTEN="+w.cfg.WitnessListen,
+		"WITNESS_BOOSTERS="+strings.Join(grant.Boosters, ","),
 		"WITNESS_DATA_DIR="+filepath.Join(w.dir.path, witnessDirs, grant.Name), "LOG_FORMAT=json")
 	return supervise.Spec{
 		Name: "witness", Command: w.command, Dir: w.dir.path, Env: env, Owner: w.mark, ReadyEvery: w.cfg.HealthEvery,
@@ -191,8 +192,8 @@ func (w *witness) spec(grant bus.WitnessGrant) supervise.Spec {
 	}
 }
 
-// errNeeded is returned while this host must not be touched, because it is the witness of Boosters that could not do without it.
-var errNeeded = errors.New("this host is the witness, and the Boosters need it")
+// errWitnessBusy is returned while this host must not be touched, because it is the witness of Boosters that could not do without it.
+var errWitnessBusy = errors.New("this host is the witness, and the Boosters need it")
 
 // spare tells whether the Boosters could do without this host for a while: it is not the witness, or everybody has everything.
 func (w *witness) spare(ctx context.Context) error {
@@ -213,7 +214,7 @@ func (w *witness) spare(ctx context.Context) error {
 		}
 	}
 	if takeover != bus.TakeoverOK {
-		return fmt.Errorf("%w: %s", errNeeded, takeover)
+		return fmt.Errorf("%w: %s", errWitnessBusy, takeover)
 	}
 	return nil
 }
@@ -246,7 +247,8 @@ func (w *witness) describe(state *bus.AgentState) {
 	}
 }
 
-// room is what the disk of a witness here has: free bytes, 0 when that is not known, and those of its copies. The queue must fit on every member's disk.
+// room is what the disk of a witness here has: free bytes, 0 when that is not known, and those of its copies. The queue must fit on
+// every member's disk.
 func (w *witness) room() (free, used int64) {
 	if usage, err := disk.Usage(w.dir.path); err == nil {
 		free = int64(min(usage.Free, math.MaxInt64))

@@ -3,8 +3,10 @@ package bus
 // HomeSubject is where agents are asked who can give a new server its files: every agent that can answers with a HomeOffer.
 const HomeSubject = ServiceAgent + "." + EndpointHome
 
-// GiveSubject is where one agent is asked for them; the request is a HomeRequest, or empty, the answer a HomeGift.
-func GiveSubject(node string) string { return ServiceAgent + "." + EndpointGive + "." + Token(node) }
+// TransferSubject is where one agent is asked for them; the request is a HomeRequest, or empty, the answer a HomeTransfer.
+func TransferSubject(node string) string {
+	return ServiceAgent + "." + EndpointTransfer + "." + Token(node)
+}
 
 // HomeOffer is what an agent can give to a new server, as JSON.
 type HomeOffer struct {
@@ -43,8 +45,8 @@ type SealedSettings struct {
 	Signature []byte `json:"ed25519"`
 }
 
-// HomeGift is how far it is, as JSON. Whoever wants it asks again until Artifact or Error is there.
-type HomeGift struct {
+// HomeTransfer is how far it is, as JSON. Whoever wants it asks again until Artifact or Error is there.
+type HomeTransfer struct {
 	Seq      uint64 `json:"seq"`      // as in the offer
 	Artifact []byte `json:"artifact"` // announcement of the artifact, as JSON; empty while it is being made
 	Error    string `json:"error"`

@@ -68,11 +68,11 @@ const (
 	SubjectSubmit = "worker.submit" // request: items as JSON lines; any one worker answers
 	SubjectProve  = "worker.prove"  // request: ids of steps, with blanks between them; the reconciler looks at their rows at once
 
-	EndpointRepair = "repair"
-	EndpointHome   = "home"
-	EndpointGive   = "give"
-	EndpointUndo   = "undo"
-	EndpointUndoBy = "undo-by"
+	EndpointRepair   = "repair"
+	EndpointHome     = "home"
+	EndpointTransfer = "give"
+	EndpointUndo     = "undo"
+	EndpointUndoBy   = "undo-by"
 
 	EndpointPlace   = "place"
 	EndpointPlaceBy = "place-by"

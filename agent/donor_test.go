@@ -14,12 +14,13 @@ import (
 // A repair changes the files of a server between two patches: what was stored before is not given as what it has now.
 func TestStoredHomeIsThatOfTheOffer(t *testing.T) {
 	t.Parallel()
-	g := newGiver()
+	g, err := newDonor(make(chan struct{}, 1), func(*bus.SettingsRequest) (*bus.SealedSettings, error) { return nil, nil })
+	require.NoError(t, err)
 	before := bus.HomeOffer{Node: "srv1", Seq: 7, Baseline: "before"}
 	g.set(&before)
 	require.Empty(t, g.answer().Artifact, "asked for")
 	require.True(t, g.wanted())
-	g.done(bus.HomeGift{Seq: 7, Artifact: json.RawMessage(`"stored"`)}, "before")
+	g.done(bus.HomeTransfer{Seq: 7, Artifact: json.RawMessage(`"stored"`)}, "before")
 	require.NotEmpty(t, g.answer().Artifact)
 	require.False(t, g.wanted())
 
@@ -28,7 +29,7 @@ func TestStoredHomeIsThatOfTheOffer(t *testing.T) {
 	g.set(&repaired)
 	require.Empty(t, g.answer().Artifact, "files of another baseline")
 	require.True(t, g.wanted())
-	g.done(bus.HomeGift{Seq: 7, Artifact: json.RawMessage(`"anew"`)}, "repaired")
+	g.done(bus.HomeTransfer{Seq: 7, Artifact: json.RawMessage(`"anew"`)}, "repaired")
 	require.JSONEq(t, `"anew"`, string(g.answer().Artifact))
 }
 

@@ -52,7 +52,7 @@ func TestPatchIsTakenBackEverywhere(t *testing.T) {
 	require.Equal(t, [2]string{"bob", "the leave form\nlost its dates: 請假"}, [2]string{undo.Author, undo.Note})
 	require.False(t, undo.Created.Before(ordered), "made when it was ordered, not with the patch")
 	require.GreaterOrEqual(t, undo.ID, patch.NewID(ordered)[:len("20260131-094500123")], "and so says its id")
-	left, err := filepath.Glob(filepath.Join(one.cfg.DataDir, undoDir, ".*"))
+	left, err := filepath.Glob(filepath.Join(one.cfg.DataDir, revertDir, ".*"))
 	require.NoError(t, err)
 	require.Empty(t, left)
 	require.Equal(t, [2]string{a.ID, "1.1.4.0"}, [2]string{undo.Undoes, undo.To})
@@ -104,7 +104,8 @@ func rollbacks(t *testing.T, n *node, id string) (ids []string) {
 	return ids
 }
 
-// Row 34: two operators who order it at the same time, of two servers, get one rollback. One that was aborted is ordered anew, in the name of who wants it now.
+// Row 34: two operators who order it at the same time, of two servers, get one rollback. One that was aborted is ordered anew, in the
+// name of who wants it now.
 func TestTwoOrdersAreOneRollback(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)
@@ -163,12 +164,12 @@ func TestOnlyTheLastWaysBackAreKept(t *testing.T) {
 	n := newWatchingNode(t, newBus(t), "srv1")
 	n.start()
 	var last string
-	for i := range undoKept + 2 {
+	for i := range revertsKept + 2 {
 		last = publish(t, n.client, map[string]string{"omflow/app.py": "v" + string(rune('1'+i))}, patch.Options{}).ID
 		n.report(last, patch.StateApplied)
 	}
-	kept, err := filepath.Glob(filepath.Join(n.cfg.DataDir, undoDir, "*"))
+	kept, err := filepath.Glob(filepath.Join(n.cfg.DataDir, revertDir, "*"))
 	require.NoError(t, err)
-	require.Len(t, kept, undoKept)
-	require.Equal(t, last+undoEnd, filepath.Base(kept[undoKept-1]))
+	require.Len(t, kept, revertsKept)
+	require.Equal(t, last+revertEnd, filepath.Base(kept[revertsKept-1]))
 }
