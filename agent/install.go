@@ -111,7 +111,7 @@ func (i *installer) activate(ctx context.Context) error {
 
 // commit keeps the new version: there is no way back.
 func (i *installer) commit() error {
-	if err := i.journal.Prove(); err != nil {
+	if err := i.journal.Commit(); err != nil {
 		return err
 	}
 	return i.finish()

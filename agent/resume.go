@@ -70,7 +70,7 @@ func (r *resumer) recover(ctx context.Context) error {
 	case phase == patch.Switched:
 		r.status.set(stateApplying)
 		return r.installer.activate(ctx)
-	case phase != patch.Proven && r.journal.Content().Whole:
+	case phase != patch.Committed && r.journal.Content().Whole:
 		return r.installer.rollBackWhole(ctx)
 	case phase == patch.Switching, phase == patch.Restoring:
 		return r.installer.rollBack(ctx, "")

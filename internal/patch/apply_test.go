@@ -156,7 +156,7 @@ func TestLargePatchIsStreamed(t *testing.T) {
 	j := open(t, home, t.TempDir(), nil)
 	require.NoError(t, j.Stage(artifact, DefaultLimit, Report{}))
 	require.NoError(t, j.Switch())
-	require.NoError(t, j.Prove())
+	require.NoError(t, j.Commit())
 	require.NoError(t, j.End())
 	runtime.ReadMemStats(&after)
 	require.EqualValues(t, size, fileSize(t, filepath.Join(home.Name(), "big")))

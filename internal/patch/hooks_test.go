@@ -20,7 +20,7 @@ func TestHooksAreInTheJournal(t *testing.T) {
 	next := open(t, home, data, nil)
 	require.Equal(t, Switched, next.Phase())
 	require.Equal(t, hooks, next.Hooks())
-	require.NoError(t, next.Prove())
+	require.NoError(t, next.Commit())
 	require.NoError(t, next.End())
 	require.Equal(t, Hooks{}, next.Hooks())
 	require.Equal(t, RestartServer, next.Hooks().Restarted(), "unless a patch says otherwise")

@@ -22,9 +22,9 @@ const (
 // Journal brings one patch after the other into a home, so that the home is found in the old or in the new version whatever
 // happens, a power cut included. What it is about to do is on disk before it is done:
 //
-//	Idle ──Stage──▶ Staging ──Switch──▶ Switching ──▶ Switched ──Prove──▶ Proven ──End──▶ Idle
-//	                   │                    │            ▼                              ▲
-//	                   └──────Restore───────┴──────▶ Restoring ──▶ Restored ────End─────┘
+//	Idle ──Stage──▶ Staging ──Switch──▶ Switching ──▶ Switched ──Commit──▶ Committed ──End──▶ Idle
+//	                   │                    │            ▼                                  ▲
+//	                   └──────Restore───────┴──────▶ Restoring ──▶ Restored ──────End───────┘
 //
 // The server may run while the journal is in a phase that is Whole, and must be stopped for Switch and Restore unless the patch
 // says that it needs no restart. After a crash Open returns the journal in the phase that the disk holds; whatever was under
@@ -39,7 +39,7 @@ type Journal struct {
 // Phase says how far a patch is.
 type Phase string
 
-// The phases of a patch.
+// The phases of a patch. The words are on the disks of former releases.
 const (
 	Idle      Phase = ""          // no patch is under way
 	Staging   Phase = "staging"   // the home is as it was; new files and backups may lie beside its files
@@ -47,7 +47,7 @@ const (
 	Switched  Phase = "switched"  // the home is in the new version, the backups are there
 	Restoring Phase = "restoring" // the home lies between two versions, on its way back
 	Restored  Phase = "restored"  // the home is as it was; never on disk, restoring twice does no harm
-	Proven    Phase = "proven"    // the home is in the new version for good; the backups are going away
+	Committed Phase = "proven"    // the home is in the new version for good; the backups are going away
 )
 
 // Whole tells whether the home is in one version, so that a server may run on it.
@@ -109,29 +109,29 @@ func Open(home, data *os.Root, before Before) (*Journal, error) {
 // Phase returns how far the patch is.
 func (j *Journal) Phase() Phase { return j.record.Phase }
 
-// Report returns what is known of the patch. Its state is StateApplied from Proven on, StateRolledBack once Restore was given
+// Report returns what is known of the patch. Its state is StateApplied from Committed on, StateRolledBack once Restore was given
 // a reason, and empty before and if the patch is to be tried again.
 func (j *Journal) Report() Report { return j.record.Report }
 
 // Content returns what the patch that is under way brings and removes.
 func (j *Journal) Content() Content { return j.record.Content }
 
-// Hooks is what the patch wants done besides its files. Doing it is the caller's business, between Switch and Prove.
+// Hooks is what the patch wants done besides its files. Doing it is the caller's business, between Switch and Commit.
 func (j *Journal) Hooks() Hooks { return j.record.Hooks }
 
-// Prove is called when the server has shown that it is healthy in the new version: there is no way back from then on.
-func (j *Journal) Prove() error {
+// Commit is called when the server has shown that it is healthy in the new version: there is no way back from then on.
+func (j *Journal) Commit() error {
 	r := j.record
-	r.Phase, r.Report.State, r.Report.Finished = Proven, StateApplied, time.Now()
+	r.Phase, r.Report.State, r.Report.Finished = Committed, StateApplied, time.Now()
 	return j.mark(r)
 }
 
-// End forgets the patch, and the backups with it. It belongs after Prove or Restore, when their outcome is recorded elsewhere.
+// End forgets the patch, and the backups with it. It belongs after Commit or Restore, when their outcome is recorded elsewhere.
 func (j *Journal) End() error {
 	if err := j.ensure(); err != nil {
 		return err
 	}
-	if j.record.Phase == Proven {
+	if j.record.Phase == Committed {
 		for i := range j.record.Changes {
 			if err := j.home.removeAll("forget backup", j.oldName(i)); err != nil {
 				return err

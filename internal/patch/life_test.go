@@ -115,10 +115,10 @@ func life(home, data *os.Root, artifact []byte, w way, before Before) error {
 func (j *Journal) recover(home, data *os.Root, w way) (err error) {
 	switch {
 	case j.Phase() == Switched && w.healthy:
-		err = j.Prove()
+		err = j.Commit()
 	case j.Phase() == Switched:
 		err = j.Restore("not healthy")
-	case j.Phase() != Idle && j.Phase() != Proven:
+	case j.Phase() != Idle && j.Phase() != Committed:
 		err = j.Restore("")
 	}
 	if err != nil {

@@ -70,7 +70,7 @@ func apply(t *testing.T, home *os.Root, artifact []byte, limit int64) (Report, e
 	}
 	require.NoError(t, j.Switch())
 	r := j.Report()
-	require.NoError(t, j.Prove())
+	require.NoError(t, j.Commit())
 	require.NoError(t, j.End())
 	return Report{Files: r.Files, Bytes: r.Bytes, Deleted: r.Deleted}, nil
 }

@@ -17,7 +17,7 @@ func (j *Journal) Restore(reason string) error {
 	switch r.Phase {
 	case Idle, Restored:
 		return nil
-	case Proven:
+	case Committed:
 		return errors.New("patch " + r.Report.Patch + " is in place for good")
 	}
 	if reason != "" {

@@ -37,7 +37,7 @@ func TestFileBecomesADirectoryAndADirectoryAFile(t *testing.T) {
 	require.Equal(t, []string{"forms", "views/__init__.py", "views/deep/er.py"}, m.Deletions)
 	require.NoError(t, j.Switch())
 	require.Equal(t, [2]int{3, 3}, [2]int{j.Report().Files, j.Report().Deleted})
-	require.NoError(t, j.Prove())
+	require.NoError(t, j.Commit())
 	require.NoError(t, j.End())
 	after := snapshot(t, home.Name())
 	require.Equal(t, map[string]string{
@@ -77,7 +77,7 @@ func TestKeptFileKeepsItsPlace(t *testing.T) {
 	j := open(t, home, t.TempDir(), nil)
 	require.NoError(t, j.Stage(bytes.NewReader(artifact), DefaultLimit, Report{}, "views", "forms/deep/x.py"))
 	require.NoError(t, j.Switch())
-	require.NoError(t, j.Prove())
+	require.NoError(t, j.Commit())
 	require.NoError(t, j.End())
 	after := snapshot(t, home.Name())
 	require.Equal(t, "-rw-r--r-- a module", after["views"])
@@ -129,7 +129,7 @@ func TestStageExactRemovesTheRest(t *testing.T) {
 	j := open(t, home, t.TempDir(), nil)
 	require.NoError(t, j.StageExact(bytes.NewReader(artifact), DefaultLimit, Report{}, []string{"b/c.py", "keep.py"}, "keep.py"))
 	require.NoError(t, j.Switch())
-	require.NoError(t, j.Prove())
+	require.NoError(t, j.Commit())
 	require.NoError(t, j.End())
 	after := snapshot(t, home.Name())
 	require.Equal(t, map[string]string{".": after["."], "a.py": "-rw-r--r-- new", "b": "-rw-r--r-- a file", "keep.py": "-rw-r--r-- mine"},
