@@ -73,7 +73,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		who.Name = a.cfg.Name
 	}
 	if a.deps.Client.NC.IsConnected() { // else the first heartbeat finds it
-		if err := a.copied(bus.RefuseTwin(ctx, a.deps.Client.JS, bus.ServiceAgent, who.Name)); err != nil {
+		if err := a.copied(bus.RefuseClone(ctx, a.deps.Client.JS, bus.ServiceAgent, who.Name)); err != nil {
 			return err
 		}
 	}
@@ -160,9 +160,9 @@ func (a *Agent) serve(ctx context.Context, p *parts, log zerolog.Logger) error {
 
 // copied says what to do about an agent of the same name.
 func (a *Agent) copied(err error) error {
-	var twin *bus.TwinError
+	var clone *bus.CloneError
 	switch {
-	case !errors.As(err, &twin):
+	case !errors.As(err, &clone):
 		return err
 	case a.cfg.Name != "":
 		return &config.Error{Var: "AGENT_NAME", Problem: err.Error(), Fix: "give this one another name"}

@@ -46,7 +46,7 @@ func newPublisher(p publisher) (*publisher, error) { return complete(&p) }
 func (p *publisher) publishDrift(ctx context.Context, changes []tree.Change) error {
 	digest := tree.DigestOf(changes)
 	keys, err := p.trust.signer()
-	if errors.Is(err, join.ErrVerifiesOnly) || errors.Is(err, errNoKey) {
+	if errors.Is(err, join.ErrNoPrivateKey) || errors.Is(err, errNoKey) {
 		return nil // they stay drift, that the agent reports
 	}
 	if err != nil {

@@ -78,7 +78,7 @@ func (t *trust) rules() (patch.Trust, error) {
 	return patch.Trust(keys.Verify).Except(t.revoked), nil
 }
 
-// signer signs what is published from here. It fails with errNoKey or join.ErrVerifiesOnly where that is not possible.
+// signer signs what is published from here. It fails with errNoKey or join.ErrNoPrivateKey where that is not possible.
 func (t *trust) signer() (patch.Signer, error) {
 	if err := t.possible(); err != nil {
 		return nil, err

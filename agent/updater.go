@@ -54,7 +54,7 @@ func newUpdater(u updater) (*updater, error) { return complete(&u) }
 
 // run follows the stream until ctx ends. Trouble is tried again for ever, because a later patch may build on this one.
 func (u *updater) run(ctx context.Context) {
-	notify, stop := bus.Nudge(u.nc, bus.Announcements) // what to do is read from the stream alone
+	notify, stop := bus.Notify(u.nc, bus.Announcements) // what to do is read from the stream alone
 	defer stop()
 	pause, said := u.cfg.PatchRetry, ""
 	for {

@@ -113,7 +113,7 @@ func (b *Broker) Run(ctx context.Context) error {
 			return err
 		}
 	} else {
-		if err := b.refuseTwin(ctx); err != nil {
+		if err := b.refuseClone(ctx); err != nil {
 			return err
 		}
 		if err := b.prepareGrowth(ctx); err != nil {
@@ -260,7 +260,7 @@ func (b *Broker) serve(ctx context.Context) error {
 	}
 	defer func() { _ = service.Stop() }()
 	parts.Go(func() {
-		if err := bus.Heartbeat(inner, b.js, b.log, nil, b.describe); err != nil { // the cluster would not have let it in, see twin.go
+		if err := bus.Heartbeat(inner, b.js, b.log, nil, b.describe); err != nil { // the cluster would not have let it in, see clone.go
 			b.log.Error().Err(err).Msg("this Booster is not among the nodes")
 		}
 	})

@@ -7,7 +7,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// cordonEvery is how often the cordon is read without a nudge, as often as the agent looks for orders.
+// cordonEvery is how often the cordon is read without a notification, as often as the agent looks for orders.
 const cordonEvery = 10 * time.Second
 
 // pullUncordoned runs pull until ctx ends, but not while an operator keeps the server of this worker from taking steps. Everything else of
@@ -18,11 +18,11 @@ func (w *Worker) pullUncordoned(ctx context.Context, pull func(context.Context))
 		pull(ctx)
 		return
 	}
-	nudge, stop := bus.Nudge(w.client.NC, bus.CordonSubject(w.cfg.Server))
+	notify, stop := bus.Notify(w.client.NC, bus.CordonSubject(w.cfg.Server))
 	defer stop()
 	var end func() // of pulling; nil: nothing is pulled
 	told := false
-	for ok := true; ok; ok = bus.SleepUntil(ctx, nudge, cordonEvery) {
+	for ok := true; ok; ok = bus.Wait(ctx, notify, cordonEvery) {
 		order, on, err := bus.ReadCordon(ctx, w.client.JS, w.cfg.Server)
 		switch {
 		case err != nil && ctx.Err() == nil:

@@ -85,7 +85,7 @@ func (r *reconciler) run(ctx context.Context) {
 		}
 		// One slow round may have been a frozen host; two are a huge backlog.
 		pause := max(r.every, reconcileShare*min(compared, before))
-		if !bus.Sleep(ctx, pause/reconcileShare) || !bus.SleepUntil(ctx, r.wake, pause) {
+		if !bus.Sleep(ctx, pause/reconcileShare) || !bus.Wait(ctx, r.wake, pause) {
 			return
 		}
 		before = compared

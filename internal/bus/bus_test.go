@@ -219,15 +219,15 @@ func TestDialSaysWhereNobodyAnswers(t *testing.T) {
 func TestNudgeComesAgain(t *testing.T) {
 	t.Parallel()
 	c := bustest.New(t, bustest.Layout()).Client()
-	nudge, stop := bus.Nudge(c.NC, "a", "b")
+	notify, stop := bus.Notify(c.NC, "a", "b")
 	defer stop()
 	require.NoError(t, c.NC.Flush())
 	require.NoError(t, c.NC.Publish("b", nil))
 	for range 2 {
 		select {
-		case <-nudge:
+		case <-notify:
 		case <-time.After(20 * time.Second):
-			t.Fatal("no nudge")
+			t.Fatal("not notified")
 		}
 	}
 }

@@ -18,10 +18,10 @@ const (
 	deathLook  = HeartbeatEvery / 4
 )
 
-// TwinError says that another living node has the same role and name.
-type TwinError struct{ Other Node }
+// CloneError says that another living node has the same role and name.
+type CloneError struct{ Other Node }
 
-func (e *TwinError) Error() string {
+func (e *CloneError) Error() string {
 	n := e.Other
 	where := n.Address
 	if where == "" {
@@ -31,12 +31,12 @@ func (e *TwinError) Error() string {
 		n.Started.Format(time.DateTime))
 }
 
-// RefuseTwin returns a *TwinError when another living node has this role and name, and nil also when nobody can tell at this moment:
-// Heartbeat finds it later. A former process of the same node is dead and no twin, whatever it has left in NODES.
-func RefuseTwin(ctx context.Context, js jetstream.JetStream, role, name string) error {
+// RefuseClone returns a *CloneError when another living node has this role and name, and nil also when nobody can tell at this moment:
+// Heartbeat finds it later. A former process of the same node is dead and no clone, whatever it has left in NODES.
+func RefuseClone(ctx context.Context, js jetstream.JetStream, role, name string) error {
 	h := holder{js: js, node: Node{Role: role, Name: name}}
 	if other, err := h.living(ctx); err == nil && other != nil {
-		return &TwinError{*other}
+		return &CloneError{*other}
 	}
 	return nil
 }
@@ -52,7 +52,7 @@ type holder struct {
 	said     atomic.Pointer[[]byte] // the answer
 }
 
-// beat rewrites the entry if nobody else has, and returns a *TwinError when a living one has.
+// beat rewrites the entry if nobody else has, and returns a *CloneError when a living one has.
 func (h *holder) beat(ctx context.Context, n Node) error {
 	n.At, n.Instance = time.Now(), h.instance
 	if n.Address == "" {
@@ -89,7 +89,7 @@ func (h *holder) beat(ctx context.Context, n Node) error {
 	return h.write(ctx, current)
 }
 
-// confront returns a *TwinError when somebody else is the living holder.
+// confront returns a *CloneError when somebody else is the living holder.
 func (h *holder) confront(ctx context.Context) error {
 	h.silence() // or we hear ourselves
 	other, err := h.living(ctx)
@@ -97,7 +97,7 @@ func (h *holder) confront(ctx context.Context) error {
 		return err
 	}
 	if other != nil {
-		return &TwinError{*other}
+		return &CloneError{*other}
 	}
 	return nil
 }

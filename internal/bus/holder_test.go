@@ -50,9 +50,9 @@ func refused(t *testing.T, p beating, host string) {
 	t.Helper()
 	select {
 	case err := <-p.ended:
-		var twin *bus.TwinError
-		require.ErrorAs(t, err, &twin)
-		require.Equal(t, host, twin.Other.Host)
+		var clone *bus.CloneError
+		require.ErrorAs(t, err, &clone)
+		require.Equal(t, host, clone.Other.Host)
 	case <-time.After(patience):
 		t.Fatal("two processes have one name")
 	}
@@ -65,9 +65,9 @@ func TestSecondLivingHolderOfANameIsRefused(t *testing.T) {
 	holder(t, first.client, "host-a")
 	second := beat(t, b, "host-b")
 	refused(t, second, "host-a")
-	err := bus.RefuseTwin(t.Context(), second.client.JS, "agent", "om1")
+	err := bus.RefuseClone(t.Context(), second.client.JS, "agent", "om1")
 	require.ErrorContains(t, err, `another agent named "om1" is alive at 127.0.0.1 (host host-a, process 812`)
-	require.NoError(t, bus.RefuseTwin(t.Context(), second.client.JS, "worker", "om1"), "an agent and its worker have one name")
+	require.NoError(t, bus.RefuseClone(t.Context(), second.client.JS, "worker", "om1"), "an agent and its worker have one name")
 	holder(t, first.client, "host-a")
 	select {
 	case err := <-first.ended:
@@ -108,7 +108,7 @@ func TestProcessThatStartsAgainHasItsNameAtOnce(t *testing.T) {
 	holder(t, looks, "host-a")
 	first.client.NC.Close() // as when it is killed: its entry stays
 	holder(t, looks, "host-a")
-	require.NoError(t, bus.RefuseTwin(t.Context(), looks.JS, "agent", "om1"))
+	require.NoError(t, bus.RefuseClone(t.Context(), looks.JS, "agent", "om1"))
 	again := beat(t, b, "host-a again")
 	holder(t, looks, "host-a again")
 	again.stop()
@@ -131,9 +131,9 @@ func TestOlderProgramsHoldTheirNames(t *testing.T) {
 	for over := false; !over; {
 		select {
 		case err := <-second.ended:
-			var twin *bus.TwinError
-			require.ErrorAs(t, err, &twin)
-			require.Equal(t, "host-old", twin.Other.Host)
+			var clone *bus.CloneError
+			require.ErrorAs(t, err, &clone)
+			require.Equal(t, "host-old", clone.Other.Host)
 			over = true
 		case <-time.After(time.Second):
 			write()

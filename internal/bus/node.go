@@ -125,7 +125,7 @@ type AgentState struct {
 func (n Node) Key() string { return Token(n.Role) + "." + Token(n.Name) }
 
 // Heartbeat writes what describe returns to NODES every HeartbeatEvery, and whenever something comes from news, until ctx ends,
-// and then removes the entry and returns nil. It returns a *TwinError when another living node has the name; that one's entry
+// and then removes the entry and returns nil. It returns a *CloneError when another living node has the name; that one's entry
 // is left alone. news may be nil. A Booster that is away is waited for; the entry is back with the first heartbeat after its
 // return.
 func Heartbeat(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, news <-chan struct{}, describe func() Node) error {
@@ -139,9 +139,9 @@ func Heartbeat(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, 
 		if err == nil {
 			err = h.beat(ctx, describe())
 		}
-		var twin *TwinError
-		if errors.As(err, &twin) {
-			return twin
+		var clone *CloneError
+		if errors.As(err, &clone) {
+			return clone
 		}
 		if failed := err != nil && ctx.Err() == nil; failed != missed {
 			missed = failed

@@ -17,14 +17,14 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// SleepUntil waits for a nudge, for d at most, and tells whether ctx let it.
-func SleepUntil(ctx context.Context, nudge <-chan struct{}, d time.Duration) bool {
+// Wait waits for a notification, for d at most, and tells whether ctx let it.
+func Wait(ctx context.Context, notify <-chan struct{}, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 		return false
-	case <-nudge:
+	case <-notify:
 	case <-t.C:
 	}
 	return true

@@ -29,7 +29,7 @@ func loadJoinFile() (*join.File, error) { return join.Load(os.Getenv(join.Variab
 
 // wrongJoinFile is a join file that does not fit what is to be done.
 func wrongJoinFile(err error) error {
-	if errors.Is(err, join.ErrVerifiesOnly) {
+	if errors.Is(err, join.ErrNoPrivateKey) {
 		return &config.Error{
 			Var: join.Variable, Problem: os.Getenv(join.Variable) + ": " + err.Error(),
 			Fix: "do this on a host that publishes, or make a key here: `omflow-booster join new`",

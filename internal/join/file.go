@@ -121,8 +121,8 @@ func (f *File) Verify(keyID string, message, signature []byte) error {
 	return nil
 }
 
-// ErrVerifiesOnly is returned by Signer for a file without a private key.
-var ErrVerifiesOnly = errors.New("it has no private key, so this host cannot sign patches")
+// ErrNoPrivateKey is returned by Signer for a file without a private key.
+var ErrNoPrivateKey = errors.New("it has no private key, so this host cannot sign patches")
 
 // Signer signs with the private key of a file.
 type Signer struct {
@@ -130,10 +130,10 @@ type Signer struct {
 	key ed25519.PrivateKey
 }
 
-// Signer returns ErrVerifiesOnly if the file has no private key.
+// Signer returns ErrNoPrivateKey if the file has no private key.
 func (f *File) Signer() (Signer, error) {
 	if f.signing == nil {
-		return Signer{}, ErrVerifiesOnly
+		return Signer{}, ErrNoPrivateKey
 	}
 	return Signer{id: KeyID(f.signing.Public().(ed25519.PublicKey)), key: f.signing}, nil
 }

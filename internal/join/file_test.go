@@ -49,7 +49,7 @@ func TestFileSignsAndItsPublicCopyVerifies(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, f.Keys(), public.Keys())
 	_, err = public.Signer()
-	require.ErrorIs(t, err, ErrVerifiesOnly)
+	require.ErrorIs(t, err, ErrNoPrivateKey)
 	require.NoError(t, public.Verify(signer.KeyID(), []byte("manifest"), signature))
 	require.ErrorContains(t, public.Verify(signer.KeyID(), []byte("manifesto"), signature), "changed after it was signed")
 	require.ErrorContains(t, public.Verify("0123456789abcdef", []byte("manifest"), signature), "is not in the join file")

@@ -74,7 +74,7 @@ func (t Turn) Migrate(ctx context.Context, grace time.Duration, say func(why str
 // migration changes the migration in the plan to what next makes of it, and returns it. One that is done stays. While next says
 // what it waits for, and without an answer, it is tried again until ctx ends.
 func (t Turn) migration(ctx context.Context, say func(why string), next func(m Migration) (Migration, string)) (Migration, error) {
-	nudge, stop := bus.Nudge(t.JS.Conn(), planSubject(t.Patch))
+	notify, stop := bus.Notify(t.JS.Conn(), planSubject(t.Patch))
 	defer stop()
 	for {
 		var why string
@@ -107,7 +107,7 @@ func (t Turn) migration(ctx context.Context, say func(why string), next func(m M
 			why = "the plan of the rollout: " + err.Error()
 		}
 		say(why)
-		bus.SleepUntil(ctx, nudge, t.Every)
+		bus.Wait(ctx, notify, t.Every)
 	}
 }
 

@@ -48,7 +48,7 @@ func (p Plan) resolution(node string) string {
 // Resolve waits until find tells of no conflict any more, or somebody has said what holds: keep is true if that is what the
 // server has. say and failures are as for Wait.
 func (t Turn) Resolve(ctx context.Context, find func() (conflict string, err error), say func(why string)) (keep bool, err error) {
-	nudge, stop := bus.Nudge(t.JS.Conn(), bus.OrderSubject(t.Patch))
+	notify, stop := bus.Notify(t.JS.Conn(), bus.OrderSubject(t.Patch))
 	defer stop()
 	for {
 		conflict, err := find()
@@ -65,6 +65,6 @@ func (t Turn) Resolve(ctx context.Context, find func() (conflict string, err err
 			return p.resolution(t.Node) == TakeServer, nil
 		}
 		say(conflict)
-		bus.SleepUntil(ctx, nudge, t.Every)
+		bus.Wait(ctx, notify, t.Every)
 	}
 }

@@ -44,7 +44,7 @@ func (t Turn) WaitToFetch(ctx context.Context, say func(why string)) error {
 const lookMax = 6
 
 func (t Turn) await(ctx context.Context, say func(why string), may func(p Plan, there bool, waited time.Duration) bool) error {
-	nudge, stop := bus.Nudge(t.JS.Conn(), bus.TurnSubject(t.Node), bus.OrderSubject(t.Patch))
+	notify, stop := bus.Notify(t.JS.Conn(), bus.TurnSubject(t.Node), bus.OrderSubject(t.Patch))
 	defer stop()
 	began, pause := time.Now(), t.Every
 	for {
@@ -61,7 +61,7 @@ func (t Turn) await(ctx context.Context, say func(why string), may func(p Plan, 
 		default:
 			say(p.why())
 		}
-		bus.SleepUntil(ctx, nudge, pause)
+		bus.Wait(ctx, notify, pause)
 		if there {
 			pause = min(2*pause, lookMax*t.Every)
 		}

@@ -34,5 +34,5 @@ func TestAgentOfACopiedMachineIsRefused(t *testing.T) {
 
 	require.Equal(t, n.ServerPID, first.state(func(s bus.AgentState) bool { return s.Server == "running" }).ServerPID)
 	first.stop()
-	first.start() // the same machine, again: no twin of itself
+	first.start() // the same machine, again: no clone of itself
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/config"
 )
 
-// refuseTwin makes sure that the other Booster is another one. A machine that was cloned with its data directory has the same name, and
+// refuseClone makes sure that the other Booster is another one. A machine that was cloned with its data directory has the same name, and
 // members of a cluster are known by name: the two would take each other's votes.
-func (b *Broker) refuseTwin(ctx context.Context) error {
+func (b *Broker) refuseClone(ctx context.Context) error {
 	other := hostPort(b.cfg.HAIP, b.cfg.HAPort)
 	nc, err := nats.Connect("nats://"+other, nats.Timeout(2*time.Second), nats.MaxReconnects(0), nats.IgnoreDiscoveredServers())
 	if err != nil {
