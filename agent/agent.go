@@ -109,7 +109,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := a.require(ctx, log); err != nil { // after the leftovers, one of which may have the witness's port
+	if err := a.preflight(ctx, log); err != nil { // after the leftovers, one of which may have the witness's port
 		return err
 	}
 	here := site{

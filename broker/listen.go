@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/config"
-	"github.com/omflow-booster/omflow-booster/internal/requirement"
+	"github.com/omflow-booster/omflow-booster/internal/preflight"
 )
 
 const (
@@ -45,7 +45,7 @@ func (p place) resolve(ctx context.Context) (string, error) {
 }
 
 func (p place) here(ctx context.Context, variable, address string) error {
-	if requirement.Here(ctx, address) {
+	if preflight.Here(ctx, address) {
 		return nil
 	}
 	return p.elsewhere(variable, address)
@@ -84,7 +84,7 @@ func (p place) lookUp(ctx context.Context) (string, error) {
 	for _, addr := range found {
 		addr = addr.Unmap()
 		switch {
-		case !requirement.Here(ctx, addr.String()):
+		case !preflight.Here(ctx, addr.String()):
 		case addr.IsLoopback():
 			loopback = append(loopback, addr.String())
 		default:

@@ -14,7 +14,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
-	"github.com/omflow-booster/omflow-booster/internal/requirement"
+	"github.com/omflow-booster/omflow-booster/internal/preflight"
 )
 
 // Whatever is mistyped, it must never end in listening on all interfaces.
@@ -80,7 +80,7 @@ func TestNameThatIsLoopbackHereIsRefused(t *testing.T) {
 	for _, addr := range found {
 		if !addr.IsLoopback() {
 			require.NoError(t, err)
-			require.True(t, requirement.Here(t.Context(), got), got)
+			require.True(t, preflight.Here(t.Context(), got), got)
 			require.False(t, net.ParseIP(got).IsLoopback(), "others come in by %s", addr)
 			return
 		}
@@ -90,7 +90,7 @@ func TestNameThatIsLoopbackHereIsRefused(t *testing.T) {
 
 func TestTwoBoostersMeetOnIPv6(t *testing.T) {
 	t.Parallel()
-	if !requirement.Here(t.Context(), "::1") {
+	if !preflight.Here(t.Context(), "::1") {
 		t.Skip("this host has no IPv6")
 	}
 	cfgA, cfgB := pair(t)

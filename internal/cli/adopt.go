@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/omflow-booster/omflow-booster/internal/requirement"
+	"github.com/omflow-booster/omflow-booster/internal/preflight"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
 	"github.com/omflow-booster/omflow-booster/plugin"
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
@@ -50,14 +50,14 @@ type adoptReport struct {
 
 // adopted is what a server's own Python says of it.
 type adopted struct {
-	Python    requirement.PythonVersion `json:"python"`
-	Django    [2]int                    `json:"django"`
-	Server    bool                      `json:"server"`  // it is an OMFLOW Server
-	Enabled   bool                      `json:"enabled"` // the plugin is in INSTALLED_APPS
-	Plugin    bool                      `json:"plugin"`  // it is installed
-	Problem   string                    `json:"problem"` // why Variables are missing
-	Engine    string                    `json:"engine"`  // Django's name of the database engine
-	Variables map[string]string         `json:"variables"`
+	Python    preflight.PythonVersion `json:"python"`
+	Django    [2]int                  `json:"django"`
+	Server    bool                    `json:"server"`  // it is an OMFLOW Server
+	Enabled   bool                    `json:"enabled"` // the plugin is in INSTALLED_APPS
+	Plugin    bool                    `json:"plugin"`  // it is installed
+	Problem   string                  `json:"problem"` // why Variables are missing
+	Engine    string                  `json:"engine"`  // Django's name of the database engine
+	Variables map[string]string       `json:"variables"`
 }
 
 func (a *App) adoptCommand() *cobra.Command {

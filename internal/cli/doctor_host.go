@@ -14,7 +14,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
-	"github.com/omflow-booster/omflow-booster/internal/requirement"
+	"github.com/omflow-booster/omflow-booster/internal/preflight"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
 	"github.com/omflow-booster/omflow-booster/worker"
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
@@ -187,7 +187,7 @@ func homeDisk(ctx context.Context, home string) []finding {
 	if info, err := os.Stat(home); err != nil || !info.IsDir() {
 		return nil
 	}
-	if err := requirement.Writable(home); err != nil {
+	if err := preflight.Writable(home); err != nil {
 		return []finding{{
 			"disk", verdictWarn, "OMFLOW_HOME: " + err.Error(),
 			"an agent of this user could apply no patch: give it the right to write there",
@@ -199,7 +199,7 @@ func homeDisk(ctx context.Context, home string) []finding {
 func diskSpace(ctx context.Context, name, dir string) finding {
 	ctx, cancel := ask(ctx)
 	defer cancel()
-	free, total, err := requirement.Space(ctx, dir)
+	free, total, err := preflight.Space(ctx, dir)
 	if err != nil {
 		return finding{"disk", verdictWarn, fmt.Sprintf("%s: free space of %s is not known: %s", name, dir, err), ""}
 	}
@@ -213,7 +213,7 @@ func diskSpace(ctx context.Context, name, dir string) finding {
 	return f
 }
 
-const olderPython = requirement.PythonNeeded + "; set OMFLOW_PYTHON"
+const olderPython = preflight.PythonNeeded + "; set OMFLOW_PYTHON"
 
 // python checks the Python of the OMFLOW Server, if one is on this host.
 func (d doctor) python(ctx context.Context) []finding {
@@ -228,7 +228,7 @@ func (d doctor) python(ctx context.Context) []finding {
 	program, _ := d.settings.value("OMFLOW_PYTHON")
 	ctx, cancel := ask(ctx)
 	defer cancel()
-	version, err := requirement.Python(ctx, program, home)
+	version, err := preflight.Python(ctx, program, home)
 	switch {
 	case err != nil:
 		return []finding{{check, verdictFail, fmt.Sprintf("%s --version: %s", program, err), "set OMFLOW_PYTHON to the Python of the OMFLOW Server"}}

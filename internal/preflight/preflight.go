@@ -1,6 +1,6 @@
-// Package requirement knows what a host must have for an OMFLOW Server with an agent beside it, and looks whether it does. The agent
+// Package preflight knows what a host must have for an OMFLOW Server with an agent beside it, and looks whether it does. The agent
 // looks when it starts, `omflow-booster doctor` when somebody asks.
-package requirement
+package preflight
 
 import (
 	"context"

@@ -98,5 +98,5 @@ func TestPythonThatHangsKeepsNoServerDown(t *testing.T) {
 	n.write("manage.py", "")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	require.NoError(t, a.require(ctx, zerolog.Nop()))
+	require.NoError(t, a.preflight(ctx, zerolog.Nop()))
 }

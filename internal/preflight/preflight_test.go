@@ -1,4 +1,4 @@
-package requirement
+package preflight
 
 import (
 	"context"
