@@ -112,7 +112,7 @@ func (p *packer) store(ctx context.Context, offer bus.HomeOffer) (a patch.Announ
 	if err := patch.ForgetHomes(ctx, p.js); err != nil {
 		return a, err
 	}
-	a, err = patch.Store(ctx, p.js, artifact, patch.DefaultLimit, rules, nil)
+	a, err = patch.Store(ctx, p.js, artifact, rules, nil)
 	if err == nil {
 		p.log.Info().Str(logging.Patch, a.ID).Int("files", len(files)).Int64("bytes", a.Size).Msg("files of this server stored for new ones")
 	}

@@ -87,7 +87,7 @@ func (p *publisher) publish(ctx context.Context, artifact, once string) (a patch
 	if err != nil {
 		return a, err
 	}
-	if a, err = patch.Store(ctx, p.js, artifact, patch.DefaultLimit, rules, nil); err != nil {
+	if a, err = patch.Store(ctx, p.js, artifact, rules, nil); err != nil {
 		return a, err
 	}
 	if err := rollout.Suggest(ctx, p.js, a.ID, p.node); err != nil {
