@@ -189,6 +189,7 @@ func TestCordonedNodeKeepsItsWorker(t *testing.T) {
 	n.state(func(s bus.AgentState) bool {
 		return s.Cordoned && s.Server == "running" && s.Worker == "running" && s.PatchState == "current"
 	})
+	n.eventually(func() bool { return n.count("worker-start") == 2 }, "the worker that runs again has said so")
 	require.Equal(t, [2]int{1, 2}, [2]int{n.count("worker-stop"), n.count("worker-start")}, "a patch restarts it all the same")
 
 	n.stop()
