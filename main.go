@@ -4,7 +4,7 @@ package main
 import (
 	"os"
 
-	"github.com/omflow-booster/omflow-booster/internal/cli"
+	"github.com/omflow-booster/omflow-booster/cli"
 	"github.com/omflow-booster/omflow-booster/internal/firstprocess"
 )
 

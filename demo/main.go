@@ -19,8 +19,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/omflow-booster/omflow-booster/cli"
 	"github.com/omflow-booster/omflow-booster/demo/sqlite"
-	"github.com/omflow-booster/omflow-booster/internal/cli"
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
 )

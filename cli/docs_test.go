@@ -33,7 +33,7 @@ func TestEveryCommandForPeopleHasJSON(t *testing.T) {
 // Whoever opens a firewall reads the table of ports.
 func TestEveryPortIsInTheTableOfPorts(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../../docs/OPERATIONS.md")
+	text, err := os.ReadFile("../docs/OPERATIONS.md")
 	if err != nil {
 		t.Fatal(err)
 	}
