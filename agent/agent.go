@@ -143,7 +143,7 @@ func (a *Agent) serve(ctx context.Context, p *parts, log zerolog.Logger) error {
 		return nil
 	})
 	group.Go(func() error {
-		followCordon(ctx, a.deps.Client, p.node, p.host, a.cfg.PatchEvery, log)
+		followCordon(ctx, a.deps.Client, p.node, p.host, log)
 		return nil
 	})
 	group.Go(func() error {
@@ -168,7 +168,8 @@ func (a *Agent) copied(err error) error {
 		return &config.Error{Var: "AGENT_NAME", Problem: err.Error(), Fix: "give this one another name"}
 	}
 	return &config.Error{
-		Var: "AGENT_DATA_DIR", Problem: err.Error() + ": this machine is a copy of it", Fix: "empty the directory on the copy, or set AGENT_NAME there",
+		Var: "AGENT_DATA_DIR", Problem: err.Error() + ": this machine is a copy of it",
+		Fix: "empty the directory on the copy, or set AGENT_NAME there",
 	}
 }
 

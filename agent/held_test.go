@@ -85,7 +85,8 @@ func TestOlderFilesCopiedOverOneServer(t *testing.T) {
 	}
 }
 
-// A server that has passed something over is shown by its baseline, and can be made like the others although nothing was changed on it by hand.
+// A server that has passed something over is shown by its baseline, and can be made like the others although nothing was
+// changed on it by hand.
 func TestServerThatIsDifferentIsMadeLikeTheOthers(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)

@@ -53,7 +53,8 @@ func TestHooksRunBeforeTheServer(t *testing.T) {
 	n.report(id, patch.StateApplied)
 	n.eventually(func() bool { return n.count("worker-start") == 2 }, "worker runs again")
 	require.Equal(t, []string{
-		"worker-drains", "worker-stop", "server-stop", "pip-start", "pip-end", "migrate-start", "migrate-end", "server-start", "server-healthy", "worker-start",
+		"worker-drains", "worker-stop", "server-stop", "pip-start", "pip-end", "migrate-start", "migrate-end", "server-start", "server-healthy",
+		"worker-start",
 	}, n.sequence()[3:])
 	require.Equal(t, "-m pip install --no-input --disable-pip-version-check -r req.txt", n.events()[6].detail)
 	require.Equal(t, "manage.py migrate --noinput", n.events()[8].detail)
@@ -85,7 +86,11 @@ func TestHookThatFailsTakesThePatchBack(t *testing.T) {
 			[]string{"hook migrate: not through within AGENT_HOOK_TIMEOUT (5s): migrate is at it"},
 			"",
 		},
-		"no Python": {nil, func(n *node) { n.cfg.Python = "no-such-python" }, []string{"hook pip: start pip:", "no-such-python", "not found"}, "pip-start"},
+		"no Python": {
+			nil, func(n *node) { n.cfg.Python = "no-such-python" },
+			[]string{"hook pip: start pip:", "no-such-python", "not found"},
+			"pip-start",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

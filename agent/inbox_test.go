@@ -37,7 +37,10 @@ func TestPatchInTheInboxReachesAllServers(t *testing.T) {
 	}
 	require.Equal(t, "srv1", first(t, one, m.ID))
 	one.eventually(func() bool { _, err := os.Stat(filepath.Join(inbox, inboxDone, "d-fix.tar.zst")); return err == nil }, "put aside")
-	for name, says := range map[string]string{"a-readme.txt": "patch refused", "b-evil.tar.zst": "is not in the join file", "c-short.tar.zst": "ends too early"} {
+	for name, says := range map[string]string{
+		"a-readme.txt": "patch refused", "b-evil.tar.zst": "is not in the join file",
+		"c-short.tar.zst": "ends too early",
+	} {
 		reason, err := os.ReadFile(filepath.Join(inbox, inboxRefused, name+".reason.txt"))
 		require.NoError(t, err)
 		require.Contains(t, string(reason), says)

@@ -53,7 +53,8 @@ func (n *node) startProcess(env ...string) *exec.Cmd {
 	cmd.Env = append(os.Environ(), "OMFLOW_HOME="+n.cfg.Home, "OMFLOW_COMMAND="+n.cfg.Command, "OMFLOW_HEALTH_URL="+n.cfg.HealthURL,
 		"AGENT_DATA_DIR="+n.cfg.DataDir, "BOOSTER_PORT="+strconv.Itoa(n.cfg.Port), "AGENT_HEALTH_INTERVAL=20ms", "AGENT_SETTLE=40ms",
 		"OMFLOW_PYTHON="+n.cfg.Python, "AGENT_HOOK_TIMEOUT="+n.cfg.HookTimeout.String(),
-		"AGENT_HEALTH_TIMEOUT="+n.cfg.HealthTimeout.String(), "AGENT_PATCH_INTERVAL="+n.cfg.PatchEvery.String(), "AGENT_NAME="+n.cfg.Name, "BOOSTER_JOIN_FILE="+n.cfg.JoinFile,
+		"AGENT_HEALTH_TIMEOUT="+n.cfg.HealthTimeout.String(), "AGENT_PATCH_INTERVAL="+n.cfg.PatchEvery.String(),
+		"AGENT_NAME="+n.cfg.Name, "BOOSTER_JOIN_FILE="+n.cfg.JoinFile,
 		"TEST_WORKER="+os.Args[0]+" worker "+n.dir)
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stderr = os.Stderr
@@ -74,7 +75,8 @@ func TestAgentKilledWhileItFillsTheHome(t *testing.T) {
 	one.start()
 	one.drift(undrifted)
 	for i, at := range []string{
-		"stage write:2", "journal switching rename:1", "switch rename:3", "journal switched sync directory:1", "journal proven rename:1", "journal end:1",
+		"stage write:2", "journal switching rename:1", "switch rename:3", "journal switched sync directory:1", "journal proven rename:1",
+		"journal end:1",
 	} {
 		t.Run(at, func(t *testing.T) {
 			t.Parallel()
@@ -172,7 +174,8 @@ func TestAgentKilledInAHook(t *testing.T) {
 			t.Parallel()
 			n := newNode(t, newBus(t), "srv1")
 			n.write(hook+"-hangs", "")
-			a := publish(t, n.client, map[string]string{"omflow/app.py": "v1", "req.txt": "x==1"}, patch.Options{Hooks: patch.Hooks{Pip: "req.txt", Migrate: true}})
+			a := publish(t, n.client, map[string]string{"omflow/app.py": "v1", "req.txt": "x==1"},
+				patch.Options{Hooks: patch.Hooks{Pip: "req.txt", Migrate: true}})
 			first := n.startProcess()
 			n.eventually(func() bool { return n.count(hook+"-start") == 1 }, "hook runs")
 			require.NoError(t, first.Process.Kill())
@@ -183,7 +186,8 @@ func TestAgentKilledInAHook(t *testing.T) {
 			n.start()
 			n.report(a.ID, patch.StateApplied)
 			words := n.sequence()
-			require.Equal(t, []string{"pip-start", "pip-end", "migrate-start", "migrate-end", "server-start"}, words[len(words)-slices.Index(reversed(words), "pip-start")-1:][:5])
+			require.Equal(t, []string{"pip-start", "pip-end", "migrate-start", "migrate-end", "server-start"},
+				words[len(words)-slices.Index(reversed(words), "pip-start")-1:][:5])
 			require.Equal(t, []string{"v0", "v1"}, n.served())
 		})
 	}

@@ -67,7 +67,8 @@ func TestOwnFileInTheWayOfADirectory(t *testing.T) {
 	require.Equal(t, "a package", n.read("omflow/views/__init__.py"))
 }
 
-// A directory that is moved to a bigger disk and linked back is no deletion. A patch for what is in it fails on that server, and keeps no other one waiting.
+// A directory that is moved to a bigger disk and linked back is no deletion. A patch for what is in it fails on that server,
+// and keeps no other one waiting.
 func TestDirectoryThatIsMovedAwayAndLinkedBack(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)
@@ -79,7 +80,8 @@ func TestDirectoryThatIsMovedAwayAndLinkedBack(t *testing.T) {
 		n.drift(undrifted)
 	}
 	elsewhere := filepath.Join(t.TempDir(), "static")
-	require.NoError(t, os.Rename(filepath.Join(one.cfg.Home, "static"), filepath.Join(one.cfg.Home, ".booster-moving"))) // no look may see it half way
+	// no look may see it half way
+	require.NoError(t, os.Rename(filepath.Join(one.cfg.Home, "static"), filepath.Join(one.cfg.Home, ".booster-moving")))
 	require.NoError(t, os.Symlink(elsewhere, filepath.Join(one.cfg.Home, "static")))
 	require.NoError(t, os.Rename(filepath.Join(one.cfg.Home, ".booster-moving"), elsewhere))
 	d := one.drift(func(d bus.Drift) bool { return d.StaysTotal == 1 })

@@ -9,12 +9,15 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
-// validateOutside refuses places of our own inside the home, whose files go to all servers: they hold a private key, patches under way, and logs that
-// never rest. Where no patch ever comes from, such as logs/, they may be.
+// validateOutside refuses places of our own inside the home, whose files go to all servers: they hold a private key, patches
+// under way, and logs that never rest. Where no patch ever comes from, such as logs/, they may be.
 func (c *Config) validateOutside() error {
 	home := withoutLinks(c.Home)
 	for _, own := range []struct{ name, path string }{
-		{"AGENT_DATA_DIR", c.DataDir}, {"AGENT_LOG_DIR", c.LogDir}, {"BOOSTER_JOIN_FILE", c.JoinFile}, {"WORKER_SOCKET", os.Getenv("WORKER_SOCKET")},
+		{"AGENT_DATA_DIR", c.DataDir},
+		{"AGENT_LOG_DIR", c.LogDir},
+		{"BOOSTER_JOIN_FILE", c.JoinFile},
+		{"WORKER_SOCKET", os.Getenv("WORKER_SOCKET")},
 	} {
 		if own.path == "" || own.name == "AGENT_LOG_DIR" && own.path == logsOff {
 			continue

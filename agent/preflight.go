@@ -51,7 +51,10 @@ func (a *Agent) checkPython(ctx context.Context, log zerolog.Logger) error {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		log.Warn().Str("python", a.cfg.Python).Msg("OMFLOW_PYTHON does not tell its version in time; going on")
 	case err != nil:
-		return &config.Error{Var: "OMFLOW_PYTHON", Problem: a.cfg.Python + " --version: " + err.Error(), Fix: "set it to the Python of the OMFLOW Server"}
+		return &config.Error{
+			Var: "OMFLOW_PYTHON", Problem: a.cfg.Python + " --version: " + err.Error(),
+			Fix: "set it to the Python of the OMFLOW Server",
+		}
 	case !version.Enough():
 		return &config.Error{
 			Var: "OMFLOW_PYTHON", Problem: a.cfg.Python + " is Python " + version.String(),
@@ -77,7 +80,8 @@ func (a *Agent) checkWitnessPort(ctx context.Context, log zerolog.Logger) error 
 		}
 	case !a.besideABooster(ctx):
 		log.Warn().Err(err).Int("port", a.cfg.WitnessPort).
-			Msg("AGENT_WITNESS_PORT is taken: this host cannot be the witness of two Boosters; end the program that has it, choose another port, or set AGENT_WITNESS=off")
+			Msg("AGENT_WITNESS_PORT is taken: this host cannot be the witness of two Boosters; end the program that has it, choose another " +
+				"port, or set AGENT_WITNESS=off")
 	}
 	return nil //nolint:nilerr // a port that is taken was a warning, or is none of our business
 }

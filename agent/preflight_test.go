@@ -36,7 +36,8 @@ func TestServerNeedsItsPython(t *testing.T) {
 	n.write("manage.py", "")
 	require.Equal(t, "OMFLOW_PYTHON", n.refused().Var, "there is none")
 	says("Python 3.6.9")
-	require.EqualError(t, n.refused(), "OMFLOW_PYTHON: "+python+" is Python 3.6.9; OMFLOW needs 3.7.7 or newer: set it to the Python of the OMFLOW Server")
+	require.EqualError(t, n.refused(), "OMFLOW_PYTHON: "+python+" is Python 3.6.9; OMFLOW needs 3.7.7 or newer: set it to the Python of "+
+		"the OMFLOW Server")
 	says("Python 3.7.7")
 	n.start()
 	n.stop()

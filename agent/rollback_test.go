@@ -167,7 +167,8 @@ func TestOldVersionThatCannotBeRestored(t *testing.T) {
 	files, o := nextVersion("broken")
 	a := publish(t, n.client, files, o)
 	stays := func(s bus.AgentState) bool {
-		return s.Server == "stopped" && strings.HasPrefix(s.PatchState, "failed: the server stays stopped until its old version is restored: restore rename omflow/second.py")
+		return s.Server == "stopped" && strings.HasPrefix(s.PatchState,
+			"failed: the server stays stopped until its old version is restored: restore rename omflow/second.py")
 	}
 	n.state(stays)
 	n.stop()

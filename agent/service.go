@@ -15,8 +15,8 @@ type endpoints interface {
 	addTo(group micro.Group, node string) error
 }
 
-// addService offers the agent as a NATS micro service (`nats micro ls`). agent.info returns its bus.Node as JSON, agent.drift its bus.Drift; every
-// agent answers, so one request asks them all.
+// addService offers the agent as a NATS micro service (`nats micro ls`). agent.info returns its bus.Node as JSON, agent.drift
+// its bus.Drift; every agent answers, so one request asks them all.
 func addService(nc *nats.Conn, name string, describe func() bus.Node, drift func() bus.Drift, more ...endpoints) (stop func(), err error) {
 	service, err := micro.AddService(nc, micro.Config{
 		Name:        bus.ServiceAgent,

@@ -75,7 +75,8 @@ func (sf *sifter) sift(found tree.Reading, book treeBook, read time.Time) sifted
 			}
 			continue
 		}
-		s.stays = append(s.stays, tree.Stay{Path: m.Path, Why: "is written again and again: it is carried when it has rested for AGENT_WATCH_QUIET; " +
+		s.stays = append(s.stays, tree.Stay{Path: m.Path, Why: "is written again and again: it is carried when it has rested for " +
+			"AGENT_WATCH_QUIET; " +
 			"if it never does, name it in AGENT_IGNORE"})
 	}
 	folded, there := map[string]string{}, sync.OnceValue(sf.windowsThere)

@@ -22,7 +22,10 @@ func (n *node) put(bucket, key string, value []byte) {
 // active puts the heartbeat of an active Booster on the bus.
 func (n *node) active(takeover string) {
 	n.t.Helper()
-	b := bus.Node{Role: bus.ServiceBooster, Name: "booster-1", Booster: &bus.BoosterState{Mode: bus.ModeCluster, Duty: bus.DutyActive, Takeover: takeover}}
+	b := bus.Node{Role: bus.ServiceBooster, Name: "booster-1", Booster: &bus.BoosterState{
+		Mode: bus.ModeCluster, Duty: bus.DutyActive,
+		Takeover: takeover,
+	}}
 	data, err := json.Marshal(b)
 	require.NoError(n.t, err)
 	n.put(bus.BucketNodes, b.Key(), data)
@@ -34,7 +37,10 @@ func TestHostOfTheWitnessIsLeftAloneWhileTheBoostersNeedIt(t *testing.T) {
 	n := newNode(t, b, "srv1")
 	n.cfg.Witness = "on"
 	n.cfg.WitnessPort = freePort(t)
-	n.put(bus.BucketControl, bus.KeyWitness, bus.WitnessGrant{Agent: "srv1", Name: bus.WitnessPrefix + "srv1-a", Address: "127.0.0.1:1", Boosters: []string{"127.0.0.1:2"}}.Encode())
+	n.put(bus.BucketControl, bus.KeyWitness, bus.WitnessGrant{
+		Agent: "srv1", Name: bus.WitnessPrefix + "srv1-a", Address: "127.0.0.1:1",
+		Boosters: []string{"127.0.0.1:2"},
+	}.Encode())
 	n.start()
 	n.state(func(s bus.AgentState) bool { return s.WitnessState == "running" })
 	n.eventually(func() bool { return n.count("worker-start") == 1 }, "worker runs")

@@ -20,9 +20,10 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/snapshot"
 )
 
-// Going on alone, by order of an operator and while the service is stopped: from two Boosters back to one, or after the others are lost for good.
-// A store of a cluster is of no use to a single server, so the streams travel through a snapshot, as they do in growing (grow.go). Whatever ends
-// it in the middle, the next start goes on from there, and the old store is kept until the new one is checked.
+// Going on alone, by order of an operator and while the service is stopped: from two Boosters back to one, or after the others
+// are lost for good. A store of a cluster is of no use to a single server, so the streams travel through a snapshot, as they do
+// in growing (grow.go). Whatever ends it in the middle, the next start goes on from there, and the old store is kept until the
+// new one is checked.
 //
 //	member ──GoAlone: snapshot──▶ taken ──started without HA_BOOSTER_IP: store set aside──▶ restoring ──checked──▶ alone
 //	                                └──started with HA_BOOSTER_IP: the streams go into a new cluster (grow.go)
@@ -57,12 +58,16 @@ type AloneReport struct {
 	Left     []string `json:"left"` // members that were left behind, as far as they are known
 }
 
-// GoAlone makes a single Booster of a member of a cluster: it takes everything into a snapshot, which the next start restores. The Booster's
-// service must not run. Without AloneOptions.Lost it needs a majority, and tells the other Booster to serve nobody any more, so that there is
-// never more than one queue. It returns a *config.Error when the data directory is not that of a member, and changes nothing unless it says so.
+// GoAlone makes a single Booster of a member of a cluster: it takes everything into a snapshot, which the next start restores.
+// The Booster's service must not run. Without AloneOptions.Lost it needs a majority, and tells the other Booster to serve
+// nobody any more, so that there is never more than one queue. It returns a *config.Error when the data directory is not that
+// of a member, and changes nothing unless it says so.
 func GoAlone(ctx context.Context, cfg Config, log zerolog.Logger, o AloneOptions) (AloneReport, error) {
 	no := func(what string) error {
-		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("the Booster of %s %s", cfg.DataDir, what), Fix: "there is nothing to do; start it without HA_BOOSTER_IP"}
+		return &config.Error{
+			Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("the Booster of %s %s", cfg.DataDir, what),
+			Fix: "there is nothing to do; start it without HA_BOOSTER_IP",
+		}
 	}
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, markerName)); errors.Is(err, os.ErrNotExist) {
 		return AloneReport{}, no("has never run, so it is no member of a cluster")
@@ -159,7 +164,8 @@ func (b *Broker) startMember(ctx context.Context, lost bool) (stop func(), err e
 	return func() { b.stop(); company() }, nil
 }
 
-// startCompany starts a server without a store. A member that has no connection to any other does nothing at all (nats-server 2.15.2, raft.go:2812).
+// startCompany starts a server without a store. A member that has no connection to any other does nothing at all (nats-server
+// 2.15.2, raft.go:2812).
 func startCompany() (route string, stop func(), err error) {
 	opts := &server.Options{ServerName: "company", Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true}
 	opts.Cluster = server.ClusterOpts{Name: clusterName, Host: "127.0.0.1", Port: -1}
@@ -185,7 +191,8 @@ func (b *Broker) leaveOthers(ctx context.Context, gone bool) (left []string, err
 		return errors.Join(errors.New("taking the lead"), b.takeLead(ctx, bus.MetaStepDown))
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w; start the other Booster, or the agent of the witness. If they are lost for good, see `omflow-booster cluster recover --help`", err)
+		return nil, fmt.Errorf("%w; start the other Booster, or the agent of the witness. If they are lost for good, see `omflow-booster "+
+			"cluster recover --help`", err)
 	}
 	for _, p := range v.peers {
 		switch {
@@ -369,8 +376,8 @@ func dismissAll(ctx context.Context, js jetstream.JetStream) error {
 	return nil
 }
 
-// syncTree makes durable what a server has restored: it flushes what clients store, and nothing of this (nats-server 2.15.2, RestoreStream). The server may
-// run meanwhile; a file that it removes needs no flush.
+// syncTree makes durable what a server has restored: it flushes what clients store, and nothing of this (nats-server 2.15.2,
+// RestoreStream). The server may run meanwhile; a file that it removes needs no flush.
 func syncTree(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

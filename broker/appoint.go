@@ -113,7 +113,8 @@ func (b *Broker) chooseAgent(nodes []bus.Node, former *bus.WitnessGrant) *bus.No
 	var bestRank [2]int64
 	b.unfit = nil
 	for i, n := range nodes {
-		if n.Agent == nil || n.Agent.WitnessAddress == "" || n.Agent.Witness == "off" || (former != nil && n.Name == former.Agent && time.Since(n.Started) > b.cfg.WitnessAfter) {
+		if n.Agent == nil || n.Agent.WitnessAddress == "" || n.Agent.Witness == "off" ||
+			(former != nil && n.Name == former.Agent && time.Since(n.Started) > b.cfg.WitnessAfter) {
 			continue
 		}
 		told, booster := n.Agent.Witness == "on", h.booster(n.Agent.WitnessAddress)

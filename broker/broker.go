@@ -138,7 +138,8 @@ func (b *Broker) Run(ctx context.Context) error {
 	}
 }
 
-// awaitAddress waits a while for the address of a Booster that has run here before: its host may just boot. On a new data directory the setting is wrong.
+// awaitAddress waits a while for the address of a Booster that has run here before: its host may just boot. On a new data
+// directory the setting is wrong.
 func (b *Broker) awaitAddress(ctx context.Context, resolve func(context.Context) (string, error)) (string, error) {
 	_, err := os.Stat(filepath.Join(b.cfg.DataDir, markerName))
 	fresh, began, said := err != nil, time.Now(), false
@@ -199,7 +200,8 @@ func (b *Broker) start(ctx context.Context) (err error) {
 	}
 	opts.Port = b.cfg.Port
 	if b.cfg.mode() == modeCluster {
-		if err := clustered(opts, opts.Host, b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort), b.routes(b.store.marker().Witness)); err != nil {
+		if err := clustered(opts, opts.Host, b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort),
+			b.routes(b.store.marker().Witness)); err != nil {
 			return err
 		}
 	}
@@ -332,7 +334,9 @@ func (b *Broker) waitForStreams(ctx context.Context) error {
 func (b *Broker) awaited() string {
 	switch v := b.view.Load(); {
 	case v == nil || v.metaLeader == "":
-		return fmt.Sprintf("waiting for the other Booster: alone this one has no majority; start the other, and check HA_BOOSTER_IP and port %d", b.cfg.HAClusterPort)
+		return fmt.Sprintf(
+			"waiting for the other Booster: alone this one has no majority; start the other, and check HA_BOOSTER_IP and port %d",
+			b.cfg.HAClusterPort)
 	case b.growing.Load():
 		return "waiting for the streams: the queue is being restored into the cluster"
 	default:
@@ -375,7 +379,8 @@ func (b *Broker) offer() (micro.Service, error) {
 	if b.cfg.mode() == modeCluster {
 		err = errors.Join(
 			s.AddEndpoint("step-down", micro.HandlerFunc(b.stepDown), micro.WithEndpointSubject(bus.StepDownSubject(b.name()))),
-			s.AddEndpoint("state", micro.HandlerFunc(func(req micro.Request) { respond(req, b.describe()) }), micro.WithEndpointSubject(bus.StateSubject(b.name()))),
+			s.AddEndpoint("state", micro.HandlerFunc(func(req micro.Request) { respond(req, b.describe()) }),
+				micro.WithEndpointSubject(bus.StateSubject(b.name()))),
 			s.AddEndpoint("leave", micro.HandlerFunc(b.answerLeave), micro.WithEndpointSubject(bus.LeaveSubject(b.name()))))
 	}
 	return s, err

@@ -21,7 +21,8 @@ func (b *Broker) refuseClone(ctx context.Context) error {
 	defer nc.Close()
 	if ctx.Err() == nil && nc.ConnectedServerName() == b.name() {
 		return &config.Error{
-			Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("the other Booster at %s has the same name %q: this machine is a copy of it", other, b.name()),
+			Var:     "BOOSTER_DATA_DIR",
+			Problem: fmt.Sprintf("the other Booster at %s has the same name %q: this machine is a copy of it", other, b.name()),
 			Fix: "empty the data directory of the copy",
 		}
 	}

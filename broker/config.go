@@ -84,7 +84,10 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if c.StoreMB != 0 && (c.StoreMB < minStoreMB || c.StoreMB > 1<<30) {
-		return &config.Error{Var: "BOOSTER_STORE_MB", Problem: strconv.FormatInt(c.StoreMB, 10) + " is out of range", Fix: "use 256 to 1073741824, or 0"}
+		return &config.Error{
+			Var: "BOOSTER_STORE_MB", Problem: strconv.FormatInt(c.StoreMB, 10) + " is out of range",
+			Fix: "use 256 to 1073741824, or 0",
+		}
 	}
 	if err := c.validate(); err != nil {
 		return err
@@ -107,7 +110,10 @@ func (c *Config) validateCluster() error {
 		return err
 	}
 	if c.Listen != "" && c.IP == "" {
-		return &config.Error{Var: "BOOSTER_IP", Problem: "not set", Fix: "with BOOSTER_LISTEN, others must know by which address they reach this Booster"}
+		return &config.Error{
+			Var: "BOOSTER_IP", Problem: "not set",
+			Fix: "with BOOSTER_LISTEN, others must know by which address they reach this Booster",
+		}
 	}
 	if c.HAIP == "" {
 		return nil
@@ -204,7 +210,10 @@ func (s *Sync) Decode(value string) error {
 	}
 	d, err := time.ParseDuration(value)
 	if err != nil || d < 10*time.Millisecond || d > 10*time.Minute {
-		return &config.Error{Var: "BOOSTER_SYNC", Problem: strconv.Quote(value) + " is not known", Fix: "use auto, always, or an interval from 10ms to 10m"}
+		return &config.Error{
+			Var: "BOOSTER_SYNC", Problem: strconv.Quote(value) + " is not known",
+			Fix: "use auto, always, or an interval from 10ms to 10m",
+		}
 	}
 	*s = Sync{Interval: d}
 	return nil

@@ -17,9 +17,9 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/snapshot"
 )
 
-// Growing from one Booster to two. A server that opens a store of a single one as a member of a cluster would delete every stream in it, so the
-// streams travel through a snapshot. Each step is written down in booster.json before the next begins; whatever ends it in the middle, the
-// next start goes on from there, and until the last step the old store is whole.
+// Growing from one Booster to two. A server that opens a store of a single one as a member of a cluster would delete every
+// stream in it, so the streams travel through a snapshot. Each step is written down in booster.json before the next begins;
+// whatever ends it in the middle, the next start goes on from there, and until the last step the old store is whole.
 //
 //	alone ──snapshot──▶ taken ──old store set aside, mode=cluster──▶ restoring ──other Booster there, streams
 //	  ▲                   │                                              │        restored and checked──▶ "" (old store removed)
@@ -233,8 +233,8 @@ func (b *Broker) finishGrowth(ctx context.Context, v *view) error {
 	return b.growthDone()
 }
 
-// flushMembers has every member that holds a copy of a stream make it durable. The server does not flush what it restores, and a power cut must not take
-// the new copies once the old store is gone.
+// flushMembers has every member that holds a copy of a stream make it durable. The server does not flush what it restores, and
+// a power cut must not take the new copies once the old store is gone.
 func (b *Broker) flushMembers(ctx context.Context) error {
 	v, err := b.look(ctx)
 	if err != nil {
@@ -253,7 +253,8 @@ func (b *Broker) flushMembers(ctx context.Context) error {
 		reply, err := b.sys.RequestWithContext(call, bus.AuditSubject(askFlush, member), nil)
 		cancel()
 		if errors.Is(err, nats.ErrNoResponders) && member != b.name() { // an older program: it flushes what it copies, as every member does
-			b.log.Warn().Str("member", member).Msg("this member does not answer, so what was restored there is flushed by the system, within a minute")
+			b.log.Warn().Str("member", member).
+				Msg("this member does not answer, so what was restored there is flushed by the system, within a minute")
 			continue
 		}
 		var answer struct {
@@ -272,9 +273,9 @@ func (b *Broker) flushMembers(ctx context.Context) error {
 	return nil
 }
 
-// outwaitSweep keeps a restore away from the moment, 30 s after its start, at which a server deletes what it holds and the cluster does not know
-// of (nats-server, checkForOrphans): a consumer whose stream is being restored is such. A restore that takes longer than expected, and is hit,
-// is begun again by the next look.
+// outwaitSweep keeps a restore away from the moment, 30 s after its start, at which a server deletes what it holds and the
+// cluster does not know of (nats-server, checkForOrphans): a consumer whose stream is being restored is such. A restore that
+// takes longer than expected, and is hit, is begun again by the next look.
 func (b *Broker) outwaitSweep(m snapshot.Manifest) error {
 	const sweep, each, second = 31 * time.Second, 1500 * time.Millisecond, 2_000 // messages in a second, on a slow machine
 	var takes time.Duration
@@ -364,7 +365,8 @@ func (b *Broker) progress(what string) func(snapshot.Progress) {
 	return func(p snapshot.Progress) {
 		if time.Since(said) > 5*time.Second {
 			said = time.Now()
-			b.log.Info().Str("stream", p.Stream).Int("of", p.Streams).Int("stream_no", p.Index).Int64("bytes", p.Done).Int64("total", p.Total).Msg(what)
+			b.log.Info().Str("stream", p.Stream).Int("of", p.Streams).Int("stream_no", p.Index).Int64("bytes", p.Done).Int64("total", p.Total).
+				Msg(what)
 		}
 	}
 }

@@ -25,8 +25,9 @@ func (b *Broker) handOver(ctx context.Context) (heir string, err error) {
 	return b.moveAll(ctx)
 }
 
-// moveAll is handOver for who holds steering. It fails only while this Booster still leads: what else was not moved, because the other one had it already
-// for example, that one takes itself, and who is told of a failure orders it again, which moves everything back.
+// moveAll is handOver for who holds steering. It fails only while this Booster still leads: what else was not moved, because
+// the other one had it already for example, that one takes itself, and who is told of a failure orders it again, which moves
+// everything back.
 func (b *Broker) moveAll(ctx context.Context) (heir string, err error) {
 	v, heir, err := b.findHeir(ctx)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/snapshot"
 )
 
-// leaseRest is how long a lease stays before it is made shorter, by half: each worker has looked at it by then (worker/queue.go), and runs no step
-// by the one before.
+// leaseRest is how long a lease stays before it is made shorter, by half: each worker has looked at it by then
+// (worker/queue.go), and runs no step by the one before.
 const leaseRest = time.Minute
 
 // keepAlone compares the streams of a single Booster with what is wanted, until ctx ends.
@@ -89,12 +89,13 @@ func (b *Broker) keepStream(ctx context.Context, layout bus.Layout, s streamView
 	if _, err := b.js.UpdateStream(ctx, wanted); err != nil {
 		return fmt.Errorf("change %s of stream %s: %w", strings.Join(changes, ", "), s.config.Name, err)
 	}
-	b.log.Info().Str("stream", s.config.Name).Strs("changed", changes).Int64("max_bytes", wanted.MaxBytes).Msg("stream brought to what is wanted")
+	b.log.Info().Str("stream", s.config.Name).Strs("changed", changes).Int64("max_bytes", wanted.MaxBytes).
+		Msg("stream brought to what is wanted")
 	return nil
 }
 
-// keepWorkers does so for the consumer. One that is gone is made again after a lease: a new one knows of no step that is running, and gives each to a second
-// worker at once. Without a consumer no lease is renewed, so by then nothing runs.
+// keepWorkers does so for the consumer. One that is gone is made again after a lease: a new one knows of no step that is
+// running, and gives each to a second worker at once. Without a consumer no lease is renewed, so by then nothing runs.
 func (b *Broker) keepWorkers(ctx context.Context, layout bus.Layout, v *view) error {
 	if snapshot.Unfinished(v.streams[bus.StreamWork].config) { // the restore brings it
 		return nil
@@ -147,7 +148,8 @@ func (b *Broker) retire(ctx context.Context, v *view) (left string, err error) {
 		return "", nil
 	}
 	if s.messages > 0 {
-		return fmt.Sprintf("stream %s holds %d messages, and nothing here uses it any more: remove it with `nats stream rm %s`, or give it subjects of its own",
+		return fmt.Sprintf("stream %s holds %d messages, and nothing here uses it any more: remove it with `nats stream rm %s`, or give it "+
+			"subjects of its own",
 			bus.FormerStream, s.messages, bus.FormerStream), nil
 	}
 	if b.older {

@@ -36,7 +36,10 @@ func wanted(t *testing.T, c *bus.Client, lease time.Duration, storeMB int64) {
 // former is the stream that older programs made.
 func former(t *testing.T, c *bus.Client, replicas int) {
 	t.Helper()
-	_, err := c.JS.CreateStream(t.Context(), jetstream.StreamConfig{Name: bus.FormerStream, Subjects: []string{"schedule.>"}, Replicas: replicas})
+	_, err := c.JS.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: bus.FormerStream, Subjects: []string{"schedule.>"},
+		Replicas: replicas,
+	})
 	require.NoError(t, err)
 }
 
@@ -107,7 +110,8 @@ func TestChangedSettingsReachAnExistingCluster(t *testing.T) {
 	}, patience, 50*time.Millisecond)
 }
 
-// Until a worker has looked, it renews a step at a quarter of the former lease: a lease that is shorter than that would give the step to a second worker.
+// Until a worker has looked, it renews a step at a quarter of the former lease: a lease that is shorter than that would give
+// the step to a second worker.
 func TestLeaseIsMadeShorterByHalfAndSlowly(t *testing.T) {
 	t.Parallel()
 	layout := bustest.Layout()

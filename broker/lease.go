@@ -7,9 +7,10 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// Raft alone does not keep two Boosters from believing that they are active. A leader that is cut off, or was frozen, goes on leading for up to 20 s
-// in its own eyes, while the others elect after 4 to 9 s. What it writes then is never acknowledged, so the queue is safe; what only one may *do*, such
-// as directing a rollout, is not. Hence active is who leads WORK and holds the lease, a lock of CONTROL, which ends before another can begin.
+// Raft alone does not keep two Boosters from believing that they are active. A leader that is cut off, or was frozen, goes on
+// leading for up to 20 s in its own eyes, while the others elect after 4 to 9 s. What it writes then is never acknowledged, so
+// the queue is safe; what only one may *do*, such as directing a rollout, is not. Hence active is who leads WORK and holds the
+// lease, a lock of CONTROL, which ends before another can begin.
 const (
 	leaseTTL   = 6 * time.Second // a Booster is active no later than after the longest election
 	leaseWatch = 20 * time.Millisecond

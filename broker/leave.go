@@ -15,8 +15,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// leavePatience is how long a Booster that has left stays to vote at most: without a witness the other one copies nothing without it. Mostly the
-// other one ends its server, and with it the connection, long before.
+// leavePatience is how long a Booster that has left stays to vote at most: without a witness the other one copies nothing
+// without it. Mostly the other one ends its server, and with it the connection, long before.
 const leavePatience = 30 * time.Minute
 
 // tellToLeave tells the other Booster that this one goes on alone.

@@ -20,8 +20,8 @@ const (
 	addressRetry    = 100 * time.Millisecond
 )
 
-// place is where a service listens, as its operator has said it: at the address by which others reach it, or, where a router or a container host
-// passes connections on, at another one.
+// place is where a service listens, as its operator has said it: at the address by which others reach it, or, where a router or
+// a container host passes connections on, at another one.
 type place struct {
 	variable string // that names host
 	host     string // address or name by which others reach the service; empty: nobody but this machine does
@@ -29,8 +29,8 @@ type place struct {
 	listen   string // IP address; empty: that of host
 }
 
-// resolve returns the one IP address to listen on. It never widens what was asked for, because a mistyped address must not open the queue to
-// everybody. What cannot work is a *config.Error.
+// resolve returns the one IP address to listen on. It never widens what was asked for, because a mistyped address must not open
+// the queue to everybody. What cannot work is a *config.Error.
 func (p place) resolve(ctx context.Context) (string, error) {
 	if p.listen != "" {
 		return p.listen, p.here(ctx, p.override, p.listen)
@@ -67,7 +67,8 @@ type elsewhereError struct{ wrong *config.Error }
 func (e elsewhereError) Error() string { return e.wrong.Error() }
 func (e elsewhereError) Unwrap() error { return e.wrong }
 
-// lookUp finds the address of this host that a name stands for. A name server that does not answer is no wrong setting: the service manager tries again.
+// lookUp finds the address of this host that a name stands for. A name server that does not answer is no wrong setting: the
+// service manager tries again.
 func (p place) lookUp(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
@@ -75,7 +76,10 @@ func (p place) lookUp(ctx context.Context) (string, error) {
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return "", &config.Error{Var: p.variable, Problem: fmt.Sprintf("nobody knows the host %q", p.host), Fix: "correct it, or give an IP address"}
+		return "", &config.Error{
+			Var: p.variable, Problem: fmt.Sprintf("nobody knows the host %q", p.host),
+			Fix: "correct it, or give an IP address",
+		}
 	case err != nil:
 		return "", fmt.Errorf("look up %s=%s: %w", p.variable, p.host, err)
 	}

@@ -15,8 +15,8 @@ import (
 // membersEvery is how often a Booster looks whom it is connected to.
 const membersEvery = 500 * time.Millisecond
 
-// contacts is whom a Booster is connected to, by the routes of its server. A member that dies is known by them within seconds, whatever Raft still believes:
-// a leader that has lost its followers goes on leading for up to 20 s.
+// contacts is whom a Booster is connected to, by the routes of its server. A member that dies is known by them within seconds,
+// whatever Raft still believes: a leader that has lost its followers goes on leading for up to 20 s.
 type contacts struct {
 	mu       sync.Mutex
 	other    bus.Member
@@ -92,7 +92,8 @@ func (b *Broker) clusterState() bus.ClusterState {
 	return s
 }
 
-// answerCluster makes ready to answer bus.SubjectCluster, before there are streams and when nothing else can be answered. answer does it until ctx ends.
+// answerCluster makes ready to answer bus.SubjectCluster, before there are streams and when nothing else can be answered.
+// answer does it until ctx ends.
 func (b *Broker) answerCluster() (answer func(ctx context.Context), err error) {
 	sub, err := b.nc.SubscribeSync(bus.SubjectCluster)
 	if err == nil {

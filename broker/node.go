@@ -33,8 +33,8 @@ type node struct {
 	nc     *nats.Conn // as any client
 	sys    *nats.Conn // system account: peers and leaders of the meta group
 	js     jetstream.JetStream
-	// secret is the password of the user "system" in the system account, new with each start. It must not come from nuid: that counts on from a
-	// prefix which every inbox of this process shows.
+	// secret is the password of the user "system" in the system account, new with each start. It must not come from nuid: that
+	// counts on from a prefix which every inbox of this process shows.
 	secret string
 }
 
@@ -126,7 +126,10 @@ func (n *node) connect(ctx context.Context, started <-chan struct{}) error {
 	if !n.server.JetStreamEnabled() {
 		return fmt.Errorf("the store in %s cannot be used; the log says why", n.opts.StoreDir)
 	}
-	inProcess := []nats.Option{nats.InProcessServer(n.server), nats.Name(n.opts.ServerName), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond)}
+	inProcess := []nats.Option{
+		nats.InProcessServer(n.server), nats.Name(n.opts.ServerName), nats.MaxReconnects(-1),
+		nats.ReconnectWait(100 * time.Millisecond),
+	}
 	var err error
 	if n.nc, err = nats.Connect("", inProcess...); err != nil {
 		return fmt.Errorf("connect to own server: %w", err)

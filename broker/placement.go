@@ -92,7 +92,8 @@ func (b *Broker) judgePlacement(v *view, nodes []bus.Node) (notes []string) {
 	}
 	if v.grant != nil {
 		if booster := h.booster(v.grant.Address); booster != "" {
-			notes = append(notes, fmt.Sprintf("the witness (agent %s) runs on the host of Booster %s: when that host dies, two of three votes are gone and nobody takes over; "+
+			notes = append(notes, fmt.Sprintf("the witness (agent %s) runs on the host of Booster %s: when that host dies, two of three votes "+
+				"are gone and nobody takes over; "+
 				"start an agent on a third host, and set AGENT_WITNESS=off for this one", v.grant.Agent, booster))
 		}
 	} else if len(b.unfit) > 0 {

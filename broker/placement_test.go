@@ -17,8 +17,8 @@ func candidate(name, witness, address string) bus.Node {
 	return bus.Node{Role: bus.ServiceAgent, Name: name, Started: time.Now(), Agent: &bus.AgentState{Witness: witness, WitnessAddress: address}}
 }
 
-// A witness beside a Booster dies with it. Which hosts have a Booster must be known without heartbeats, which are not there at the first start, and
-// whatever an address is written like.
+// A witness beside a Booster dies with it. Which hosts have a Booster must be known without heartbeats, which are not there at
+// the first start, and whatever an address is written like.
 func TestWitnessIsNeverAppointedOnABoostersHost(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -33,11 +33,16 @@ func TestWitnessIsNeverAppointedOnABoostersHost(t *testing.T) {
 		}
 		return ""
 	}
-	other := bus.Node{Role: bus.ServiceBooster, Name: "b2", Booster: &bus.BoosterState{Address: "203.0.113.2:5169", Hosts: []string{"203.0.113.2", "198.51.100.2"}}}
+	other := bus.Node{
+		Role: bus.ServiceBooster, Name: "b2",
+		Booster: &bus.BoosterState{Address: "203.0.113.2:5169", Hosts: []string{"203.0.113.2", "198.51.100.2"}},
+	}
 	third := candidate("om3", "auto", "203.0.113.3:5169")
 
-	require.Empty(t, chosen("203.0.113.1", "203.0.113.2", candidate("om1", "auto", "203.0.113.1:5169")), "first start, no heartbeat of a Booster")
-	require.Empty(t, chosen("203.0.113.1", "203.0.113.2", candidate("om2", "auto", "203.0.113.2:5169")), "the other Booster's host, no heartbeat")
+	require.Empty(t, chosen("203.0.113.1", "203.0.113.2", candidate("om1", "auto", "203.0.113.1:5169")),
+		"first start, no heartbeat of a Booster")
+	require.Empty(t, chosen("203.0.113.1", "203.0.113.2", candidate("om2", "auto", "203.0.113.2:5169")),
+		"the other Booster's host, no heartbeat")
 	require.Empty(t, chosen("203.0.113.1", "203.0.113.2", other, candidate("om2", "auto", "198.51.100.2:5169")), "another address of its host")
 	require.Equal(t, "om3", chosen("203.0.113.1", "203.0.113.2", other, candidate("om1", "auto", "203.0.113.1:5169"), third))
 
@@ -45,14 +50,19 @@ func TestWitnessIsNeverAppointedOnABoostersHost(t *testing.T) {
 	require.Empty(t, chosen("203.0.113.1", "localhost", candidate("om1", "auto", "127.0.0.1:5169")), "HA_BOOSTER_IP is one")
 	if name, err := os.Hostname(); err == nil {
 		for _, ip := range ownHosts() {
-			require.Empty(t, chosen(name, "203.0.113.2", candidate("om1", "auto", net.JoinHostPort(ip, "5169"))), "%s is an address of this host", ip)
-			require.Empty(t, chosen("203.0.113.1", "203.0.113.2", candidate("om1", "auto", net.JoinHostPort(ip, "5169"))), "%s is one, whatever BOOSTER_IP says", ip)
+			require.Empty(t, chosen(name, "203.0.113.2", candidate("om1", "auto", net.JoinHostPort(ip, "5169"))), "%s is an address of this host",
+				ip)
+			require.Empty(t, chosen("203.0.113.1", "203.0.113.2", candidate("om1", "auto", net.JoinHostPort(ip, "5169"))),
+				"%s is one, whatever BOOSTER_IP says", ip)
 		}
 	}
 
-	require.Equal(t, "om3", chosen("203.0.113.1", "203.0.113.2", candidate("om1", "on", "203.0.113.1:5169"), third), "told to, and there is a better one")
-	require.Equal(t, "om1", chosen("203.0.113.1", "203.0.113.2", candidate("om1", "on", "203.0.113.1:5169")), "told to, and there is no other: status says so")
-	require.Equal(t, "om4", chosen("203.0.113.1", "203.0.113.2", third, candidate("om4", "on", "203.0.113.4:5169")), "one that was told to comes first")
+	require.Equal(t, "om3", chosen("203.0.113.1", "203.0.113.2", candidate("om1", "on", "203.0.113.1:5169"), third),
+		"told to, and there is a better one")
+	require.Equal(t, "om1", chosen("203.0.113.1", "203.0.113.2", candidate("om1", "on", "203.0.113.1:5169")),
+		"told to, and there is no other: status says so")
+	require.Equal(t, "om4", chosen("203.0.113.1", "203.0.113.2", third, candidate("om4", "on", "203.0.113.4:5169")),
+		"one that was told to comes first")
 	require.Empty(t, chosen("203.0.113.1", "203.0.113.2", candidate("om1", "on", "127.0.0.1:5169")), "where the other Booster cannot reach it")
 
 	small := third
@@ -111,5 +121,6 @@ func TestPlacementThatCannotHelpIsSaid(t *testing.T) {
 	require.Empty(t, judged("203.0.113.2", "203.0.113.3:5169"))
 	require.Contains(t, judged("203.0.113.2", "203.0.113.2:5169")[0], "the witness (agent om1) runs on the host of Booster 203.0.113.2")
 	require.Contains(t, judged("localhost", "203.0.113.3:5169")[0], "both Boosters run on one host")
-	require.Equal(t, []string{"no agent can be the witness: om1 runs on the host of Booster b2"}, judged("203.0.113.2", "", "om1 runs on the host of Booster b2"))
+	require.Equal(t, []string{"no agent can be the witness: om1 runs on the host of Booster b2"},
+		judged("203.0.113.2", "", "om1 runs on the host of Booster b2"))
 }

@@ -22,7 +22,10 @@ func checkPort(ctx context.Context, variable, host string, port int) error {
 		return l.Close()
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return &config.Error{Var: variable, Problem: fmt.Sprintf("port %d is taken%s", port, listener(ctx, port)), Fix: "stop that program or choose another port"}
+		return &config.Error{
+			Var: variable, Problem: fmt.Sprintf("port %d is taken%s", port, listener(ctx, port)),
+			Fix: "stop that program or choose another port",
+		}
 	}
 	return &config.Error{Var: variable, Problem: fmt.Sprintf("cannot listen on port %d: %s", port, err), Fix: "choose another port"}
 }

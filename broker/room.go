@@ -147,7 +147,8 @@ func (b *Broker) storeBytes(v *view) (total int64, notes []string) {
 	}
 	total = max(total/mib*mib, minStoreMB*mib)
 	if total < b.limit/mib*mib && least.who != "" {
-		notes = append(notes, fmt.Sprintf("the streams may fill %d MB and not %d: %s has no room for more (BOOSTER_STORE_MB, or its disk)", total/mib, b.limit/mib, least.who))
+		notes = append(notes, fmt.Sprintf("the streams may fill %d MB and not %d: %s has no room for more (BOOSTER_STORE_MB, or its disk)",
+			total/mib, b.limit/mib, least.who))
 	}
 	if total <= current {
 		b.roomier, b.sized = time.Time{}, b.sized || b.all

@@ -80,7 +80,8 @@ func openStore(ctx context.Context, dir, name, mode string) (*store, error) {
 		return nil, wrong(fmt.Sprintf("data directory %s is not writable: %s", dir, err), "make it writable for this user or choose another")
 	}
 	if !locked {
-		return nil, wrong(fmt.Sprintf("data directory %s is in use by another Booster%s", dir, s.holder()), "stop that one or choose another directory")
+		return nil, wrong(fmt.Sprintf("data directory %s is in use by another Booster%s", dir, s.holder()),
+			"stop that one or choose another directory")
 	}
 	if err := s.open(name, mode, machineID(ctx)); err != nil {
 		s.close()
@@ -90,9 +91,13 @@ func openStore(ctx context.Context, dir, name, mode string) (*store, error) {
 }
 
 func (s *store) open(name, mode, machine string) error {
-	// The file tests that the directory takes writes, and is a note for whoever finds it locked. The lock file itself cannot be written on Windows, nor read by others.
+	// The file tests that the directory takes writes, and is a note for whoever finds it locked. The lock file itself cannot be
+	// written on Windows, nor read by others.
 	if err := atomicfile.Write(filepath.Join(s.dir, pidName), fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600); err != nil {
-		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("data directory %s is not writable: %s", s.dir, err), Fix: "make it writable or choose another"}
+		return &config.Error{
+			Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("data directory %s is not writable: %s", s.dir, err),
+			Fix: "make it writable or choose another",
+		}
 	}
 	var err error
 	var unreadable *fs.PathError
@@ -109,11 +114,15 @@ func (s *store) open(name, mode, machine string) error {
 		return s.refuse(fmt.Sprintf("it was written by a newer omflow-booster (format %d, this one knows %d)", m.Format, markerFormat))
 	case machine != "" && m.Machine != "" && machine != m.Machine && name != m.Name:
 		return &config.Error{
-			Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("data directory %s was made on another machine: two Boosters named %q would fight", s.dir, m.Name),
+			Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("data directory %s was made on another machine: two Boosters named %q would fight",
+				s.dir, m.Name),
 			Fix: "use an empty directory; or, if that machine is gone for good, confirm with BOOSTER_NAME=" + m.Name,
 		}
 	case name != "" && name != m.Name:
-		return &config.Error{Var: "BOOSTER_NAME", Problem: fmt.Sprintf("%q, but the data directory belongs to %q", name, m.Name), Fix: "unset it, or use another data directory"}
+		return &config.Error{
+			Var: "BOOSTER_NAME", Problem: fmt.Sprintf("%q, but the data directory belongs to %q", name, m.Name),
+			Fix: "unset it, or use another data directory",
+		}
 	}
 	if s.marker().Left != "" {
 		return s.refuse("this Booster has left its cluster (" + s.marker().Left + ")")
@@ -131,7 +140,8 @@ func (s *store) fit(mode string) error {
 	case s.marker().Mode == modeStandalone && mode == modeCluster:
 		return nil // it grows first, see grow.go
 	case mode == modeStandalone:
-		return s.refuse(fmt.Sprintf("it was written in mode %q and this Booster runs alone (HA_BOOSTER_IP is not set); `omflow-booster cluster shrink` makes one Booster of two",
+		return s.refuse(fmt.Sprintf("it was written in mode %q and this Booster runs alone (HA_BOOSTER_IP is not set); `omflow-booster "+
+			"cluster shrink` makes one Booster of two",
 			s.marker().Mode))
 	default:
 		return s.refuse(fmt.Sprintf("it was written in mode %q, and this is a %s", s.marker().Mode, mode))

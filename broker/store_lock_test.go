@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Windows lets nobody write to a file that is locked, its owner included, and nobody else read it: the lock file stays empty, and who holds it is noted beside it.
+// Windows lets nobody write to a file that is locked, its owner included, and nobody else read it: the lock file stays empty,
+// and who holds it is noted beside it.
 func TestLockFileIsNotWritten(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -204,8 +204,9 @@ func (b *Broker) served() bool {
 	}
 }
 
-// found makes the streams of a new cluster, or one that is missing for long. The leader of the meta group does it, so that it happens once. A
-// stream that is missing for a moment is left alone: `omflow-booster restore` replaces streams one after the other.
+// found makes the streams of a new cluster, or one that is missing for long. The leader of the meta group does it, so that it
+// happens once. A stream that is missing for a moment is left alone: `omflow-booster restore` replaces streams one after the
+// other.
 func (b *Broker) found(ctx context.Context, v *view) error {
 	if b.missingSince.IsZero() {
 		b.missingSince = time.Now()

@@ -63,8 +63,8 @@ func (c *WitnessConfig) hostPort() (host string, port int, err error) {
 	return host, port, nil
 }
 
-// Witness is the third member of a cluster of two Boosters: it votes and stores, so that either Booster can go on without the other. It takes
-// no clients, and leadership that falls to it is moved to a Booster at once.
+// Witness is the third member of a cluster of two Boosters: it votes and stores, so that either Booster can go on without the
+// other. It takes no clients, and leadership that falls to it is moved to a Booster at once.
 type Witness struct {
 	cfg   WitnessConfig
 	log   zerolog.Logger

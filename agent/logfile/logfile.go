@@ -19,7 +19,8 @@ import (
 // retryEvery is the pause after a failure: whoever writes may do so thousands of times a second.
 const retryEvery = 10 * time.Second
 
-// checkEvery is how often it is looked whether the file is still the one that its name means: people and logrotate move it, remove it and empty it.
+// checkEvery is how often it is looked whether the file is still the one that its name means: people and logrotate move it,
+// remove it and empty it.
 const checkEvery = time.Second
 
 // Options say how much is kept. The disk space of all is Size × (Keep + 1).
