@@ -23,7 +23,7 @@ func (b *Broker) refuseClone(ctx context.Context) error {
 		return &config.Error{
 			Var:     "BOOSTER_DATA_DIR",
 			Problem: fmt.Sprintf("the other Booster at %s has the same name %q: this machine is a copy of it", other, b.name()),
-			Fix: "empty the data directory of the copy",
+			Fix:     "empty the data directory of the copy",
 		}
 	}
 	return nil
