@@ -67,11 +67,13 @@ func (a *App) adoptCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "adopt OMFLOW_HOME",
 		Short: "Connect an OMFLOW Server that exists to OMFLOW Booster, or take that back",
-		Long: "Check an OMFLOW Server that exists (Python, Django, database, Boosters) and show what has to be added to its settings.\n" +
-			"Nothing is changed without --write, which keeps a copy of the settings outside the home. It also makes an index on\n" +
-			"omflow_queuedata(queue_id) if there is none, while the server goes on working. --undo shows, and with --write does, the\n" +
-			"opposite: what adopt has added goes, every other byte stays. Restart the server afterwards.\n\n" +
-			"The plugin must be installed for the server's Python (OMFLOW_PYTHON, by default python3); see plugin/README.md.",
+		Long: "Check an OMFLOW Server that exists (Python, Django, database, Boosters) and show what has to be added to its\n" +
+			"settings. Nothing is changed without --write, which keeps a copy of the settings outside the home. It also\n" +
+			"makes an index on omflow_queuedata(queue_id) if there is none, while the server goes on working. --undo shows,\n" +
+			"and with --write does, the opposite: what adopt has added goes, every other byte stays. Restart the server\n" +
+			"afterwards.\n\n" +
+			"The plugin must be installed for the server's Python (OMFLOW_PYTHON, by default python3); see\n" +
+			"plugin/README.md.",
 		Example: "  omflow-booster adopt /opt/omflow/server --booster 10.0.0.5 --second 10.0.0.6\n" +
 			"  omflow-booster adopt /opt/omflow/server --booster 10.0.0.5 --second 10.0.0.6 --write\n" +
 			"  omflow-booster adopt /opt/omflow/server --undo --write",

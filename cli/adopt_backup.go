@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// keepCopy keeps the settings as they are outside the home, for this account alone: they hold the password of the database, and an agent brings what
-// lies in the home to every server.
+// keepCopy keeps the settings as they are outside the home, for this account alone: they hold the password of the database, and
+// an agent brings what lies in the home to every server.
 func (ad *adoption) keepCopy(content []byte) (path string, err error) {
 	home, err := filepath.Abs(ad.home)
 	if err != nil {

@@ -26,8 +26,8 @@ func judgeIndex(ctx context.Context, store *outbox.Store, check, fix string) fin
 	}
 }
 
-// index makes the index on omflow_queuedata(queue_id) if there is none, or, with undo, removes ours. An index that cannot be made or removed is said
-// and is no reason to stop: everything works without it, and with it.
+// index makes the index on omflow_queuedata(queue_id) if there is none, or, with undo, removes ours. An index that cannot be
+// made or removed is said and is no reason to stop: everything works without it, and with it.
 func (ad *adoption) index(ctx context.Context, server adopted, undo, write bool) error {
 	ctx, cancel := context.WithTimeout(ctx, indexTimeout)
 	defer cancel()
@@ -66,6 +66,7 @@ func (ad *adoption) noIndex(undo bool, cause error) error {
 	if undo {
 		verb = "removed"
 	}
-	_, err := fmt.Fprintf(ad.out, "Index %s was not %s: %s. The owner of omflow_queuedata can do it.\n", outbox.Index, verb, oneLine(cause.Error()))
+	_, err := fmt.Fprintf(ad.out, "Index %s was not %s: %s. The owner of omflow_queuedata can do it.\n", outbox.Index, verb,
+		oneLine(cause.Error()))
 	return err
 }

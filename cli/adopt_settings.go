@@ -18,8 +18,8 @@ const (
 
 var errBlockBroken = errors.New("the block of omflow-booster adopt has lost its beginning or its end; remove what is left of it by hand")
 
-// addBlock returns the settings with our lines at their end, in place of an earlier block; nil if that changes nothing. Line ends are those of
-// the file.
+// addBlock returns the settings with our lines at their end, in place of an earlier block; nil if that changes nothing. Line
+// ends are those of the file.
 func addBlock(text []byte, lines []string) []byte {
 	if len(lines) == 0 {
 		return nil
@@ -85,7 +85,8 @@ func difference(path string, before, after []byte) string {
 	}
 	context := max(0, head-3)
 	var out strings.Builder
-	fmt.Fprintf(&out, "--- %s\n+++ %s\n@@ -%d,%d +%d,%d @@\n", path, path, context+1, len(old)-tail-context, context+1, len(fresh)-tail-context)
+	fmt.Fprintf(&out, "--- %s\n+++ %s\n@@ -%d,%d +%d,%d @@\n", path, path, context+1, len(old)-tail-context, context+1,
+		len(fresh)-tail-context)
 	for _, part := range []struct {
 		sign  string
 		lines []string

@@ -74,7 +74,8 @@ func adoptable(t *testing.T, settings, engine, databaseURL string) (home string)
 	python := filepath.Join(home, "python")
 	script := fmt.Sprintf(`#!/bin/sh
 enabled=false; grep -q '\["omflow_booster"\]' omflow/settings.py && enabled=true
-echo '{"python":[3,9,1],"django":[3,2],"server":true,"plugin":true,"enabled":'$enabled',"engine":"django.db.backends.%s","variables":{"DATABASE_URL":"%s"}}'
+echo '{"python":[3,9,1],"django":[3,2],"server":true,"plugin":true,"enabled":'$enabled\
+',"engine":"django.db.backends.%s","variables":{"DATABASE_URL":"%s"}}'
 `, engine, databaseURL)
 	require.NoError(t, os.WriteFile(python, []byte(script), 0o755))
 	t.Setenv("OMFLOW_PYTHON", python)

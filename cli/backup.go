@@ -19,9 +19,10 @@ func (a *App) backupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup FILE",
 		Short: "Write everything that the Booster holds to a file",
-		Long: "Write everything that the Booster holds to FILE: waiting and dead steps, patches and settings, while it goes on\n" +
-			"working. Heartbeats are left out. FILE is complete when it has its name; it is a tar archive compressed by zstd. While it is\n" +
-			"written, its directory needs room for it and for what is in it. Only its owner can read it: steps carry what people typed.",
+		Long: "Write everything that the Booster holds to FILE: waiting and dead steps, patches and settings, while it goes\n" +
+			"on working. Heartbeats are left out. FILE is complete when it has its name; it is a tar archive compressed by\n" +
+			"zstd. While it is written, its directory needs room for it and for what is in it. Only its owner can read it:\n" +
+			"steps carry what people typed.",
 		Example: "  omflow-booster backup /backup/booster-$(date +%F).tar.zst\n  omflow-booster backup booster.tar.zst --force --json",
 		Args:    args(1, 1, "one FILE"),
 	}

@@ -24,7 +24,8 @@ func TestBackupAndRestore(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "b.tar.zst")
 
 	r := run(t, "", "backup", file)
-	if r.code != exitOK || r.stderr != "" || !strings.Contains(r.stdout, "WORK         29 ") || !strings.Contains(r.stdout, file+" written: ") {
+	if r.code != exitOK || r.stderr != "" || !strings.Contains(r.stdout, "WORK         29 ") ||
+		!strings.Contains(r.stdout, file+" written: ") {
 		t.Fatalf("%+v", r)
 	}
 	if r = run(t, "", "backup", file); r.code != exitUsage || !strings.Contains(r.stderr, "--force to overwrite it") {
@@ -67,7 +68,8 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	r = run(t, "", "restore", file, "--force", "--yes", "--json")
 	var restore restoreReport
-	if err := json.Unmarshal([]byte(r.stdout), &restore); err != nil || r.code != exitOK || !restore.Done || restore.ID != backup.ID || len(restore.Streams) != 6 {
+	if err := json.Unmarshal([]byte(r.stdout), &restore); err != nil || r.code != exitOK || !restore.Done || restore.ID != backup.ID ||
+		len(restore.Streams) != 6 {
 		t.Fatalf("%v %+v", err, r)
 	}
 	if got := s.holds(bus.StreamWork); !slices.Equal(got, want) {

@@ -35,9 +35,10 @@ func (a *App) clusterCommand() *cobra.Command {
 func (a *App) stepDownCommand() *cobra.Command {
 	var asJSON *bool
 	cmd := &cobra.Command{
-		Use:     "step-down",
-		Short:   "Make the other Booster the active one",
-		Long:    "Make the other Booster the active one, for example before work on the host of the one that is active. Nobody has to wait for it.",
+		Use:   "step-down",
+		Short: "Make the other Booster the active one",
+		Long: "Make the other Booster the active one, for example before work on the host of the one that is active. Nobody\n" +
+			"has to wait for it.",
 		Example: "  omflow-booster cluster step-down",
 		Args:    noArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -106,7 +107,8 @@ func activeBooster(ctx context.Context, c *bus.Client) (string, error) {
 // staysActive is how long a Booster has to be the active one before people are told that it is.
 const staysActive = time.Second
 
-// awaitActive returns when a Booster is active and stays it, as the Boosters themselves say. One of an older release says nothing: its heartbeat does.
+// awaitActive returns when a Booster is active and stays it, as the Boosters themselves say. One of an older release says
+// nothing: its heartbeat does.
 func awaitActive(ctx context.Context, c *bus.Client, heir string) error {
 	var since time.Time
 	for {
@@ -136,14 +138,17 @@ func (a *App) shrinkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "shrink",
 		Short: "Go on with this Booster alone, without the other one",
-		Long: "Go on with this Booster alone, without the other one. Run it on the host of the Booster that stays, with the settings of its service\n" +
-			"(HA_BOOSTER_IP still set) and the service stopped; the other Booster keeps running until it is told to leave. It takes everything\n" +
-			"along, and nothing is accepted meanwhile. Then unset HA_BOOSTER_IP and start the service.\n\n" +
-			"The other Booster will not start again with the data directory that it has. If it does not answer and never will, add --gone.",
+		Long: "Go on with this Booster alone, without the other one. Run it on the host of the Booster that stays, with the\n" +
+			"settings of its service (HA_BOOSTER_IP still set) and the service stopped; the other Booster keeps running\n" +
+			"until it is told to leave. It takes everything along, and nothing is accepted meanwhile. Then unset\n" +
+			"HA_BOOSTER_IP and start the service.\n\n" +
+			"The other Booster will not start again with the data directory that it has. If it does not answer and never\n" +
+			"will, add --gone.",
 		Example: "  systemctl stop omflow-booster && omflow-booster cluster shrink",
 		Args:    noArgs(),
 	}
-	gone := cmd.Flags().Bool("gone", false, "the other Booster is switched off, and will not be started again with the data directory that it has")
+	gone := cmd.Flags().Bool("gone", false, "the other Booster is switched off, and will not be started again with the data directory "+
+		"that it has")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.goAlone(cmd.Context(), broker.AloneOptions{Gone: *gone}, *asJSON)
@@ -155,12 +160,13 @@ func (a *App) recoverCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "recover",
 		Short: "Last resort: go on with this Booster after the others are lost for good",
-		Long: "Last resort: go on with this Booster after the other one and the witness are lost for good. Run it on the host of the Booster that is\n" +
-			"left, with the settings of its service and the service stopped. While one of the others may come back, start that one instead:\n" +
-			"two of three go on by themselves.\n\n" +
-			"What only the lost ones had is lost: steps come back from the database, but dead steps and patches that were written in\n" +
-			"the last moments may be missing. The lost ones must never be started again with what they have, or there will be two queues: switch\n" +
-			"them off or empty their data directories first. It asks you to confirm that by the name of this Booster.",
+		Long: "Last resort: go on with this Booster after the other one and the witness are lost for good. Run it on the host\n" +
+			"of the Booster that is left, with the settings of its service and the service stopped. While one of the others\n" +
+			"may come back, start that one instead: two of three go on by themselves.\n\n" +
+			"What only the lost ones had is lost: steps come back from the database, but dead steps and patches that were\n" +
+			"written in the last moments may be missing. The lost ones must never be started again with what they have, or\n" +
+			"there will be two queues: switch them off or empty their data directories first. It asks you to confirm that\n" +
+			"by the name of this Booster.",
 		Example: "  systemctl stop omflow-booster && omflow-booster cluster recover",
 		Args:    noArgs(),
 	}
@@ -179,7 +185,8 @@ func (a *App) recoverCommand() *cobra.Command {
 func (a *App) confirmFenced(name, given string) error {
 	if given == "" {
 		if !isTerminal(a.Stdin) || !isTerminal(a.Stderr) {
-			return usageError{fmt.Errorf("recover on a terminal, or give --others-are-fenced=%s when the other Booster and the witness can never come back with what they have", name)}
+			return usageError{fmt.Errorf("recover on a terminal, or give --others-are-fenced=%s when the other Booster and the witness can "+
+				"never come back with what they have", name)}
 		}
 		fmt.Fprintf(a.Stderr, "This makes %s go on alone, by what it has. The other Booster and the witness must be switched off for good,\n"+
 			"or their data directories emptied: if they come back, there will be two queues.\n"+
@@ -203,7 +210,10 @@ func (a *App) goAlone(ctx context.Context, o broker.AloneOptions, asJSON bool) e
 		return err
 	}
 	if cfg.HAIP == "" {
-		return &config.Error{Var: "HA_BOOSTER_IP", Problem: "not set", Fix: "run this with the settings that the service of the Booster has; unset it afterwards"}
+		return &config.Error{
+			Var: "HA_BOOSTER_IP", Problem: "not set",
+			Fix: "run this with the settings that the service of the Booster has; unset it afterwards",
+		}
 	}
 	if os.Getenv("LOG_LEVEL") == "" {
 		cfg.Level = "error" // the server that is started for this has much to say; this is a command, and says itself what it does
@@ -218,7 +228,9 @@ func (a *App) goAlone(ctx context.Context, o broker.AloneOptions, asJSON bool) e
 	if asJSON {
 		return printJSON(a.Stdout, report)
 	}
-	fmt.Fprintf(a.Stdout, "%s takes along %s in %s; left behind: %s\nUnset HA_BOOSTER_IP in its settings and start it. The old store is kept until everything is back.\n",
-		oneLine(report.Booster), counted(report.Messages, "message"), counted(uint64(report.Streams), "stream"), oneLine(strings.Join(report.Left, ", ")))
+	fmt.Fprintf(a.Stdout, "%s takes along %s in %s; left behind: %s\nUnset HA_BOOSTER_IP in its settings and start it. The old store is "+
+		"kept until everything is back.\n",
+		oneLine(report.Booster), counted(report.Messages, "message"), counted(uint64(report.Streams),
+			"stream"), oneLine(strings.Join(report.Left, ", ")))
 	return nil
 }

@@ -19,9 +19,10 @@ func (a *App) clusterDatabaseCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "database",
 		Short: "Show whose steps the Boosters carry, or make them those of another database",
-		Long: "Boosters carry the steps of one database, and workers of another one refuse to start. This shows which it is. --use makes it the\n" +
-			"one of DATABASE_URL (or of the settings in OMFLOW_HOME) for good, for example because the former one was given up. Steps of the\n" +
-			"former one that still wait are dropped here; their rows stay where they are. No worker of the former one may be alive.\n\n" +
+		Long: "Boosters carry the steps of one database, and workers of another one refuse to start. This shows which it is.\n" +
+			"--use makes it the one of DATABASE_URL (or of the settings in OMFLOW_HOME) for good, for example because the\n" +
+			"former one was given up. Steps of the former one that still wait are dropped here; their rows stay where they\n" +
+			"are. No worker of the former one may be alive.\n\n" +
 			"A database that was only moved or restored is still the same one: nothing needs to be said then.",
 		Example: "  omflow-booster cluster database\n  DATABASE_URL=postgres://omflow:secret@db2/omflow omflow-booster cluster database --use",
 		Args:    noArgs(),

@@ -57,7 +57,10 @@ func TestStepDownToABoosterOfTheReleaseBefore(t *testing.T) {
 		},
 		bus.SubjectCluster: func(m *nats.Msg) {
 			state := bus.ClusterState{Majority: true}
-			state.Node = bus.Node{Role: bus.ServiceBooster, Name: "booster-1", Booster: &bus.BoosterState{Mode: bus.ModeCluster, Duty: bus.DutyActive}}
+			state.Node = bus.Node{
+				Role: bus.ServiceBooster, Name: "booster-1",
+				Booster: &bus.BoosterState{Mode: bus.ModeCluster, Duty: bus.DutyActive},
+			}
 			if stepped.Load() {
 				state.Booster.Duty = bus.DutyStandby
 			}

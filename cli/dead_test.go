@@ -247,7 +247,10 @@ func TestDeadMessagesForWorkers(t *testing.T) {
 		verb    string
 		headers map[string]string
 	}{
-		{"retry", map[string]string{"Work-Id": "q1", "Work-Kind": "FormFlow", "Work-Key": "f1/7", "Nats-Msg-Id": "omflow-queue-1-retry-1", "Work-Check": "true"}},
+		{"retry", map[string]string{
+			"Work-Id": "q1", "Work-Kind": "FormFlow", "Work-Key": "f1/7", "Nats-Msg-Id": "omflow-queue-1-retry-1",
+			"Work-Check": "true",
+		}},
 		{"purge", map[string]string{
 			"Work-Id": "q1", "Work-Kind": "FormFlow", "Work-Key": "f1/7", "Nats-Msg-Id": "omflow-queue-1-discard-1", "Work-Discard": "true",
 		}},
@@ -368,7 +371,10 @@ func TestDeadShow(t *testing.T) {
 	s.putDead("FormFlow", "f1", "q2", "")
 	s.putWork("FormFlow", "f1", "q3")
 	r := run(t, "", "dead", "show", "q1")
-	for _, want := range []string{"Dead-Error    boom\n", "Dead-Reason   5 attempts failed\n", "Work-Attempt  5\n", `  "module_name": "m",` + "\n"} {
+	for _, want := range []string{
+		"Dead-Error    boom\n", "Dead-Reason   5 attempts failed\n", "Work-Attempt  5\n",
+		`  "module_name": "m",` + "\n",
+	} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("%q is missing in\n%s", want, r.stdout)
 		}
@@ -379,7 +385,8 @@ func TestDeadShow(t *testing.T) {
 	if r := run(t, "", "dead", "show", "q2"); !strings.Contains(r.stdout, "(no body: the item could not be carried, see Dead-Error)") {
 		t.Errorf("%+v", r)
 	}
-	if r := run(t, "", "dead", "show", "q3"); r.code != exitFailed || !strings.Contains(r.stderr, "no step q3 is dead; try `omflow-booster work show q3`") {
+	if r := run(t, "", "dead", "show", "q3"); r.code != exitFailed ||
+		!strings.Contains(r.stderr, "no step q3 is dead; try `omflow-booster work show q3`") {
 		t.Errorf("%+v", r)
 	}
 	if r := run(t, "", "dead", "show", "q4"); r.code != exitFailed || !strings.Contains(r.stderr, "no step q4 is dead: it is done") {
@@ -389,7 +396,10 @@ func TestDeadShow(t *testing.T) {
 
 func TestConfirm(t *testing.T) {
 	t.Parallel()
-	for answer, want := range map[string]bool{"y\n": true, "YES\n": true, "y": true, "\n": false, "": false, "n\n": false, "yesterday\n": false} {
+	for answer, want := range map[string]bool{
+		"y\n": true, "YES\n": true, "y": true, "\n": false, "": false, "n\n": false,
+		"yesterday\n": false,
+	} {
 		var out strings.Builder
 		got, err := confirm(strings.NewReader(answer), &out, "Remove it?")
 		if err != nil || got != want || out.String() != "Remove it? [y/N] " {

@@ -45,9 +45,9 @@ func (a *App) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check the settings of this host, and everything that they lead to",
-		Long: "Check the settings of this host and everything that they lead to: Booster, database, worker, disk, Python. Run it\n" +
-			"with the environment of the service that makes trouble; what is not set is taken from the settings in OMFLOW_HOME.\n" +
-			"Exit code 2 means that a setting is wrong, 1 that something else fails.",
+		Long: "Check the settings of this host and everything that they lead to: Booster, database, worker, disk, Python. Run\n" +
+			"it with the environment of the service that makes trouble; what is not set is taken from the settings in\n" +
+			"OMFLOW_HOME. Exit code 2 means that a setting is wrong, 1 that something else fails.",
 		Example: "  omflow-booster doctor\n  set -a; . /etc/omflow-booster/worker.env; omflow-booster doctor",
 		Args:    noArgs(),
 	}
@@ -57,7 +57,8 @@ func (a *App) doctorCommand() *cobra.Command {
 		d := doctor{settings: readSettings(os.Environ(), serviceConfigs()), engines: a.Engines, dial: a.dial}
 		findings := d.examine(cmd.Context())
 		if unread != nil {
-			findings = append(findings, finding{"server", verdictWarn, unread.Error(), "without the settings of the server the defaults were looked at"})
+			findings = append(findings, finding{"server", verdictWarn, unread.Error(), "without the settings of the server the defaults were " +
+				"looked at"})
 		}
 		if *asJSON {
 			if err := printJSON(a.Stdout, map[string]any{"checks": findings}); err != nil {

@@ -61,7 +61,8 @@ func onlyBooster(f finding, needs string) []finding {
 
 func describeServer(c *bus.Client) finding {
 	version := c.NC.ConnectedServerVersion()
-	f := finding{"booster", verdictOK, fmt.Sprintf("%s at %s, NATS server %s", c.NC.ConnectedServerName(), c.NC.ConnectedUrlRedacted(), version), ""}
+	f := finding{"booster", verdictOK, fmt.Sprintf("%s at %s, NATS server %s", c.NC.ConnectedServerName(), c.NC.ConnectedUrlRedacted(),
+		version), ""}
 	var have [2]int
 	if _, err := fmt.Sscanf(version, "%d.%d", &have[0], &have[1]); err == nil && olderThan(have, needServer) {
 		f.Verdict, f.Fix = verdictWarn, fmt.Sprintf("update the NATS server to %d.%d or newer", needServer[0], needServer[1])

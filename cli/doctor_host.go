@@ -60,7 +60,8 @@ func (d doctor) queueTable(ctx context.Context, store *outbox.Store) []finding {
 	if err := table.Problem(); err != nil {
 		return []finding{{check, verdictFail, err.Error(), ""}}
 	}
-	return []finding{judgeIndex(ctx, store, check, "`omflow-booster adopt OMFLOW_HOME --write` makes it, or CREATE INDEX CONCURRENTLY ON omflow_queuedata (queue_id)")}
+	return []finding{judgeIndex(ctx, store, check, "`omflow-booster adopt OMFLOW_HOME --write` makes it, or CREATE INDEX CONCURRENTLY ON "+
+		"omflow_queuedata (queue_id)")}
 }
 
 func judgeSchema(check, where string, s sqldb.Schema) finding {
@@ -110,7 +111,10 @@ func judgeWorker(ctx context.Context, check, path, healthText string) finding {
 	}
 	_ = json.Unmarshal([]byte(healthText), &health)
 	if health.Connected != nil && !*health.Connected {
-		return finding{check, verdictWarn, answers + ", but has no connection to a Booster", "compare its BOOSTER_IP and BOOSTER_PORT with those here"}
+		return finding{
+			check, verdictWarn, answers + ", but has no connection to a Booster",
+			"compare its BOOSTER_IP and BOOSTER_PORT with those here",
+		}
 	}
 	var state struct {
 		Worker bus.WorkerState `json:"worker"`
@@ -118,7 +122,10 @@ func judgeWorker(ctx context.Context, check, path, healthText string) finding {
 	status, text, err := getLocal(ctx, path, "/v1/status")
 	if err == nil && status == http.StatusOK && json.Unmarshal([]byte(text), &state) == nil {
 		if database := state.Worker.Database; database != stateOK && database != "" {
-			return finding{check, verdictFail, answers + ", but takes no steps: database " + database, "it goes on by itself when its database answers"}
+			return finding{
+				check, verdictFail, answers + ", but takes no steps: database " + database,
+				"it goes on by itself when its database answers",
+			}
 		}
 	}
 	if health.Accepts != nil && !*health.Accepts {
@@ -223,7 +230,8 @@ func (d doctor) python(ctx context.Context) []finding {
 		return []finding{{check, verdictSkip, "OMFLOW_HOME is not set", ""}}
 	}
 	if info, err := os.Stat(home); err != nil || !info.IsDir() {
-		return []finding{{check, verdictFail, "OMFLOW_HOME: " + home + " is not a directory", "give the directory of the OMFLOW Server, where manage.py is"}}
+		return []finding{{check, verdictFail, "OMFLOW_HOME: " + home + " is not a directory", "give the directory of the OMFLOW Server, " +
+			"where manage.py is"}}
 	}
 	program, _ := d.settings.value("OMFLOW_PYTHON")
 	ctx, cancel := ask(ctx)
@@ -231,7 +239,10 @@ func (d doctor) python(ctx context.Context) []finding {
 	version, err := preflight.Python(ctx, program, home)
 	switch {
 	case err != nil:
-		return []finding{{check, verdictFail, fmt.Sprintf("%s --version: %s", program, err), "set OMFLOW_PYTHON to the Python of the OMFLOW Server"}}
+		return []finding{{
+			check, verdictFail, fmt.Sprintf("%s --version: %s", program, err),
+			"set OMFLOW_PYTHON to the Python of the OMFLOW Server",
+		}}
 	case !version.Enough():
 		return []finding{{check, verdictFail, program + " is Python " + version.String(), olderPython}}
 	}

@@ -65,7 +65,10 @@ func (d doctor) unknown() (findings []finding) {
 		if _, known := d.settings.defaults[name]; known || !hasOurPrefix(name) {
 			continue
 		}
-		f := finding{checkEnvironment, verdictWarn, name + " is set, but no service knows it", "remove it; `omflow-booster broker --env` lists what there is"}
+		f := finding{
+			checkEnvironment, verdictWarn, name + " is set, but no service knows it",
+			"remove it; `omflow-booster broker --env` lists what there is",
+		}
 		if near := nearest(name, sortedKeys(d.settings.defaults)); near != "" {
 			f.Fix = "did you mean " + near + "?"
 		}

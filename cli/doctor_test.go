@@ -53,7 +53,8 @@ func TestDoctorEnvironment(t *testing.T) {
 			"warn environment: WORKER_SOCKETS is set, but no service knows it → did you mean WORKER_SOCKET?",
 		}},
 		{"AGENT_WHATEVER_THIS_IS=1", []string{
-			"warn environment: AGENT_WHATEVER_THIS_IS is set, but no service knows it → remove it; `omflow-booster broker --env` lists what there is",
+			"warn environment: AGENT_WHATEVER_THIS_IS is set, but no service knows it → remove it; `omflow-booster broker --env` lists what " +
+				"there is",
 		}},
 		{"BOOSTER_PORT=high LOG_LEVEL=info", []string{
 			`fail environment: BOOSTER_PORT: "high" is not a valid number (digits only) → correct it or unset it for the default`,
@@ -103,7 +104,11 @@ func TestDoctorDatabase(t *testing.T) {
 	for _, c := range []struct {
 		schema sqldb.Schema
 		want   verdict
-	}{{sqldb.Schema{Current: 2, Latest: 2}, verdictOK}, {sqldb.Schema{Current: 0, Latest: 2}, verdictWarn}, {sqldb.Schema{Current: 3, Latest: 2}, verdictFail}} {
+	}{
+		{sqldb.Schema{Current: 2, Latest: 2}, verdictOK},
+		{sqldb.Schema{Current: 0, Latest: 2}, verdictWarn},
+		{sqldb.Schema{Current: 3, Latest: 2}, verdictFail},
+	} {
 		if got := judgeSchema("database", "here", c.schema); got.Verdict != c.want {
 			t.Errorf("%+v: %+v", c.schema, got)
 		}
@@ -115,7 +120,8 @@ func TestDoctorRealDatabase(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)
 	d := with("DATABASE_URL=" + url)
-	if got := lines(d.database(t.Context())); len(got) != 1 || !strings.HasPrefix(got[0], "warn database: ") || !strings.Contains(got[0], ": schema 0 of ") {
+	if got := lines(d.database(t.Context())); len(got) != 1 || !strings.HasPrefix(got[0], "warn database: ") ||
+		!strings.Contains(got[0], ": schema 0 of ") {
 		t.Errorf("before: %q", got)
 	}
 	db, err := sqldb.Open(t.Context(), url, d.engines)
@@ -126,7 +132,8 @@ func TestDoctorRealDatabase(t *testing.T) {
 	if _, err := db.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := lines(d.database(t.Context())); len(got) != 1 || !strings.HasPrefix(got[0], "ok database: ") || !strings.Contains(got[0], ", schema ") {
+	if got := lines(d.database(t.Context())); len(got) != 1 || !strings.HasPrefix(got[0], "ok database: ") ||
+		!strings.Contains(got[0], ", schema ") {
 		t.Errorf("after: %q", got)
 	}
 }
@@ -150,9 +157,18 @@ func TestDoctorWorkerSocket(t *testing.T) {
 		answer http.HandlerFunc // nil: nobody listens
 		want   string
 	}{
-		{"healthy", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"booster_connected":true}`)) }, "ok worker: answers on "},
-		{"lonely", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"booster_connected":false}`)) }, "warn worker: answers on "},
-		{"blind", workerThatSays(`{"booster_connected":true,"accepts_work":true}`, `{"worker":{"database":"no answer"}}`), "fail worker: answers on "},
+		{
+			"healthy", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"booster_connected":true}`)) },
+			"ok worker: answers on ",
+		},
+		{
+			"lonely", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"booster_connected":false}`)) },
+			"warn worker: answers on ",
+		},
+		{
+			"blind", workerThatSays(`{"booster_connected":true,"accepts_work":true}`, `{"worker":{"database":"no answer"}}`),
+			"fail worker: answers on ",
+		},
 		{"new", workerThatSays(`{"booster_connected":true,"accepts_work":false}`, `{"worker":{"database":"ok"}}`), "warn worker: answers on "},
 		{"whole", workerThatSays(`{"booster_connected":true,"accepts_work":true}`, `{"worker":{"database":"ok"}}`), "ok worker: answers on "},
 		{"ill", func(w http.ResponseWriter, _ *http.Request) {
@@ -179,7 +195,8 @@ func TestDoctorWorkerSocket(t *testing.T) {
 	if err := os.WriteFile(stale, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := lines(with("WORKER_SOCKET=" + stale).workerSocket(context.Background())); !strings.HasPrefix(got[0], "fail worker: no answer on ") {
+	if got := lines(with("WORKER_SOCKET=" + stale).workerSocket(context.Background())); !strings.HasPrefix(got[0],
+		"fail worker: no answer on ") {
 		t.Errorf("stale: %q", got)
 	}
 }
@@ -188,7 +205,10 @@ func TestDoctorWorkerSocket(t *testing.T) {
 func TestDoctorNamesWhatNeedsABooster(t *testing.T) {
 	t.Parallel()
 	got := strings.Join(lines(with().booster(t.Context())), "\n")
-	for _, want := range []string{"fail booster: no Booster answers", "skip streams: ", "skip patches: ", "skip clock: ", "skip agent: ", "skip uploads: "} {
+	for _, want := range []string{
+		"fail booster: no Booster answers", "skip streams: ", "skip patches: ", "skip clock: ", "skip agent: ",
+		"skip uploads: ",
+	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
@@ -224,7 +244,8 @@ func TestDoctorPython(t *testing.T) {
 		if err := os.WriteFile(program, []byte("#!/bin/sh\necho '"+says+"'\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if got := lines(with("OMFLOW_HOME="+dir, "OMFLOW_PYTHON="+program).python(context.Background())); len(got) != 1 || !strings.HasPrefix(got[0], want) {
+		if got := lines(with("OMFLOW_HOME="+dir, "OMFLOW_PYTHON="+program).python(context.Background())); len(got) != 1 ||
+			!strings.HasPrefix(got[0], want) {
 			t.Errorf("%s: got %q, want %q", says, got, want)
 		}
 	}
@@ -257,7 +278,8 @@ func TestDoctor(t *testing.T) {
 	s := newStage(t)
 	r := run(t, "", "doctor")
 	want := "ok    environment  1 variable set, the others have their defaults\n" +
-		"ok    booster      booster-1 at " + s.c.NC.ConnectedUrl() + ", NATS server " + s.c.NC.ConnectedServerVersion() + ", JetStream answers\n" +
+		"ok    booster      booster-1 at " + s.c.NC.ConnectedUrl() + ", NATS server " + s.c.NC.ConnectedServerVersion() +
+		", JetStream answers\n" +
 		"ok    streams      all streams, buckets and stores are there\n" +
 		"ok    patches      PATCH has 0 B of 5.1 MiB, OBJ_PATCHES has 0 B of 90 MiB, KV_ROLLOUT has 0 B of 5.1 MiB\n" +
 		"ok    clock        agrees with the Booster\n" +
@@ -276,7 +298,8 @@ func TestDoctor(t *testing.T) {
 		t.Fatal(err)
 	}
 	r = run(t, "", "doctor")
-	if r.code != exitFailed || !strings.Contains(r.stdout, "fail  streams      not there: consumer workers of WORK, DEAD, KV_CONTROL\n") || r.stderr != "" {
+	if r.code != exitFailed || !strings.Contains(r.stdout, "fail  streams      not there: consumer workers of WORK, DEAD, KV_CONTROL\n") ||
+		r.stderr != "" {
 		t.Errorf("%+v", r)
 	}
 }
@@ -284,7 +307,8 @@ func TestDoctor(t *testing.T) {
 func TestDoctorWithoutABooster(t *testing.T) {
 	useBooster(t, "nats://127.0.0.1:1")
 	r := run(t, "", "doctor", "--json")
-	if r.code != exitFailed || !strings.Contains(r.stdout, `"verdict": "fail"`) || !strings.Contains(r.stdout, "no Booster answers at nats://127.0.0.1:1") {
+	if r.code != exitFailed || !strings.Contains(r.stdout, `"verdict": "fail"`) ||
+		!strings.Contains(r.stdout, "no Booster answers at nats://127.0.0.1:1") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -304,7 +328,10 @@ func TestDoctorNamesWhatTheAgentsOfThisHostSay(t *testing.T) {
 		nodes []bus.Node
 		want  finding
 	}{
-		"nothing": {[]bus.Node{far, agent("near", "here", 0)}, finding{"agent", verdictOK, "nothing to look at in the home of its OMFLOW Server", ""}},
+		"nothing": {
+			[]bus.Node{far, agent("near", "here", 0)},
+			finding{"agent", verdictOK, "nothing to look at in the home of its OMFLOW Server", ""},
+		},
 		"something": {[]bus.Node{far, agent("near", "here", 2)}, finding{
 			"agent", verdictWarn, "agent near: 2 paths of its home cannot be carried to other servers: all.json looks like password hashes",
 			"See all with `omflow-booster nodes drift near`. Everything else is carried.",
@@ -320,7 +347,8 @@ func TestDoctorTakesTheSettingsOfTheServerAsTheWorkerDoes(t *testing.T) {
 	t.Setenv("BOOSTER_URL", "")
 	serverHome(t, `echo '{"BOOSTER_IP":"127.0.0.1","BOOSTER_PORT":"1","DATABASE_URL":"mysql://db/omflow"}'`)
 	r := run(t, "", "doctor")
-	if r.code != exitFailed || !strings.Contains(r.stdout, "no Booster answers at nats://127.0.0.1:1") || !strings.Contains(r.stdout, "fail  database") {
+	if r.code != exitFailed || !strings.Contains(r.stdout, "no Booster answers at nats://127.0.0.1:1") ||
+		!strings.Contains(r.stdout, "fail  database") {
 		t.Errorf("%+v", r)
 	}
 	serverHome(t, "exit 1")

@@ -16,8 +16,9 @@ import (
 
 const readSettingsTimeout = 30 * time.Second // a Python that starts on a busy host
 
-// adoptSettings lets a worker or agent know what the OMFLOW Server beside it knows: each variable that is not set is taken from the settings in
-// OMFLOW_HOME, which Python reads. Nothing is read when all of needed are set. The environment wins over the settings.
+// adoptSettings lets a worker or agent know what the OMFLOW Server beside it knows: each variable that is not set is taken from
+// the settings in OMFLOW_HOME, which Python reads. Nothing is read when all of needed are set. The environment wins over the
+// settings.
 //
 // It returns a *config.Error that names the first variable of needed if the settings cannot be read; nil if there are none.
 func adoptSettings(ctx context.Context, needed ...string) error {

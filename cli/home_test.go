@@ -26,7 +26,9 @@ func serverHome(t *testing.T, python string) {
 }
 
 func TestSettingsOfTheServerFillTheEnvironment(t *testing.T) {
-	serverHome(t, `[ "$*" = "-m omflow_booster.environment" ] && [ -e omflow/settings.py ] && echo '{"DATABASE_URL":"postgres://db/omflow","BOOSTER_PORT":"5"}'`)
+	serverHome(t,
+		`[ "$*" = "-m omflow_booster.environment" ] && [ -e omflow/settings.py ] &&
+			echo '{"DATABASE_URL":"postgres://db/omflow","BOOSTER_PORT":"5"}'`)
 	t.Setenv("BOOSTER_PORT", "6")
 	require.NoError(t, adoptSettings(t.Context(), "BOOSTER_PORT"))
 	require.Empty(t, os.Getenv("DATABASE_URL"), "what is needed is there, so nothing is read")

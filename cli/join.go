@@ -58,8 +58,8 @@ func (a *App) joinNewCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "new",
 		Short: "Make a join file with a new key",
-		Long: "Make a join file with a new key that may sign patches, private half included: only its owner can read it. A file that is there\n" +
-			"already is never overwritten.",
+		Long: "Make a join file with a new key that may sign patches, private half included: only its owner can read it. A\n" +
+			"file that is there already is never overwritten.",
 		Example: "  omflow-booster join new --name 'build host' --out /etc/omflow-booster/join.json",
 		Args:    noArgs(),
 	}
@@ -138,8 +138,8 @@ func (a *App) joinAddKeyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add-key FILE",
 		Short: "Trust the keys of another join file, too",
-		Long: "Add the public keys of FILE, a join file of somebody else who signs, to BOOSTER_JOIN_FILE. Agents see it with the next patch, without\n" +
-			"a restart.",
+		Long: "Add the public keys of FILE, a join file of somebody else who signs, to BOOSTER_JOIN_FILE. Agents see it with\n" +
+			"the next patch, without a restart.",
 		Example: "  omflow-booster join add-key bob-public.json",
 		Args:    args(1, 1, "one FILE"),
 	}

@@ -88,7 +88,10 @@ func TestWrongJoinFilesAreRefused(t *testing.T) {
 	useBooster(t, "nats://127.0.0.1:1")
 	dir := files(t, map[string]string{"omflow/a.py": "a", "text": "no JSON"})
 	missing := filepath.Join(dir, "none")
-	for _, line := range []string{"join show", "join public", "join add-key " + dir + "/text", "patch publish " + dir, "patch build " + dir + " " + missing, "patch verify " + dir + "/text", "patch keys", "patch revoke x"} {
+	for _, line := range []string{
+		"join show", "join public", "join add-key " + dir + "/text", "patch publish " + dir,
+		"patch build " + dir + " " + missing, "patch verify " + dir + "/text", "patch keys", "patch revoke x",
+	} {
 		r := run(t, "", strings.Fields(line)...)
 		if r.code != exitUsage || !strings.Contains(r.stderr, "BOOSTER_JOIN_FILE: not set; name the join file of this host") {
 			t.Errorf("%s: %+v", line, r)
@@ -115,7 +118,8 @@ func TestWrongJoinFilesAreRefused(t *testing.T) {
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if r := run(t, "", "join", "show"); r.code != exitUsage || !strings.Contains(r.stderr, "others may read its private key (mode 0644); chmod 600 "+path) {
+	if r := run(t, "", "join", "show"); r.code != exitUsage ||
+		!strings.Contains(r.stderr, "others may read its private key (mode 0644); chmod 600 "+path) {
 		t.Errorf("%+v", r)
 	}
 }
@@ -134,7 +138,10 @@ func TestPatchIsBuiltInspectedVerifiedAndPublished(t *testing.T) {
 		t.Errorf("%v %v", left, err)
 	}
 	r = run(t, "", "patch", "inspect", file)
-	for _, part := range []string{built.ID, "leave form", ann + " ann", "good", "pip req.txt, migrate, restart server", "omflow/a.py  3 B", "omflow/b.py  deleted"} {
+	for _, part := range []string{
+		built.ID, "leave form", ann + " ann", "good", "pip req.txt, migrate, restart server", "omflow/a.py  3 B",
+		"omflow/b.py  deleted",
+	} {
 		if r.code != exitOK || !strings.Contains(r.stdout, part) {
 			t.Errorf("%q is missing in %+v", part, r)
 		}
@@ -173,7 +180,8 @@ func TestPatchIsBuiltInspectedVerifiedAndPublished(t *testing.T) {
 	t.Setenv("BOOSTER_JOIN_FILE", strangers)
 	run(t, "", "join", "public", "--out", public)
 	t.Setenv("BOOSTER_JOIN_FILE", public)
-	if r = run(t, "", "patch", "publish", dir); r.code != exitUsage || !strings.Contains(r.stderr, "BOOSTER_JOIN_FILE: "+public+": it has no private key") {
+	if r = run(t, "", "patch", "publish", dir); r.code != exitUsage ||
+		!strings.Contains(r.stderr, "BOOSTER_JOIN_FILE: "+public+": it has no private key") {
 		t.Errorf("%+v", r)
 	}
 	if r = run(t, "", "patch", "publish", theirs); r.code != exitOK {
@@ -182,22 +190,26 @@ func TestPatchIsBuiltInspectedVerifiedAndPublished(t *testing.T) {
 
 	// Revoked: for good, and with the first reason.
 	revoke := []string{"patch", "revoke", bob, "--reason", "laptop stolen"}
-	if r = run(t, "", revoke...); r.code != exitOK || !strings.Contains(r.stdout, "key "+bob+" is revoked") || !strings.Contains(r.stdout, "0 keys left") {
+	if r = run(t, "", revoke...); r.code != exitOK || !strings.Contains(r.stdout, "key "+bob+" is revoked") ||
+		!strings.Contains(r.stdout, "0 keys left") {
 		t.Errorf("%+v", r)
 	}
 	r = run(t, "", append(revoke[:3:3], "--json")...)
 	var known patch.Revocation
-	if err := json.Unmarshal([]byte(r.stdout), &known); err != nil || known.Reason != "laptop stolen" || known.By == "" || time.Since(known.At) > time.Minute {
+	if err := json.Unmarshal([]byte(r.stdout), &known); err != nil || known.Reason != "laptop stolen" || known.By == "" ||
+		time.Since(known.At) > time.Minute {
 		t.Errorf("%v: %+v", err, r)
 	}
-	if r = run(t, "", "patch", "publish", theirs); r.code != exitFailed || !strings.Contains(r.stderr, "was revoked on "+known.At.Format(time.DateOnly)+": laptop stolen") {
+	if r = run(t, "", "patch", "publish", theirs); r.code != exitFailed ||
+		!strings.Contains(r.stderr, "was revoked on "+known.At.Format(time.DateOnly)+": laptop stolen") {
 		t.Errorf("%+v", r)
 	}
 	if announced, err := patch.List(s.ctx, s.c.JS); err != nil || len(announced) != 1 {
 		t.Errorf("%v %v", announced, err)
 	}
 	t.Setenv("BOOSTER_JOIN_FILE", strangers)
-	if r = run(t, "", "patch", "keys"); r.code != exitOK || !strings.Contains(r.stdout, "revoked "+known.At.Format(time.DateOnly)+" by "+known.By+": laptop stolen") {
+	if r = run(t, "", "patch", "keys"); r.code != exitOK ||
+		!strings.Contains(r.stdout, "revoked "+known.At.Format(time.DateOnly)+" by "+known.By+": laptop stolen") {
 		t.Errorf("%+v", r)
 	}
 	path, carol := newJoinFile(t, "carol")
@@ -245,7 +257,10 @@ func TestDamagedPatchIsNotVerified(t *testing.T) {
 func TestAgentThatTrustsNobodyIsShown(t *testing.T) {
 	s := newStage(t)
 	useJoinFile(t)
-	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv1", At: time.Now(), Agent: &bus.AgentState{PatchState: "waiting: no key to trust: set BOOSTER_JOIN_FILE"}})
+	s.putNode(bus.Node{
+		Role: bus.ServiceAgent, Name: "srv1", At: time.Now(),
+		Agent: &bus.AgentState{PatchState: "waiting: no key to trust: set BOOSTER_JOIN_FILE"},
+	})
 	if r := run(t, "", "patch", "publish", files(t, map[string]string{"x": "x"})); r.code != exitOK {
 		t.Fatalf("%+v", r)
 	}

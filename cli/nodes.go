@@ -13,7 +13,8 @@ import (
 
 func (a *App) nodesCommand() *cobra.Command {
 	cmd := a.listNodesCommand("nodes")
-	cmd.AddCommand(a.listNodesCommand("ls"), a.showNodeCommand(), a.cordonCommand(), a.uncordonCommand(), a.driftCommand(), a.placeCommand(), a.forgetCommand())
+	cmd.AddCommand(a.listNodesCommand("ls"), a.showNodeCommand(), a.cordonCommand(), a.uncordonCommand(), a.driftCommand(), a.placeCommand(),
+		a.forgetCommand())
 	return cmd
 }
 

@@ -24,11 +24,12 @@ func (a *App) driftCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drift [NODE]",
 		Short: "Show files that were changed on a server, and not by a patch",
-		Long: "Show files in the homes of the OMFLOW Servers that are not as the last patch, or the beginning, has left them. With\n" +
-			"AGENT_WATCH=publish an agent makes them a patch for all servers when they have rested for a while; with report they stay until somebody\n" +
-			"publishes them or undoes them. What looks like a lost disk (a tenth of all files gone) or like older files that were copied here by\n" +
-			"mistake is held back until somebody says --publish. Exit code 1 if there are any changes, or servers differ that are on the same patches.\n" +
-			"BASELINE is the same on servers that should be the same.",
+		Long: "Show files in the homes of the OMFLOW Servers that are not as the last patch, or the beginning, has left them.\n" +
+			"With AGENT_WATCH=publish an agent makes them a patch for all servers when they have rested for a while; with\n" +
+			"report they stay until somebody publishes them or undoes them. What looks like a lost disk (a tenth of all\n" +
+			"files gone) or like older files that were copied here by mistake is held back until somebody says --publish.\n" +
+			"Exit code 1 if there are any changes, or servers differ that are on the same patches. BASELINE is the same on\n" +
+			"servers that should be the same.",
 		Example: "  omflow-booster nodes drift\n  omflow-booster nodes drift server-3 --repair\n  omflow-booster nodes drift server-3 --publish",
 		Args:    args(0, 1, "at most the name of one agent, as `nodes` shows it"),
 	}
@@ -109,7 +110,8 @@ func repairDrift(ctx context.Context, c *bus.Client, given []string) error {
 // errDrift is said by the exit code.
 var errDrift = fmt.Errorf("files were changed by hand")
 
-var errUnlike = errors.New("servers that are on the same patches do not have the same files (BASELINE): make one like most of the others with --repair, " +
+var errUnlike = errors.New("servers that are on the same patches do not have the same files (BASELINE): make one like most of the " +
+	"others with --repair, " +
 	"or all alike with `omflow-booster patch publish --exact`")
 
 // alike tells whether servers that have dealt with all patches should have the same files.
@@ -147,7 +149,8 @@ func (a *App) releaseDrift(ctx context.Context, c *bus.Client, given []string, y
 		if err := a.printDrift(list); err != nil {
 			return err
 		}
-		sure, err := confirm(a.Stdin, a.Stdout, fmt.Sprintf("%s changed on %s: bring that to all servers?", counted(d.Total, "file"), oneLine(d.Node)))
+		sure, err := confirm(a.Stdin, a.Stdout, fmt.Sprintf("%s changed on %s: bring that to all servers?", counted(d.Total, "file"),
+			oneLine(d.Node)))
 		if err != nil || !sure {
 			return err
 		}
@@ -209,7 +212,8 @@ func (a *App) printDrift(list []bus.Drift) error {
 	}
 	for _, d := range list {
 		if d.Held != "" {
-			fmt.Fprintf(a.Stdout, "%s  held back: %s; --publish brings it to all servers, --repair takes it back\n", oneLine(d.Node), oneLine(d.Held))
+			fmt.Fprintf(a.Stdout, "%s  held back: %s; --publish brings it to all servers, --repair takes it back\n", oneLine(d.Node),
+				oneLine(d.Held))
 		}
 		for _, f := range d.Files {
 			fmt.Fprintf(a.Stdout, "%s  %s %s\n", oneLine(d.Node), f.Kind, oneLine(f.Path))

@@ -14,8 +14,9 @@ func (a *App) forgetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "forget NODE",
 		Short: "Stop waiting for a server that is gone for good",
-		Long: "Stop waiting for a server that is gone for good. A server that does not answer counts as one without service, so a rollout\n" +
-			"may hold the others back; `status` lists such servers. One that comes back is known again by itself.",
+		Long: "Stop waiting for a server that is gone for good. A server that does not answer counts as one without service,\n" +
+			"so a rollout may hold the others back; `status` lists such servers. One that comes back is known again by\n" +
+			"itself.",
 		Example: "  omflow-booster nodes forget server-3",
 		Args:    args(1, 1, "the name of an agent, as `status` shows it"),
 	}

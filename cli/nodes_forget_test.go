@@ -27,7 +27,8 @@ func TestServerThatIsGoneIsForgotten(t *testing.T) {
 	if !away() {
 		t.Fatalf("%+v", run(t, "", "status"))
 	}
-	if r := run(t, "", "nodes"); !strings.Contains(r.stdout, "files does not answer since about") { // an agent that starts no server is missed, too
+	// an agent that starts no server is missed, too
+	if r := run(t, "", "nodes"); !strings.Contains(r.stdout, "files does not answer since about") {
 		t.Fatalf("%+v", r)
 	}
 	if r := run(t, "", "nodes", "forget", "srv1"); r.code != exitFailed || !strings.Contains(r.stderr, "srv1 is alive; stop its agent first") {

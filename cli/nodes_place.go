@@ -15,10 +15,11 @@ func (a *App) placeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "place NODE",
 		Short: "Say which patches a server has that does not know it itself",
-		Long: "Say which patches the home of a server has, when its agent does not know it: its AGENT_DATA_DIR is new, or it was away for longer than\n" +
-			"patches are stored, and no other server that runs has the same files. `status` names such servers. Nothing is changed by this order\n" +
-			"itself: the server goes on with the patches that follow.\n\n" +
-			"To give it the files of another server instead, stop its agent, empty OMFLOW_HOME and AGENT_DATA_DIR, and start the agent.",
+		Long: "Say which patches the home of a server has, when its agent does not know it: its AGENT_DATA_DIR is new, or it\n" +
+			"was away for longer than patches are stored, and no other server that runs has the same files. `status` names\n" +
+			"such servers. Nothing is changed by this order itself: the server goes on with the patches that follow.\n\n" +
+			"To give it the files of another server instead, stop its agent, empty OMFLOW_HOME and AGENT_DATA_DIR, and\n" +
+			"start the agent.",
 		Example: "  omflow-booster nodes place server-3 --after 20260131-094500123-k3v7q2mx\n  omflow-booster nodes place server-3 --after none",
 		Args:    args(1, 1, "the name of an agent, as `nodes` shows it"),
 	}

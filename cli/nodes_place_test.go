@@ -17,7 +17,8 @@ func TestPlaceNode(t *testing.T) {
 	if r := run(t, "", "nodes", "place", "om1"); r.code != exitUsage || !strings.Contains(r.stderr, "--after is missing") {
 		t.Errorf("%+v", r)
 	}
-	if r := run(t, "", "nodes", "place", "om1", "--after", "20260131-094500123-k3v7q2mx"); r.code != exitFailed || !strings.Contains(r.stderr, "no patch 20260131") {
+	if r := run(t, "", "nodes", "place", "om1", "--after", "20260131-094500123-k3v7q2mx"); r.code != exitFailed ||
+		!strings.Contains(r.stderr, "no patch 20260131") {
 		t.Errorf("%+v", r)
 	}
 	var got bus.PlaceOrder
@@ -45,7 +46,8 @@ func TestPlaceNode(t *testing.T) {
 // Row 6: whoever does not come back is forgotten; status and doctor show the stores of patches and their room.
 func TestRoomForPatches(t *testing.T) {
 	s := newStage(t)
-	if _, err := s.c.JS.Publish(s.ctx, "$KV.ROLLOUT.server.gone", []byte(`{"name":"gone","runs":true,"seq":3,"seen":"2026-01-31T00:00:00Z"}`)); err != nil {
+	if _, err := s.c.JS.Publish(s.ctx, "$KV.ROLLOUT.server.gone",
+		[]byte(`{"name":"gone","runs":true,"seq":3,"seen":"2026-01-31T00:00:00Z"}`)); err != nil {
 		t.Fatal(err)
 	}
 	stream, err := s.c.JS.Stream(s.ctx, bus.BucketStream(bus.BucketRollout))
@@ -62,7 +64,8 @@ func TestRoomForPatches(t *testing.T) {
 	s.putNode(asks)
 	r := run(t, "", "status")
 	for _, want := range []string{
-		"KV_ROLLOUT", "WARNING: KV_ROLLOUT is ", "Away: gone (last heard 2026-01-31); for one that does not come back: omflow-booster nodes forget NODE",
+		"KV_ROLLOUT", "WARNING: KV_ROLLOUT is ", "Away: gone (last heard 2026-01-31); for one that does not come back: omflow-booster nodes " +
+			"forget NODE",
 		"WARNING: agent om1 takes no patches, waiting: this server has no record",
 	} {
 		if !strings.Contains(r.stdout, want) {

@@ -36,8 +36,8 @@ func (a *App) dial() (*bus.Client, error) {
 	return bus.Dial(cfg, "omflow-booster operator on "+host)
 }
 
-// withBus runs do over an operator's connection and closes it afterwards. Without a majority nothing that the Boosters hold can be read or changed, and
-// some questions are answered as if there was nothing: then a *bus.NoMajorityError says so at once.
+// withBus runs do over an operator's connection and closes it afterwards. Without a majority nothing that the Boosters hold can
+// be read or changed, and some questions are answered as if there was nothing: then a *bus.NoMajorityError says so at once.
 func (a *App) withBus(do func(c *bus.Client) error) error {
 	c, err := a.dial()
 	if err != nil {

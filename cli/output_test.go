@@ -143,7 +143,8 @@ func TestUsage(t *testing.T) {
 func TestNoBooster(t *testing.T) {
 	useBooster(t, "nats://127.0.0.1:1")
 	for _, line := range []string{
-		"status", "status --json", "nodes", "work ls", "work show q1", "work submit -", "dead ls", "dead show q1", "dead retry q1", "dead purge q1 --yes",
+		"status", "status --json", "nodes", "work ls", "work show q1", "work submit -", "dead ls", "dead show q1", "dead retry q1",
+		"dead purge q1 --yes",
 	} {
 		t.Run(line, func(t *testing.T) {
 			r := run(t, body("Mail"), strings.Fields(line)...)

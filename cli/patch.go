@@ -24,12 +24,14 @@ func (a *App) patchCommand() *cobra.Command {
 			"the order in which the patches were published. A server that is away catches up when it is back. Agents take a patch only\n"+
 			"if it is signed with a key that their join file names (BOOSTER_JOIN_FILE, see `omflow-booster join`).",
 		"  omflow-booster patch publish ./fix --note 'correct the leave form'\n  omflow-booster patch ls",
-		a.patchPublishCommand(), a.patchApplyCommand(), a.patchListCommand(), a.patchShowCommand(), a.patchApproveCommand(), a.patchPauseCommand(), a.patchResumeCommand(), a.patchAbortCommand(), a.patchRollbackCommand(), a.patchResolveCommand(),
+		a.patchPublishCommand(), a.patchApplyCommand(), a.patchListCommand(), a.patchShowCommand(), a.patchApproveCommand(),
+		a.patchPauseCommand(), a.patchResumeCommand(), a.patchAbortCommand(), a.patchRollbackCommand(), a.patchResolveCommand(),
 		a.patchBuildCommand(), a.patchInspectCommand(), a.patchVerifyCommand(), a.patchKeysCommand(), a.patchRevokeCommand())
 }
 
 // contentHelp says what a patch may hold.
-const contentHelp = "What belongs to one server alone is refused: omflow/settings.py, logs/, uploads/, db.omflow. What Python writes itself\n" +
+const contentHelp = "What belongs to one server alone is refused: omflow/settings.py, logs/, uploads/, db.omflow. What Python writes " +
+	"itself\n" +
 	"(__pycache__, *.pyc) is left out. What looks like a secret is refused without --with-secrets."
 
 // buildFlags are what people say about a patch that is built.
@@ -40,10 +42,12 @@ func buildFlags(cmd *cobra.Command) *patch.Options {
 	cmd.Flags().StringVar(&o.Note, "note", "", "what it is for")
 	cmd.Flags().StringVar(&o.Author, "author", userName(), "who made it")
 	cmd.Flags().StringArrayVar(&o.Deletions, "delete", nil, "file to delete on every server, relative to OMFLOW_HOME; may be repeated")
-	cmd.Flags().BoolVar(&o.Secrets, "with-secrets", false, "carry also what looks like a secret: private keys, copies of the settings, dumps of the database")
+	cmd.Flags().BoolVar(&o.Secrets, "with-secrets", false,
+		"carry also what looks like a secret: private keys, copies of the settings, dumps of the database")
 	cmd.Flags().StringVar(&o.Hooks.Pip, "pip", "", "file of requirements, relative to OMFLOW_HOME, that pip installs on every server")
 	cmd.Flags().BoolVar(&o.Hooks.Migrate, "migrate", false, "bring the database up to date, on the first server")
-	cmd.Flags().StringVar(&o.Hooks.Restart, "restart", patch.RestartServer, "what is restarted on every server: "+strings.Join(patch.Restarts, ", ")+" (runners: the worker alone)")
+	cmd.Flags().StringVar(&o.Hooks.Restart, "restart", patch.RestartServer, "what is restarted on every server: "+
+		strings.Join(patch.Restarts, ", ")+" (runners: the worker alone)")
 	return o
 }
 
@@ -63,12 +67,13 @@ func (a *App) patchPublishCommand() *cobra.Command {
 		Short: "Put every file below DIR at the same place in the home of every OMFLOW Server",
 		Long: "Put every file below DIR at the same place, relative to OMFLOW_HOME, on every OMFLOW Server; or publish a FILE that\n" +
 			"`omflow-booster patch build` has made. " + contentHelp + "\n" +
-			"Every server is stopped while its files are replaced, unless --restart says otherwise; the others go on working. pip and migrate\n" +
-			"run with OMFLOW_PYTHON before the server starts again; if one of them fails, the server gets its old files back. What pip\n" +
-			"installed and what was changed in the database is not taken back.\n" +
-			"With --exact DIR is a whole OMFLOW Server: what differs from the files that the servers should have is shown, and published when you\n" +
-			"have said yes: new and changed files, and deletions of those that DIR does not have. What belongs to one server alone stays. With --json\n" +
-			"and without --yes the difference is printed and nothing is published.",
+			"The agent of each server stops it while it replaces the files, unless --restart says otherwise; the other servers\n" +
+			"go on working. pip and migrate run with OMFLOW_PYTHON before the server starts again. If one of them fails, the\n" +
+			"agent restores the server's old files. It does not undo what pip installed or what changed in the database.\n" +
+			"With --exact DIR is a whole OMFLOW Server. The command shows how it differs from the files that the servers should\n" +
+			"have, and publishes the difference when you say yes: new and changed files, and deletions of those that DIR does\n" +
+			"not have. What belongs to one server alone stays. With --json and without --yes it prints the difference and\n" +
+			"publishes nothing.",
 		Example: "  omflow-booster patch publish ./fix --note 'correct the leave form'\n" +
 			"  omflow-booster patch publish ./omflow-1.1.5 --from 1.1.4.0 --delete omflow/old.py --pip requirements.txt --migrate\n" +
 			"  omflow-booster patch publish --exact ./omflow-1.1.5 --migrate\n" +
@@ -100,7 +105,8 @@ func (a *App) patchPublishCommand() *cobra.Command {
 		}
 		switch {
 		case *exact && !info.IsDir():
-			return usageError{errors.New("--exact takes the directory of a whole OMFLOW Server; a FILE of `patch build` is published as it was signed")}
+			return usageError{errors.New("--exact takes the directory of a whole OMFLOW Server; a FILE of `patch build` is published as it was " +
+				"signed")}
 		case *exact:
 			return a.publishExact(cmd, given[0], *o, keys, careful)
 		}
@@ -143,8 +149,11 @@ func (a *App) publishPatch(ctx context.Context, artifact string, keys *join.File
 	})
 }
 
-// announcePatch stores an artifact that the keys of this host let through, and tells every agent of it. In between, plan says how its rollout goes.
-func (a *App) announcePatch(ctx context.Context, c *bus.Client, artifact string, keys *join.File, plan func(id string) error) (patch.Announcement, error) {
+// announcePatch stores an artifact that the keys of this host let through, and tells every agent of it. In between, plan says
+// how its rollout goes.
+func (a *App) announcePatch(ctx context.Context, c *bus.Client, artifact string, keys *join.File,
+	plan func(id string) error,
+) (patch.Announcement, error) {
 	revoked, err := patch.Revoked(ctx, c.JS)
 	if err != nil {
 		return patch.Announcement{}, err

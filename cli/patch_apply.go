@@ -16,9 +16,9 @@ func (a *App) patchApplyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply FILE",
 		Short: "Apply a patch to the server of this host, and then to all others, and show how it goes",
-		Long: "Publish a FILE of `omflow-booster patch build`, so that the server of this host gets it first and the others follow, and show it until it\n" +
-			"is over: exit code 0 if it is applied everywhere or passed over, 1 otherwise. Interrupting the command does not end the rollout. A file\n" +
-			"that is put into AGENT_DATA_DIR/inbox does the same.",
+		Long: "Publish a FILE of `omflow-booster patch build`, so that the server of this host gets it first and the others\n" +
+			"follow, and show it until it is over: exit code 0 if it is applied everywhere or passed over, 1 otherwise.\n" +
+			"Interrupting the command does not end the rollout. A file that is put into AGENT_DATA_DIR/inbox does the same.",
 		Example: "  omflow-booster patch apply omflow-1.1.5.tar.zst",
 		Args:    args(1, 1, "one FILE of `patch build`"),
 	}

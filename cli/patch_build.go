@@ -110,8 +110,9 @@ func (a *App) patchInspectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect FILE",
 		Short: "Show what a patch holds, who signed it, and whether this host trusts that",
-		Long: "Show what a patch of `omflow-booster patch build` holds, who signed it, and whether the join file of this host trusts that.\n" +
-			"No Booster is asked, so a key that was revoked since is not noticed; `omflow-booster patch keys` shows those.",
+		Long: "Show what a patch of `omflow-booster patch build` holds, who signed it, and whether the join file of this host\n" +
+			"trusts that. No Booster is asked, so a key that was revoked since is not noticed; `omflow-booster patch keys`\n" +
+			"shows those.",
 		Example: "  omflow-booster patch inspect fix.tar.zst\n  omflow-booster patch inspect fix.tar.zst --json",
 		Args:    args(1, 1, "one FILE"),
 	}
@@ -184,8 +185,9 @@ func (a *App) patchVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify FILE",
 		Short: "Tell by the exit code whether a patch is sound and signed by a key that this host trusts",
-		Long: "Read a patch to its last byte as an agent does: exit code 0 if it is sound and signed with a key of BOOSTER_JOIN_FILE, 1 and the\n" +
-			"reason if not. No Booster is asked, so a key that was revoked since is not noticed; agents notice it.",
+		Long: "Read a patch to its last byte as an agent does: exit code 0 if it is sound and signed with a key of\n" +
+			"BOOSTER_JOIN_FILE, 1 and the reason if not. No Booster is asked, so a key that was revoked since is not\n" +
+			"noticed; agents notice it.",
 		Example: "  omflow-booster patch verify fix.tar.zst && omflow-booster patch publish fix.tar.zst",
 		Args:    args(1, 1, "one FILE"),
 	}

@@ -127,12 +127,13 @@ type homeDiff struct {
 	bases map[string]string
 }
 
-// differ compares. Of a file that is the same on all servers and in the directory, only whether it may be executed counts besides its content: other bits
-// depend on who has unpacked the directory.
+// differ compares. Of a file that is the same on all servers and in the directory, only whether it may be executed counts
+// besides its content: other bits depend on who has unpacked the directory.
 func (h fleetHomes) differ(r tree.Reading) homeDiff {
 	d := homeDiff{
-		Servers: h.servers, Was: h.version, Added: []string{}, Changed: []string{}, Deleted: []string{}, Stays: []string{}, Edited: h.edited, Unknown: h.unknown,
-		bases: map[string]string{},
+		Servers: h.servers, Was: h.version, Added: []string{}, Changed: []string{}, Deleted: []string{}, Stays: []string{}, Edited: h.edited,
+		Unknown: h.unknown,
+		bases:   map[string]string{},
 	}
 	for _, s := range r.Stays {
 		d.Stays = append(d.Stays, s.Path+" "+s.Why)
@@ -206,7 +207,9 @@ func exactDifference(ctx context.Context, c *bus.Client, dir string, o *patch.Op
 	d = h.differ(found)
 	d.Is = patch.HomeVersion(root.FS())
 	if slices.Contains(d.Deleted, patch.VersionFile) {
-		return d, usageError{fmt.Errorf("%s has no %s: --exact takes a directory with all files of an OMFLOW Server, and deletes everything else", dir, patch.VersionFile)}
+		return d,
+			usageError{fmt.Errorf("%s has no %s: --exact takes a directory with all files of an OMFLOW Server, and deletes everything else", dir,
+				patch.VersionFile)}
 	}
 	o.Files, o.Deletions, o.Bases = append(slices.Clone(d.Added), d.Changed...), d.Deleted, d.bases
 	if o.From == "" && patch.Older(d.Is, d.Was) { // servers pass an older version over unless somebody says that it is meant
@@ -267,7 +270,8 @@ func (a *App) printDifference(d homeDiff) {
 	if d.empty() {
 		fmt.Fprintf(a.Stdout, "nothing to do: %s should have exactly this already\n", oneLine(strings.Join(d.Servers, ", ")))
 	} else {
-		fmt.Fprintf(a.Stdout, "%d added, %d changed, %d deleted on %s\n", len(d.Added), len(d.Changed), len(d.Deleted), oneLine(strings.Join(d.Servers, ", ")))
+		fmt.Fprintf(a.Stdout, "%d added, %d changed, %d deleted on %s\n", len(d.Added), len(d.Changed), len(d.Deleted),
+			oneLine(strings.Join(d.Servers, ", ")))
 	}
 	for _, kind := range []struct {
 		name  string
@@ -286,7 +290,8 @@ func (a *App) printDifference(d homeDiff) {
 		fmt.Fprintf(a.Stdout, "version %s → %s\n", orUnknown(oneLine(d.Was)), orUnknown(oneLine(d.Is)))
 	}
 	if len(d.Edited) > 0 {
-		fmt.Fprintf(a.Stdout, "files were changed by hand on %s: where this patch has the same ones, it waits there for a word; see `omflow-booster nodes drift`\n",
+		fmt.Fprintf(a.Stdout, "files were changed by hand on %s: where this patch has the same ones, it waits there for a word; see "+
+			"`omflow-booster nodes drift`\n",
 			oneLine(strings.Join(d.Edited, ", ")))
 	}
 	if len(d.Unknown) > 0 {

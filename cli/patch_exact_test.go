@@ -22,8 +22,9 @@ import (
 func (s *stage) startAgent(name, home string) {
 	s.t.Helper()
 	for variable, value := range map[string]string{
-		"OMFLOW_HOME": home, "AGENT_NAME": name, "AGENT_DATA_DIR": s.t.TempDir(), "AGENT_WORKER": "off", "AGENT_WITNESS": "off", "AGENT_WATCH_QUIET": "300ms",
-		"AGENT_IGNORE": "*.cache", "AGENT_PATCH_INTERVAL": "200ms",
+		"OMFLOW_HOME": home, "AGENT_NAME": name, "AGENT_DATA_DIR": s.t.TempDir(), "AGENT_WORKER": "off", "AGENT_WITNESS": "off",
+		"AGENT_WATCH_QUIET": "300ms",
+		"AGENT_IGNORE":      "*.cache", "AGENT_PATCH_INTERVAL": "200ms",
 	} {
 		s.t.Setenv(variable, value)
 	}
@@ -68,7 +69,10 @@ func (s *stage) drift(ready func(r result) bool) result {
 func TestExactlyADirectoryIsPublished(t *testing.T) {
 	s := newStage(t)
 	useJoinFile(t)
-	release := map[string]string{patch.VersionFile: "version=1.1.5.0\n", "manage.py": "m", "omflow/app.py": "5", "omflow/settings.py": "mine", "made.cache": "x"}
+	release := map[string]string{
+		patch.VersionFile: "version=1.1.5.0\n", "manage.py": "m", "omflow/app.py": "5",
+		"omflow/settings.py": "mine", "made.cache": "x",
+	}
 	for i := range 30 {
 		release[fmt.Sprintf("omflow/f%d.py", i)] = "x"
 	}
@@ -108,7 +112,8 @@ func TestExactlyADirectoryIsPublished(t *testing.T) {
 		Difference homeDiff         `json:"difference"`
 		Published  *json.RawMessage `json:"published"`
 	}
-	if r = run(t, "", "patch", "publish", "--exact", dir, "--json"); json.Unmarshal([]byte(r.stdout), &shown) != nil || len(shown.Difference.Deleted) != 20 || shown.Published != nil {
+	if r = run(t, "", "patch", "publish", "--exact", dir, "--json"); json.Unmarshal([]byte(r.stdout), &shown) != nil ||
+		len(shown.Difference.Deleted) != 20 || shown.Published != nil {
 		t.Fatalf("%+v", r)
 	}
 	if r = run(t, "", "patch", "ls"); r.stdout != "no patch was published yet\n" {
@@ -154,23 +159,29 @@ func TestHeldDeletionPassesByOrder(t *testing.T) {
 		}
 	}
 	s.drift(func(r result) bool {
-		return strings.Contains(r.stdout, "srv1  held back: 30 of 61 files are missing, which looks like a lost disk; --publish brings it to all servers")
+		return strings.Contains(r.stdout, "srv1  held back: 30 of 61 files are missing, which looks like a lost disk; --publish brings it "+
+			"to all servers")
 	})
 	var r result
-	for end := time.Now().Add(time.Minute); time.Now().Before(end) && !strings.Contains(r.stdout, "nodes drift srv1 --publish"); bus.Sleep(s.ctx, 100*time.Millisecond) {
-		r = run(t, "", "status")
+	for end := time.Now().Add(time.Minute); !strings.Contains(r.stdout, "nodes drift srv1 --publish"); bus.Sleep(s.ctx, 100*time.Millisecond) {
+		if r = run(t, "", "status"); time.Now().After(end) {
+			break
+		}
 	}
 	if !strings.Contains(r.stdout, "agent srv1 holds back 30 files that were changed in its home: 30 of 61 files are missing") {
 		t.Fatalf("%+v", r)
 	}
-	if r := run(t, "n\n", "nodes", "drift", "srv1", "--publish"); r.code != exitOK || !strings.Contains(r.stdout, "bring that to all servers? [y/N]") {
+	if r := run(t, "n\n", "nodes", "drift", "srv1", "--publish"); r.code != exitOK ||
+		!strings.Contains(r.stdout, "bring that to all servers? [y/N]") {
 		t.Fatalf("%+v", r)
 	}
 	if r := run(t, "y\n", "nodes", "drift", "srv1", "--publish"); r.code != exitOK || !strings.Contains(r.stdout, "srv1 publishes them") {
 		t.Fatalf("%+v", r)
 	}
-	for end := time.Now().Add(time.Minute); time.Now().Before(end) && !strings.Contains(r.stdout, "changed on srv1"); bus.Sleep(s.ctx, 100*time.Millisecond) {
-		r = run(t, "", "patch", "ls")
+	for end := time.Now().Add(time.Minute); !strings.Contains(r.stdout, "changed on srv1"); bus.Sleep(s.ctx, 100*time.Millisecond) {
+		if r = run(t, "", "patch", "ls"); time.Now().After(end) {
+			break
+		}
 	}
 	if !strings.Contains(r.stdout, "changed on srv1") {
 		t.Fatalf("%+v", r)

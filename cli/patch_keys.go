@@ -34,8 +34,8 @@ func (a *App) patchKeysCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
 		Short: "List the keys that may sign patches, and those that were revoked",
-		Long: "List the keys in the join file of this host (BOOSTER_JOIN_FILE), which may sign patches, and those that were revoked on the bus.\n" +
-			"`signs` is the key whose private half is here.",
+		Long: "List the keys in the join file of this host (BOOSTER_JOIN_FILE), which may sign patches, and those that were\n" +
+			"revoked on the bus. `signs` is the key whose private half is here.",
 		Example: "  omflow-booster patch keys\n  omflow-booster patch keys --json",
 		Args:    noArgs(),
 	}
@@ -107,8 +107,9 @@ func (a *App) patchRevokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke KEYID",
 		Short: "Stop every agent, for good, from applying what a key has signed",
-		Long: "Stop every agent from applying what a key has signed, whenever that was. Agents remember it on their own disks and bring it back\n" +
-			"to a Booster that has lost its data; no command takes it back. Patches that are applied stay.",
+		Long: "Stop every agent from applying what a key has signed, whenever that was. Agents remember it on their own disks\n" +
+			"and bring it back to a Booster that has lost its data; no command takes it back. Patches that are applied\n" +
+			"stay.",
 		Example: "  omflow-booster patch keys\n  omflow-booster patch revoke 3f9c01ab52d7e846 --reason 'laptop stolen'",
 		Args:    args(1, 1, "one KEYID, as `patch keys` lists it"),
 	}

@@ -38,8 +38,9 @@ func (a *App) patchListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "List the patches in order, with what became of each on every server",
-		Long: "List the patches in the order in which they are applied. NODES groups the agents by what became of the patch there:\n" +
-			"applied; failed, for good, see the reasons below the table; skipped, older than what the server has; retrying; waiting; away, not alive.",
+		Long: "List the patches in the order in which they are applied. NODES groups the agents by what became of the patch\n" +
+			"there: applied; failed, for good, see the reasons below the table; skipped, older than what the server has;\n" +
+			"retrying; waiting; away, not alive.",
 		Example: "  omflow-booster patch ls\n  omflow-booster patch ls --json",
 		Args:    noArgs(),
 	}
@@ -85,8 +86,8 @@ func listPatches(ctx context.Context, c *bus.Client) ([]listedPatch, error) {
 	return list, nil
 }
 
-// nodesOf joins what nodes reported with the living agents that have not, and with those that are away. An agent that is past the patch, and has
-// reported nothing, came with it.
+// nodesOf joins what nodes reported with the living agents that have not, and with those that are away. An agent that is past
+// the patch, and has reported nothing, came with it.
 func nodesOf(seq uint64, reports []patch.Report, nodes []bus.Node, away []awayServer) []nodePatch {
 	list := []nodePatch{}
 	reported := make(map[string]bool)
@@ -153,7 +154,10 @@ func (a *App) printPatches(list []listedPatch, now time.Time) error {
 // byState writes nodes grouped by state: "applied a, b; failed c".
 func byState(nodes []nodePatch) string {
 	var groups []string
-	for _, state := range []string{patch.StateApplied, patch.StateSkipped, stateWaiting, stateAway, patch.StateRetrying, patch.StateConflict, patch.StateRolledBack, patch.StateFailed} {
+	for _, state := range []string{
+		patch.StateApplied, patch.StateSkipped, stateWaiting, stateAway, patch.StateRetrying, patch.StateConflict,
+		patch.StateRolledBack, patch.StateFailed,
+	} {
 		var names []string
 		for _, n := range nodes {
 			if n.State == state {

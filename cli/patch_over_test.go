@@ -24,7 +24,10 @@ func TestRolloutThatNotEveryServerHasTaken(t *testing.T) {
 
 func TestVersionThatEveryServerWouldPassOver(t *testing.T) {
 	t.Parallel()
-	nodes := []bus.Node{{Name: "srv1", Agent: &bus.AgentState{HomeVersion: "1.1.5.0"}}, {Name: "srv2", Agent: &bus.AgentState{HomeVersion: "1.1.6.0"}}}
+	nodes := []bus.Node{
+		{Name: "srv1", Agent: &bus.AgentState{HomeVersion: "1.1.5.0"}},
+		{Name: "srv2", Agent: &bus.AgentState{HomeVersion: "1.1.6.0"}},
+	}
 	for _, c := range []struct {
 		to, undoes string
 		refused    bool

@@ -13,10 +13,11 @@ func (a *App) patchResolveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resolve PATCH --take patch|server",
 		Short: "Say what holds where a server has changed a file that a patch changes, too",
-		Long: "Say what holds where a server has changed a file that a patch changes, too. Such a server waits, and takes no later patch either.\n" +
-			"With --take patch the patch's file replaces the server's; with --take server the server's file stays, the rest of the patch is applied,\n" +
-			"and the file is published for all servers if the agent publishes changes (AGENT_WATCH). `patch show` and `nodes drift` tell which files.\n" +
-			"`patch abort` is for a patch that no server should have.",
+		Long: "Say what holds where a server has changed a file that a patch changes, too. Such a server waits, and takes no\n" +
+			"later patch either. With --take patch the patch's file replaces the server's; with --take server the server's\n" +
+			"file stays, the rest of the patch is applied, and the file is published for all servers if the agent publishes\n" +
+			"changes (AGENT_WATCH). `patch show` and `nodes drift` tell which files. `patch abort` is for a patch that no\n" +
+			"server should have.",
 		Example: "  omflow-booster patch resolve 20260131-094500123-k3v7q2mx --take patch\n" +
 			"  omflow-booster patch resolve 20260131-094500123-k3v7q2mx --take server --node server-3",
 		Args: args(1, 1, "the id of a patch, as `patch ls` shows it"),

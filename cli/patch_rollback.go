@@ -25,10 +25,11 @@ func (a *App) patchRollbackCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollback PATCH",
 		Short: "Take a patch back on every server that has it",
-		Long: "Take a patch back on every server that has it, one after the other: an agent that may sign has kept the files that the patch replaced, and\n" +
-			"publishes them as a new patch. Servers that do not have the patch yet pass it over. What later patches or hands have changed in the same\n" +
-			"files is a conflict, so take the newest patch back first. A database that `--migrate` has changed stays as it is. A second order is answered\n" +
-			"with the first; to try again, abort the patch that it published.",
+		Long: "Take a patch back on every server that has it, one after the other: an agent that may sign has kept the files\n" +
+			"that the patch replaced, and publishes them as a new patch. Servers that do not have the patch yet pass it\n" +
+			"over. What later patches or hands have changed in the same files is a conflict, so take the newest patch back\n" +
+			"first. A database that `--migrate` has changed stays as it is. A second order is answered with the first; to\n" +
+			"try again, abort the patch that it published.",
 		Example: "  omflow-booster patch rollback 20260131-094500123-k3v7q2mx --note 'the leave form lost its dates'",
 		Args:    args(1, 1, "the id of a patch, as `patch ls` shows it"),
 	}
@@ -50,8 +51,10 @@ func (a *App) patchRollbackCommand() *cobra.Command {
 				return printJSON(a.Stdout, map[string]string{"patch": given[0], "undone_by": undo.ID, "from": by})
 			}
 			if by == "" || *note != "" && undo.Note != *note { // before this order, or at the same time
-				fmt.Fprintf(a.Stdout, "%s takes %s back already, by order of %s: %s\n", undo.ID, oneLine(given[0]), oneLine(undo.Author), oneLine(undo.Note))
-				fmt.Fprintf(a.Stdout, "If it did not reach all servers: `omflow-booster patch resume %s`, or `patch abort %[1]s` and order the rollback anew.\n", undo.ID)
+				fmt.Fprintf(a.Stdout, "%s takes %s back already, by order of %s: %s\n", undo.ID, oneLine(given[0]), oneLine(undo.Author),
+					oneLine(undo.Note))
+				fmt.Fprintf(a.Stdout, "If it did not reach all servers: `omflow-booster patch resume %s`, or `patch abort %[1]s` and order the "+
+					"rollback anew.\n", undo.ID)
 			} else {
 				fmt.Fprintf(a.Stdout, "%s takes %s back, with the files of %s.\n", undo.ID, oneLine(given[0]), oneLine(by))
 			}
@@ -62,7 +65,8 @@ func (a *App) patchRollbackCommand() *cobra.Command {
 	return cmd
 }
 
-// takeBack ends the rollout of a patch and has the agent publish the way back that knows most of it. by is empty if somebody has ordered that before.
+// takeBack ends the rollout of a patch and has the agent publish the way back that knows most of it. by is empty if somebody
+// has ordered that before.
 func takeBack(ctx context.Context, c *bus.Client, id, note string) (undo patch.Announcement, by string, err error) {
 	if undo, _, err = rollout.Rollback(ctx, c.JS, id); err != nil || undo.ID != "" {
 		return undo, "", err
@@ -109,7 +113,8 @@ func bestUndo(ctx context.Context, c *bus.Client, id string) (best bus.UndoOffer
 		return best, err
 	}
 	if best.Node == "" {
-		return best, errors.New("no server knows the way back: agents keep it for their last patches, and only where the join file signs. Publish the former files as a new patch")
+		return best, errors.New("no server knows the way back: agents keep it for their last patches, and only where the join file signs. " +
+			"Publish the former files as a new patch")
 	}
 	return best, nil
 }

@@ -26,7 +26,8 @@ func TestPatchRollbackNamesWhoOrderedIt(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	id := list[0].ID
-	if r := run(t, "", "patch", "rollback", id, "--note", strings.Repeat("n", 4097)); r.code != exitUsage || !strings.Contains(r.stderr, "--note has 4097 bytes; give at most 4096") {
+	if r := run(t, "", "patch", "rollback", id, "--note", strings.Repeat("n", 4097)); r.code != exitUsage ||
+		!strings.Contains(r.stderr, "--note has 4097 bytes; give at most 4096") {
 		t.Errorf("%+v", r)
 	}
 	if p, _, err := rollout.Read(s.ctx, s.c.JS, id); err != nil || p.State == rollout.StateAborted {
@@ -48,7 +49,8 @@ func TestPatchRollbackNamesWhoOrderedIt(t *testing.T) {
 		var order bus.UndoOrder
 		_ = json.Unmarshal([]byte(m.Header.Get(bus.HeaderUndoOrder)), &order)
 		undo := patch.Announcement{
-			ID: "20260131-094500123-undo", Object: "x", Size: 1, SHA256: strings.Repeat("0", 64), Undoes: string(m.Data), Author: order.By, Note: order.Note,
+			ID: "20260131-094500123-undo", Object: "x", Size: 1, SHA256: strings.Repeat("0", 64), Undoes: string(m.Data), Author: order.By,
+			Note: order.Note,
 		}
 		undo, _ = patch.Announce(s.ctx, s.c.JS, undo)
 		return undo
@@ -62,7 +64,8 @@ func TestPatchRollbackNamesWhoOrderedIt(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	r := run(t, "", "patch", "rollback", id, "--note", "me too")
-	if want := "-undo takes " + id + " back already, by order of " + userName() + ": lost its dates\n"; r.code != exitOK || !strings.Contains(r.stdout, want) {
+	if want := "-undo takes " + id + " back already, by order of " + userName() + ": lost its dates\n"; r.code != exitOK ||
+		!strings.Contains(r.stdout, want) {
 		t.Errorf("%q is not in %+v", want, r)
 	}
 	if p, _, err := rollout.Read(s.ctx, s.c.JS, id); err != nil || p.Reason != "lost\nits dates" {

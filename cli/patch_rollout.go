@@ -26,7 +26,8 @@ func policyFlags(cmd *cobra.Command) func() (*rollout.Policy, error) {
 	cmd.Flags().IntVar(&p.MaxUnavailable, names[0], 1, "servers that may be without service at the same time")
 	cmd.Flags().IntVar(&p.MaxFailures, names[1], 0, "servers on which it may fail before the rollout halts")
 	cmd.Flags().StringVar(&p.Canary, names[2], "", "server that gets it first (default: whichever is ready first)")
-	cmd.Flags().StringVar(&p.Window, names[3], "", "time of day in which servers are patched, by the clock of the Booster, such as 22:00-05:00 (default: always)")
+	cmd.Flags().StringVar(&p.Window, names[3], "",
+		"time of day in which servers are patched, by the clock of the Booster, such as 22:00-05:00 (default: always)")
 	cmd.Flags().BoolVar(&p.Approval, names[4], false, "wait until somebody approves it (`patch approve`) before the first server")
 	return func() (*rollout.Policy, error) {
 		if !slices.ContainsFunc(names, cmd.Flags().Changed) {
@@ -49,8 +50,9 @@ func (a *App) patchShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show PATCH",
 		Short: "Show how the rollout of a patch stands, on every server",
-		Long: "Show how the rollout of a patch stands, on every server. With --follow it goes on until every living server is through with the\n" +
-			"patch, or the rollout needs somebody: exit code 0 if it is applied everywhere or passed over, 1 otherwise.",
+		Long: "Show how the rollout of a patch stands, on every server. With --follow it goes on until every living server is\n" +
+			"through with the patch, or the rollout needs somebody: exit code 0 if it is applied everywhere or passed over,\n" +
+			"1 otherwise.",
 		Example: "  omflow-booster patch show 20260131-094500123-k3v7q2mx --follow",
 		Args:    args(1, 1, "the id of a patch, as `patch ls` shows it"),
 	}
@@ -178,7 +180,10 @@ func (a *App) followPatch(ctx context.Context, c *bus.Client, id string, asJSON 
 			if err := a.printFollowed(p, asJSON); err != nil {
 				return err
 			}
-			failed := slices.ContainsFunc(p.Nodes, func(n nodePatch) bool { return n.State == patch.StateFailed || n.State == patch.StateRolledBack })
+			failed := slices.ContainsFunc(p.Nodes, func(n nodePatch) bool {
+				return n.State == patch.StateFailed ||
+					n.State == patch.StateRolledBack
+			})
 			if without := p.without(); halted || failed || len(without) > 0 && len(without) < len(p.Nodes) {
 				return errors.New("the patch is not applied on every server")
 			}

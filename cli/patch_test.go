@@ -40,7 +40,8 @@ func TestPatchIsPublishedAndListed(t *testing.T) {
 	wantJSON(t, r.stdout, `{"patches": []}`)
 
 	dir := files(t, map[string]string{"omflow/a.py": "new", "omflow/__pycache__/a.pyc": "no"})
-	r = run(t, "", "patch", "publish", dir, "--json", "--from", "1.1.4", "--to", "1.1.5", "--note", "leave form", "--author", "eve", "--delete", "omflow/old.py")
+	r = run(t, "", "patch", "publish", dir, "--json", "--from", "1.1.4", "--to", "1.1.5", "--note", "leave form", "--author", "eve",
+		"--delete", "omflow/old.py")
 	if r.code != exitOK || r.stderr != "" {
 		t.Fatalf("%+v", r)
 	}
@@ -69,7 +70,10 @@ func TestPatchIsPublishedAndListed(t *testing.T) {
 	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv3", At: time.Now()})
 	s.putNode(bus.Node{Role: bus.ServiceWorker, Name: "srv3", At: time.Now()})
 	r = run(t, "", "patch", "ls")
-	for _, part := range []string{"applied srv1; waiting srv3; rolled back srv4; failed srv2", first.ID + " rolled back on srv4: not healthy", "leave form", "eve", first.ID + " failed on srv2: no place"} {
+	for _, part := range []string{
+		"applied srv1; waiting srv3; rolled back srv4; failed srv2",
+		first.ID + " rolled back on srv4: not healthy", "leave form", "eve", first.ID + " failed on srv2: no place",
+	} {
 		if !strings.Contains(r.stdout, part) {
 			t.Errorf("%q is missing in\n%s", part, r.stdout)
 		}

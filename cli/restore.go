@@ -18,10 +18,12 @@ func (a *App) restoreCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Put a backup back",
-		Long: "Put a backup back. All of FILE is checked before anything is changed. A Booster that holds messages is left alone unless\n" +
-			"--force says that they may go: then every stream of the backup is deleted and replaced, one after the other. What is not in\n" +
-			"the backup stays. Interrupted, it goes on where it was when the same command is given again.\n\n" +
-			"Stop the agents first. Steps that were accepted after the backup are not lost: workers queue them again from the database.",
+		Long: "Put a backup back. All of FILE is checked before anything is changed. A Booster that holds messages is left\n" +
+			"alone unless --force says that they may go: then every stream of the backup is deleted and replaced, one after\n" +
+			"the other. What is not in the backup stays. Interrupted, it goes on where it was when the same command is\n" +
+			"given again.\n\n" +
+			"Stop the agents first. Steps that were accepted after the backup are not lost: workers queue them again from\n" +
+			"the database.",
 		Example: "  omflow-booster restore /backup/booster-2026-11-20.tar.zst\n  omflow-booster restore booster.tar.zst --force --yes",
 		Args:    args(1, 1, "one FILE"),
 	}
@@ -41,7 +43,7 @@ func (a *App) restoreCommand() *cobra.Command {
 			if err := a.mayRestore(cmd.Context(), c, src.Manifest(), *force, *yes); err != nil {
 				return err
 			}
-			return a.restore(cmd.Context(), c, src, given[0], *force, *asJSON)
+			return a.restore(cmd.Context(), c, src, restoreOrder{file: given[0], force: *force, asJSON: *asJSON})
 		})
 	}
 	return cmd
@@ -67,7 +69,8 @@ func (a *App) mayRestore(ctx context.Context, c *bus.Client, m snapshot.Manifest
 			}
 		}
 		if len(alive) > 0 {
-			fmt.Fprintf(a.Stderr, "still running: %s; better stop the agents first, see `omflow-booster restore --help`\n", strings.Join(alive, ", "))
+			fmt.Fprintf(a.Stderr, "still running: %s; better stop the agents first, see `omflow-booster restore --help`\n",
+				strings.Join(alive, ", "))
 		}
 	}
 	switch {
@@ -81,7 +84,8 @@ func (a *App) mayRestore(ctx context.Context, c *bus.Client, m snapshot.Manifest
 	case !isTerminal(a.Stdin) || !isTerminal(a.Stderr):
 		return usageError{fmt.Errorf("restore deletes %s for good: add --yes, or run it on a terminal to be asked", listOccupied(occupied))}
 	}
-	sure, err := confirm(a.Stdin, a.Stderr, "Delete "+listOccupied(occupied)+" and restore the backup of "+m.Created.Local().Format(time.DateTime)+"?")
+	sure, err := confirm(a.Stdin, a.Stderr, "Delete "+listOccupied(occupied)+" and restore the backup of "+
+		m.Created.Local().Format(time.DateTime)+"?")
 	if err != nil || !sure {
 		return firstError(err, errors.New("nothing was restored"))
 	}
@@ -106,11 +110,17 @@ type restoreReport struct {
 	Error   string         `json:"error,omitempty"`
 }
 
-func (a *App) restore(ctx context.Context, c *bus.Client, src snapshot.Source, file string, force, asJSON bool) error {
+// restoreOrder is what the command line says about a restore.
+type restoreOrder struct {
+	file          string
+	force, asJSON bool
+}
+
+func (a *App) restore(ctx context.Context, c *bus.Client, src snapshot.Source, order restoreOrder) error {
 	began, m := time.Now(), src.Manifest()
 	progress, end := a.streamProgress("restored")
 	started := false
-	restored, failure := snapshot.Restore(ctx, c.JS, src, snapshot.RestoreOptions{Force: force, Progress: func(p snapshot.Progress) {
+	restored, failure := snapshot.Restore(ctx, c.JS, src, snapshot.RestoreOptions{Force: order.force, Progress: func(p snapshot.Progress) {
 		started = true
 		if progress != nil {
 			progress(p)
@@ -122,13 +132,13 @@ func (a *App) restore(ctx context.Context, c *bus.Client, src snapshot.Source, f
 	case started:
 		failure = fmt.Errorf("%w; %d of %d streams are done: give the same command again to go on", failure, len(restored), len(m.Streams))
 	default:
-		failure = fmt.Errorf("restore %s: %w; nothing was changed", file, failure)
+		failure = fmt.Errorf("restore %s: %w; nothing was changed", order.file, failure)
 	}
-	report := restoreReport{File: file, ID: m.ID, Created: m.Created, Done: failure == nil, Streams: []streamReport{}}
+	report := restoreReport{File: order.file, ID: m.ID, Created: m.Created, Done: failure == nil, Streams: []streamReport{}}
 	for _, r := range restored {
 		report.Streams = append(report.Streams, reportStream(r.Stream, describeRestored(r)))
 	}
-	if asJSON {
+	if order.asJSON {
 		if failure != nil {
 			report.Error = failure.Error()
 		}

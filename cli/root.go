@@ -84,8 +84,9 @@ func (a *App) Main(args []string) int {
 	}
 }
 
-// checkSettings refuses, in every command, a setting that no shell could have meant, whether this command needs it or not: those that it reads by
-// itself are never checked twice. The doctor names all that it finds, and whoever looks a variable up wants to mend one.
+// checkSettings refuses, in every command, a setting that no shell could have meant, whether this command needs it or not:
+// those that it reads by itself are never checked twice. The doctor names all that it finds, and whoever looks a variable up
+// wants to mend one.
 func checkSettings(cmd *cobra.Command, _ []string) error {
 	if name := cmd.Name(); name == "doctor" || name == "version" || name == "omflow-booster" || cmd.Flags().Changed("env") {
 		return nil
@@ -100,7 +101,8 @@ func (a *App) root() *cobra.Command {
 		Long: "OMFLOW Booster spreads the queued steps of OMFLOW forms over many OMFLOW Servers and brings a patch\n" +
 			"applied to one of them to all the others. Everything is configured by environment variables;\n" +
 			"`omflow-booster broker --env` prints those of the Booster.",
-		Example:       "  omflow-booster broker          # on the Booster host\n  omflow-booster agent           # on every OMFLOW Server\n  omflow-booster status",
+		Example: "  omflow-booster broker          # on the Booster host\n  omflow-booster agent           # on every OMFLOW Server\n " +
+			" omflow-booster status",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args: func(_ *cobra.Command, args []string) error {

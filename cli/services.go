@@ -31,9 +31,11 @@ func (a *App) services() []*cobra.Command {
 		a.service("worker", "Run a worker beside an OMFLOW Server (the agent does this for you)",
 			"BOOSTER_IP=10.0.0.5 DATABASE_URL=postgres://omflow:secret@db/omflow omflow-booster worker", new(worker.Config), a.runWorker),
 		a.service("agent", "Run an agent: it starts and watches the OMFLOW Server and its worker, and applies patches",
-			"BOOSTER_IP=10.0.0.5 OMFLOW_HOME=/opt/omflow/server OMFLOW_COMMAND='python3 manage.py runserver' omflow-booster agent", new(agent.Config), a.runAgent),
+			"BOOSTER_IP=10.0.0.5 OMFLOW_HOME=/opt/omflow/server OMFLOW_COMMAND='python3 manage.py runserver' omflow-booster agent",
+			new(agent.Config), a.runAgent),
 		a.service("witness", "Run the third vote of two Boosters (an agent does this when it is appointed)",
-			"WITNESS_NAME=witness-a1 WITNESS_ADDRESS=10.0.0.7:5169 WITNESS_BOOSTERS=10.0.0.5:5170,10.0.0.6:5170 WITNESS_DATA_DIR=/var/lib/witness omflow-booster witness",
+			"WITNESS_NAME=witness-a1 WITNESS_ADDRESS=10.0.0.7:5169 WITNESS_BOOSTERS=10.0.0.5:5170,10.0.0.6:5170 "+
+				"WITNESS_DATA_DIR=/var/lib/witness omflow-booster witness",
 			new(broker.WitnessConfig), a.runWitness),
 		a.migrateCommand(),
 	}
@@ -131,7 +133,10 @@ func newExecutor(cfg worker.Config, log zerolog.Logger) (worker.Executor, error)
 	if cfg.RunnerCommand != "" {
 		var err error
 		if command, err = supervise.Split(cfg.RunnerCommand, runtime.GOOS == "windows"); err != nil || len(command) == 0 {
-			return nil, &config.Error{Var: "WORKER_RUNNER_COMMAND", Problem: fmt.Sprintf("cannot be taken apart (%v)", err), Fix: "give a program and its arguments as in a shell"}
+			return nil, &config.Error{
+				Var: "WORKER_RUNNER_COMMAND", Problem: fmt.Sprintf("cannot be taken apart (%v)", err),
+				Fix: "give a program and its arguments as in a shell",
+			}
 		}
 	}
 	if cfg.Home != "" {
@@ -164,7 +169,8 @@ func (a *App) runAgent(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	ag, err := agent.New(cfg, agent.Deps{Client: client, WorkerCommand: []string{self, "worker"}, WitnessCommand: []string{self, "witness"}}, log)
+	ag, err := agent.New(cfg, agent.Deps{Client: client, WorkerCommand: []string{self, "worker"}, WitnessCommand: []string{self, "witness"}},
+		log)
 	if err != nil {
 		return err
 	}
@@ -175,9 +181,11 @@ func (a *App) runAgent(ctx context.Context) error {
 func (a *App) migrateCommand() *cobra.Command {
 	var asJSON *bool
 	cmd := &cobra.Command{
-		Use:     "migrate",
-		Short:   "Create or update our tables in the database of DATABASE_URL",
-		Long:    "Create or update our own tables (omflow_booster_…) in the database of DATABASE_URL. The tables of the OMFLOW Server are\nnot touched. A worker does the same when it starts; this command is for people who want to see it, or whose worker has no\nright to create tables.",
+		Use:   "migrate",
+		Short: "Create or update our tables in the database of DATABASE_URL",
+		Long: "Create or update our own tables (omflow_booster_…) in the database of DATABASE_URL. The tables of the OMFLOW\n" +
+			"Server are not touched. A worker does the same when it starts; this command is for people who want to see it,\n" +
+			"or whose worker has no right to create tables.",
 		Example: "  DATABASE_URL=postgres://owner:secret@db/omflow omflow-booster migrate",
 		Args:    noArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

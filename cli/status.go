@@ -23,9 +23,10 @@ func (a *App) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show Boosters, work, workers and agents on one screen, and what is wrong",
 		Long: "Show Boosters, work, workers and agents on one screen, and at its end what is wrong.\n\n" +
-			"Running and what concerns single nodes is what they said in their last heartbeat, some seconds ago at most. Delayed\n" +
-			"steps wait for their next try. Exit code 0 means that all is well, 3 that there are warnings, 4 that no step is taken or queued: no\n" +
-			"Booster answers, or those that do have no majority. A wrong setting is 2, as everywhere.",
+			"Running and what concerns single nodes is what they said in their last heartbeat, some seconds ago at most.\n" +
+			"Delayed steps wait for their next try. Exit code 0 means that all is well, 3 that there are warnings, 4 that\n" +
+			"no step is taken or queued: no Booster answers, or those that do have no majority. A wrong setting is 2, as\n" +
+			"everywhere.",
 		Example: "  omflow-booster status\n  omflow-booster status --watch\n  omflow-booster status --json",
 		Args:    noArgs(),
 	}

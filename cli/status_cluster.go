@@ -67,8 +67,9 @@ func (r *statusReport) stuck(cluster bus.Cluster, why *bus.NoMajorityError) {
 	r.judge()
 }
 
-// show corrects what the heartbeats say of Boosters by what the Boosters themselves say at this moment: heartbeats are seconds old, and two of them may
-// both say that their Booster is active. A Booster that does not answer this question, of an older release or frozen, is shown as its heartbeat has it.
+// show corrects what the heartbeats say of Boosters by what the Boosters themselves say at this moment: heartbeats are seconds
+// old, and two of them may both say that their Booster is active. A Booster that does not answer this question, of an older
+// release or frozen, is shown as its heartbeat has it.
 func (r *statusReport) show(cluster bus.Cluster) {
 	shown := map[string]bus.Node{}
 	for _, n := range r.Boosters {

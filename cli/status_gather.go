@@ -52,9 +52,13 @@ type workState struct {
 }
 
 // shownStreams are those whose fill a person should see.
-var shownStreams = []string{bus.StreamWork, bus.StreamDead, bus.StreamPatch, bus.ObjectStream(bus.ObjectPatches), bus.BucketStream(bus.BucketRollout)}
+var shownStreams = []string{
+	bus.StreamWork, bus.StreamDead, bus.StreamPatch, bus.ObjectStream(bus.ObjectPatches),
+	bus.BucketStream(bus.BucketRollout),
+}
 
-// gatherStatus asks the Booster. What does not exist yet, or cannot be told without a majority, becomes a problem in the report; no answer is an error.
+// gatherStatus asks the Booster. What does not exist yet, or cannot be told without a majority, becomes a problem in the
+// report; no answer is an error.
 func gatherStatus(ctx context.Context, c *bus.Client) (statusReport, error) {
 	r := statusReport{
 		At: time.Now().UTC(), Server: c.NC.ConnectedServerName(),

@@ -42,7 +42,8 @@ func awayProblems(r statusReport) (found []problem) {
 			counts = "Until then its home gets no patches"
 		}
 		found = append(found, problem{
-			"server_away", fmt.Sprintf("%s does not answer since about %s: its agent is stopped, or its host is off", a.Name, a.Seen.Local().Format("2006-01-02 15:04")),
+			"server_away", fmt.Sprintf("%s does not answer since about %s: its agent is stopped, or its host is off", a.Name,
+				a.Seen.Local().Format("2006-01-02 15:04")),
 			"Start it. " + counts + "; if it is gone for good: omflow-booster nodes forget " + a.Name,
 		})
 	}
@@ -69,7 +70,8 @@ func streamProblems(r statusReport) (found []problem) {
 	if len(missing) > 0 {
 		found = append(found, problem{
 			"stream_missing", "not there: " + strings.Join(missing, ", "),
-			"The Booster is still starting, or somebody removed it: then start the Booster again, which makes it; steps come back from the database.",
+			"The Booster is still starting, or somebody removed it: then start the Booster again, which makes it; steps come back from the " +
+				"database.",
 		})
 	} else if r.Work == nil {
 		found = append(found, problem{
@@ -82,7 +84,8 @@ func streamProblems(r statusReport) (found []problem) {
 
 // patchRoom says what makes room in the stores of patches.
 func patchRoom(away []awayServer) string {
-	hint := "The Booster removes what every server is through with, and when it is pressed for room also what servers need that are away or do not get on."
+	hint := "The Booster removes what every server is through with, and when it is pressed for room also what servers need that are away " +
+		"or do not get on."
 	if len(away) == 0 {
 		return hint + " Give it more disk if patches are that large."
 	}
@@ -108,7 +111,10 @@ func boosterProblems(r statusReport) []problem {
 			if !n.At.IsZero() {
 				since = " since " + n.At.Local().Format(time.DateTime)
 			}
-			found = append(found, problem{"booster_silent", fmt.Sprintf("Booster %s (%s) does not answer%s", n.Name, n.Booster.Address, since), "Start it, or look at its host and the network to it."})
+			found = append(found, problem{
+				"booster_silent", fmt.Sprintf("Booster %s (%s) does not answer%s", n.Name, n.Booster.Address, since),
+				"Start it, or look at its host and the network to it.",
+			})
 		}
 		if n.Booster == nil || n.Booster.Duty != bus.DutyActive {
 			continue
@@ -186,7 +192,8 @@ func agentProblems(r statusReport) (found []problem) {
 		}
 		if strings.HasPrefix(n.Agent.PatchState, patch.StateConflict) {
 			found = append(found, problem{
-				"patch_conflict", fmt.Sprintf("agent %s: %s", n.Name, n.Agent.PatchState), "Later patches wait there until somebody has said what holds.",
+				"patch_conflict", fmt.Sprintf("agent %s: %s", n.Name,
+					n.Agent.PatchState), "Later patches wait there until somebody has said what holds.",
 			})
 		}
 		if why, stopped := strings.CutPrefix(n.Agent.PatchState, bus.PatchesStopped); stopped {
@@ -199,7 +206,8 @@ func agentProblems(r statusReport) (found []problem) {
 			found = append(found, problem{
 				"drift_held", fmt.Sprintf("agent %s holds back %s that %s changed in its home: %s", n.Name,
 					counted(n.Agent.Drift, "file"), map[bool]string{true: "was", false: "were"}[n.Agent.Drift == 1], oneLine(n.Agent.Held)),
-				fmt.Sprintf("If that is meant, `omflow-booster nodes drift %s --publish` brings it to all servers; if not, `omflow-booster nodes drift %s --repair` takes it back.",
+				fmt.Sprintf("If that is meant, `omflow-booster nodes drift %s --publish` brings it to all servers; if not, `omflow-booster nodes "+
+					"drift %s --repair` takes it back.",
 					n.Name, n.Name),
 			})
 		} else if n.Agent.Drift > 0 {
@@ -222,11 +230,16 @@ func agentProblems(r statusReport) (found []problem) {
 				"See all with `omflow-booster nodes drift " + n.Name + "`. Everything else is carried.",
 			})
 		}
-		for _, child := range []struct{ name, state string }{{"OMFLOW Server", n.Agent.Server}, {"worker", n.Agent.Worker}, {"witness", n.Agent.WitnessState}} {
+		for _, child := range []struct{ name, state string }{
+			{"OMFLOW Server", n.Agent.Server},
+			{"worker", n.Agent.Worker},
+			{"witness", n.Agent.WitnessState},
+		} {
 			if child.state == "failing" {
 				found = append(found, problem{
 					"child_failing",
-					fmt.Sprintf("agent %s: its %s does not stay up: %s (restarts: %d)", n.Name, child.name, orUnknown(n.Agent.LastError), n.Agent.Restarts),
+					fmt.Sprintf("agent %s: its %s does not stay up: %s (restarts: %d)", n.Name, child.name, orUnknown(n.Agent.LastError),
+						n.Agent.Restarts),
 					"More is in server.log and worker.log, or the log of the agent, on " + n.Host + ".",
 				})
 			}
@@ -242,7 +255,8 @@ func agentProblems(r statusReport) (found []problem) {
 	return found
 }
 
-// differing names servers that have dealt with the same patches, and should not have the same files: one has passed a patch over, or was always different.
+// differing names servers that have dealt with the same patches, and should not have the same files: one has passed a patch
+// over, or was always different.
 func differing(agents []bus.Node) (found []problem) {
 	byBaseline := map[string][]string{}
 	last := uint64(0)
@@ -261,7 +275,8 @@ func differing(agents []bus.Node) (found []problem) {
 	}
 	return []problem{{
 		"files_differ", "the same patches, and not the same files: " + listVersions(byBaseline),
-		"`omflow-booster nodes drift NODE --repair` makes a server like most of the others; `omflow-booster patch publish --exact DIR` makes all alike.",
+		"`omflow-booster nodes drift NODE --repair` makes a server like most of the others; `omflow-booster patch publish --exact DIR` " +
+			"makes all alike.",
 	}}
 }
 

@@ -51,7 +51,10 @@ func TestParseItems(t *testing.T) {
 		{"an end without an array", mail + "\n]", nil, "line 2: malformed item: something follows the last item"},
 		{"no object", mail + "\n7", nil, "line 2: malformed item"},
 		{"field missing", mail + "\n\n" + strings.Replace(mail, "Mail", "", 1), nil, "line 3: malformed item: name is missing"},
-		{"too large", mail + "\n" + strings.Replace(mail, "{}", `"`+strings.Repeat("x", work.MaxItemBytes)+`"`, 1), nil, "line 2: oversized item"},
+		{
+			"too large", mail + "\n" + strings.Replace(mail, "{}", `"`+strings.Repeat("x", work.MaxItemBytes)+`"`, 1), nil,
+			"line 2: oversized item",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -177,7 +180,8 @@ func TestSubmitter(t *testing.T) {
 		},
 		{
 			name: "busy for too long", script: []error{nil, busy, busy}, patience: time.Nanosecond, calls: 2, accepted: 500, failure: busy,
-			says: "the worker answered: the queue is full (503); items 1 to 500 (lines 1 to 500) accepted; items 501 to 1200 (lines 501 to 1200) not submitted; go on with --skip 500",
+			says: "the worker answered: the queue is full (503); items 1 to 500 (lines 1 to 500) accepted; items 501 to 1200 (lines 501 to " +
+				"1200) not submitted; go on with --skip 500",
 		},
 		{
 			name: "refused", script: []error{wrong}, calls: 1, failure: wrong,
@@ -192,7 +196,8 @@ func TestSubmitter(t *testing.T) {
 			name: "the worker restarts in between", script: []error{nil, nats.ErrNoResponders, nil}, calls: 4, accepted: 1200,
 		},
 		{
-			name: "the answer is lost", script: []error{nil, context.DeadlineExceeded}, calls: 2, accepted: 500, unknown: 500, failure: context.DeadlineExceeded,
+			name: "the answer is lost", script: []error{nil, context.DeadlineExceeded}, calls: 2, accepted: 500, unknown: 500,
+			failure: context.DeadlineExceeded,
 			says: "a worker took the request but did not answer in 15s; items 1 to 500 (lines 1 to 500) accepted; " +
 				"whether items 501 to 1000 (lines 501 to 1000) are accepted is not known; items 1001 to 1200 (lines 1001 to 1200) not submitted; " +
 				"go on with --skip 500, or with --skip 1000 if `omflow-booster work ls` shows that they are",
@@ -216,7 +221,8 @@ func TestSubmitter(t *testing.T) {
 				t.Fatal(err)
 			}
 			failure := s.run(context.Background(), chunks)
-			if !errors.Is(failure, c.failure) || f.calls != c.calls || len(s.accepted) != c.accepted || s.unknown != c.unknown || progress != c.accepted {
+			if !errors.Is(failure, c.failure) || f.calls != c.calls || len(s.accepted) != c.accepted || s.unknown != c.unknown ||
+				progress != c.accepted {
 				t.Errorf("failure %v, %d calls, %d accepted, %d unknown, progress %d", failure, f.calls, len(s.accepted), s.unknown, progress)
 			}
 			if failure == nil {

@@ -80,7 +80,8 @@ func TestAdoptUploads(t *testing.T) {
 	script, err := os.ReadFile(python)
 	require.NoError(t, err)
 	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(python, []byte(strings.Replace(string(script), `"DATABASE_URL"`, `"WORKER_UPLOADS":"`+dir+`","DATABASE_URL"`, 1)), 0o755))
+	require.NoError(t, os.WriteFile(python, []byte(strings.Replace(string(script), `"DATABASE_URL"`,
+		`"WORKER_UPLOADS":"`+dir+`","DATABASE_URL"`, 1)), 0o755))
 	url := s.c.NC.ConnectedAddr()
 	_, _, err = net.SplitHostPort(url)
 	require.NoError(t, err)

@@ -74,7 +74,8 @@ func TestWorkSubmitFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte(strings.Repeat(body("Mail")+"\n", 1200)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if r := run(t, "", "work", "submit", file, "--skip", "100"); r.code != exitOK || r.stdout != "1,100 items accepted.\n" || rows.Load() != 1100 {
+	if r := run(t, "", "work", "submit", file, "--skip", "100"); r.code != exitOK || r.stdout != "1,100 items accepted.\n" ||
+		rows.Load() != 1100 {
 		t.Errorf("%+v, %d rows", r, rows.Load())
 	}
 }
@@ -113,13 +114,15 @@ func TestWorkSubmitBackpressureAndRefusal(t *testing.T) {
 		return true
 	})
 	r := run(t, strings.Repeat(body("Mail")+"\n", 501), "work", "submit", "--json")
-	if r.code != exitFailed || rows.Load() != 500 || !strings.Contains(r.stderr, "the queue of the Booster is full (503); trying again in 250ms\n") {
+	if r.code != exitFailed || rows.Load() != 500 ||
+		!strings.Contains(r.stderr, "the queue of the Booster is full (503); trying again in 250ms\n") {
 		t.Errorf("code %d, %d rows, stderr %q", r.code, rows.Load(), r.stderr)
 	}
 	if !strings.Contains(r.stderr, "items 1 to 500 (lines 1 to 500) accepted; item 501 (line 501) not submitted; go on with --skip 500\n") {
 		t.Errorf("stderr %q", r.stderr)
 	}
-	if !strings.Contains(r.stdout, `"accepted": 500`) || !strings.Contains(r.stdout, `"not_sent": 1`) || !strings.Contains(r.stdout, `"error": "the worker answered`) {
+	if !strings.Contains(r.stdout, `"accepted": 500`) || !strings.Contains(r.stdout, `"not_sent": 1`) ||
+		!strings.Contains(r.stdout, `"error": "the worker answered`) {
 		t.Errorf("stdout %s", r.stdout[len(r.stdout)-300:])
 	}
 }

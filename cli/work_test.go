@@ -29,8 +29,10 @@ func TestWorkList(t *testing.T) {
 		t.Errorf("code %d, got\n%s\nwant\n%s", r.code, got, want)
 	}
 	for line, want := range map[string]string{
-		"--json --limit 1":                           `{"steps":[{"id":"q1","kind":"FormFlow","flow":"f1","key":"f1/7","sequence":1,"bytes":90,"at":"T"}],"more":true}`,
-		"--json --limit 1 --kind FormFlow --flow f2": `{"steps":[{"id":"q2","kind":"FormFlow","flow":"f2","key":"f2/7","sequence":3,"bytes":90,"at":"T"}],"more":false}`,
+		"--json --limit 1":                           `{"steps":[{"id":"q1","kind":"FormFlow","flow":"f1","key":"f1/7","sequence":1,"bytes":90,"at":"T"}],
+			"more":true}`,
+		"--json --limit 1 --kind FormFlow --flow f2": `{"steps":[{"id":"q2","kind":"FormFlow","flow":"f2","key":"f2/7","sequence":3,"bytes":90,"at":"T"}],
+			"more":false}`,
 		"--json --kind None":                         `{"steps":[],"more":false}`,
 	} {
 		r := run(t, "", append([]string{"work", "ls"}, strings.Fields(line)...)...)
@@ -46,8 +48,8 @@ func TestWorkShow(t *testing.T) {
 	s.putWork("FormFlow", "f1", "q1")
 	s.putDead("FormFlow", "f1", "q2", body("FormFlow"))
 	r := run(t, "", "work", "show", "q1", "--json")
-	wantJSON(t, stored.ReplaceAllString(r.stdout, `"at": "T"`), `{"id":"q1","kind":"FormFlow","flow":"f1","key":"f1/7","sequence":1,"bytes":90,"at":"T",
-		"subject":"work.formflow.f1.q1",
+	wantJSON(t, stored.ReplaceAllString(r.stdout, `"at": "T"`), `{"id":"q1","kind":"FormFlow","flow":"f1","key":"f1/7","sequence":1,
+		"bytes":90,"at":"T","subject":"work.formflow.f1.q1",
 		"headers":{"Nats-Msg-Id":"first-q1","Work-Id":"q1","Work-Key":"f1/7","Work-Kind":"FormFlow"},
 		"body":{"queue_id":"x","name":"FormFlow","module_name":"m","method_name":"main","input_param":{}}}`)
 	if r := run(t, "", "work", "show", "q2"); r.code != exitFailed || !strings.Contains(r.stderr, "try `omflow-booster dead show q2`") {
