@@ -28,7 +28,7 @@ func (s *stage) discard(kind, flow, id string) {
 	s.publish(bus.WorkSubject(kind, flow, id), body(kind), bus.HeaderID, id, bus.HeaderKind, kind, bus.HeaderDiscard, "true")
 }
 
-func TestDeadRetryAndPurge(t *testing.T) {
+func TestDeadRetryAndPurge(t *testing.T) { //nolint:funlen // one story, step after step
 	none := []string{}
 	for _, c := range []struct {
 		name   string

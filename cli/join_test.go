@@ -125,7 +125,7 @@ func TestWrongJoinFilesAreRefused(t *testing.T) {
 }
 
 // From a directory to the bus by way of a file: on a host that signs, and on one that only verifies.
-func TestPatchIsBuiltInspectedVerifiedAndPublished(t *testing.T) {
+func TestPatchIsBuiltInspectedVerifiedAndPublished(t *testing.T) { //nolint:funlen // one story, step after step
 	s := newStage(t)
 	_, ann := useJoinFile(t)
 	dir, file := files(t, map[string]string{"omflow/a.py": "new"}), filepath.Join(t.TempDir(), "fix.tar.zst")

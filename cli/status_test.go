@@ -128,7 +128,7 @@ func TestStatusOfNodesThatSayNothing(t *testing.T) {
 	}
 }
 
-func TestStatusProblems(t *testing.T) {
+func TestStatusProblems(t *testing.T) { //nolint:funlen // a table is as long as its rows
 	t.Parallel()
 	for _, c := range []struct {
 		name   string

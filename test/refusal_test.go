@@ -59,7 +59,7 @@ func (r refusal) check(t *testing.T) {
 }
 
 // Nothing of this needs anything but the program.
-func TestWrongSettingsAreRefused(t *testing.T) {
+func TestWrongSettingsAreRefused(t *testing.T) { //nolint:funlen // a table is as long as its rows
 	t.Parallel()
 	home := dir(t)
 	file := filepath.Join(home, "file")
