@@ -197,8 +197,10 @@ func TestLargeHomeIsReadLessOften(t *testing.T) {
 		age   time.Duration
 		due   bool
 	}{
-		{false, shareOfRest*time.Minute - time.Hour/2, false}, {false, shareOfRest*time.Minute + time.Hour/2, true},
-		{true, shareOfChange*time.Minute - time.Minute*10, false}, {true, shareOfChange*time.Minute + time.Minute*10, true},
+		{false, shareOfRest*time.Minute - time.Hour/2, false},
+		{false, shareOfRest*time.Minute + time.Hour/2, true},
+		{true, shareOfChange*time.Minute - time.Minute*10, false},
+		{true, shareOfChange*time.Minute + time.Minute*10, true},
 	} {
 		d.dirty, d.read = c.dirty, time.Now().Add(-c.age)
 		due, again := d.due()

@@ -12,12 +12,13 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// The replica audit. The active compares the copies of every stream, because a server does not notice that a file of its store was cut off or has gone:
-// such a member would lead one day, and half of the queue would be missing.
+// The replica audit. The active compares the copies of every stream, because a server does not notice that a file of its store
+// was cut off or has gone: such a member would lead one day, and half of the queue would be missing.
 //
-// Counts are compared every round. Contents are compared, see audit_compare.go, when a member has been started since they were, when the active is
-// new, when counts differ, and otherwise rarely. A copy that differs from two equal ones is rebuilt (audit_rebuild.go), one at a time. If it is
-// the active's own, the active first hands over; the next one begins anew and finds the same.
+// Counts are compared every round. Contents are compared, see audit_compare.go, when a member has been started since they were,
+// when the active is new, when counts differ, and otherwise rarely. A copy that differs from two equal ones is rebuilt
+// (audit_rebuild.go), one at a time. If it is the active's own, the active first hands over; the next one begins anew and finds
+// the same.
 const (
 	auditEvery     = time.Second
 	recountedAfter = time.Minute // after counts that differed although the contents did not
@@ -104,7 +105,8 @@ func (a *auditor) round(ctx context.Context, v *view) (err error) {
 	}
 	for _, stream := range slices.Sorted(maps.Keys(v.streams)) {
 		if member := a.standsStill(stream, v.streams[stream], states); member != "" {
-			a.log.Error().Str("stream", stream).Str("member", member).Dur("for", standsAfter).Msg("copy is behind and does not come forward: it is rebuilt")
+			a.log.Error().Str("stream", stream).Str("member", member).Dur("for", standsAfter).
+				Msg("copy is behind and does not come forward: it is rebuilt")
 			a.rebuild(ctx, stream, member, "stood still", states)
 		}
 		group, ok := complete(stream, v.streams[stream], states)
@@ -142,8 +144,8 @@ func (a *auditor) say(v *view, states map[string]replicaState) {
 	a.audit.Store(&said)
 }
 
-// complete tells whether every copy of a stream is there and claims to be complete, and who holds them. Heartbeats are not compared: each member
-// lets them expire by its own clock, and they are worth nothing.
+// complete tells whether every copy of a stream is there and claims to be complete, and who holds them. Heartbeats are not
+// compared: each member lets them expire by its own clock, and they are worth nothing.
 func complete(stream string, s streamView, states map[string]replicaState) (group []string, ok bool) {
 	if stream == bus.BucketStream(bus.BucketNodes) || s.leader == "" {
 		return nil, false
@@ -247,7 +249,8 @@ func (a *auditor) heal(ctx context.Context, stream string, found comparison, sta
 	}
 }
 
-// rebuild has a member start again without its copy of a stream. A member that could not be told is not being healed: what is wrong is found again.
+// rebuild has a member start again without its copy of a stream. A member that could not be told is not being healed: what is
+// wrong is found again.
 func (a *auditor) rebuild(ctx context.Context, stream, member, why string, states map[string]replicaState) {
 	if !a.active() {
 		return // frozen since the comparison: the other Booster may be giving such orders now
@@ -270,9 +273,9 @@ func (h healing) text() string {
 	return fmt.Sprintf("%s is being rebuilt: %s %s", h.member, h.stream, h.why)
 }
 
-// standsStill finds a member that is there and has not come forward with its copy of a stream for standsAfter, while all others have everything.
-// A Booster that was cut off as the active takes back what it was given meanwhile and nobody acknowledged, at two seconds for each message
-// (nats-server 2.15.2): an hour for what came in seconds, in which nobody could take over.
+// standsStill finds a member that is there and has not come forward with its copy of a stream for standsAfter, while all others
+// have everything. A Booster that was cut off as the active takes back what it was given meanwhile and nobody acknowledged, at
+// two seconds for each message (nats-server 2.15.2): an hour for what came in seconds, in which nobody could take over.
 func (a *auditor) standsStill(stream string, s streamView, states map[string]replicaState) (behind string) {
 	for _, m := range s.members {
 		c, there := states[m.Name].Streams[stream]
@@ -292,7 +295,8 @@ func (a *auditor) standsStill(stream string, s streamView, states map[string]rep
 		}
 	}
 	rebuilding := a.healing != nil && !a.healing.overdue()
-	if behind == "" || rebuilding || s.leader != a.name() || len(s.members) != maxReplicas-1 || time.Since(a.stands[standingKey(stream, behind)].since) < standsAfter {
+	if behind == "" || rebuilding || s.leader != a.name() || len(s.members) != maxReplicas-1 ||
+		time.Since(a.stands[standingKey(stream, behind)].since) < standsAfter {
 		return ""
 	}
 	return behind
@@ -302,7 +306,8 @@ func (a *auditor) standsStill(stream string, s streamView, states map[string]rep
 func (a *auditor) pending(v *view, states map[string]replicaState) (text string, there bool) {
 	for _, stream := range slices.Sorted(maps.Keys(v.streams)) {
 		for _, m := range v.streams[stream].members {
-			if s, answers := states[m.Name]; stream != bus.BucketStream(bus.BucketNodes) && (!answers || s.comparable() && a.passed[stream][m.Name] != s.Life) {
+			if s, answers := states[m.Name]; stream != bus.BucketStream(bus.BucketNodes) &&
+				(!answers || s.comparable() && a.passed[stream][m.Name] != s.Life) {
 				text, there = fmt.Sprintf("%s of %s is not compared yet", stream, m.Name), there || answers && a.doubt[stream] == ""
 			}
 		}

@@ -21,8 +21,8 @@ const (
 	followWithin = 20 * time.Second // all members reach the same place of the log, or the comparison is put off
 )
 
-// comparison is what comparing the copies of a stream came to. Each message has the votes of the copies, one of which may be "not there". A copy that
-// is outvoted is odd. Two odd ones, or a vote without a majority, and nobody knows who is right.
+// comparison is what comparing the copies of a stream came to. Each message has the votes of the copies, one of which may be
+// "not there". A copy that is outvoted is odd. Two odd ones, or a vote without a majority, and nobody knows who is right.
 type comparison struct {
 	group     []string
 	odd       string // the one member that differs from the others, if any
@@ -41,9 +41,10 @@ func (c comparison) members() []string {
 	return []string{c.odd}
 }
 
-// compare compares every message of a stream among the members of its group. Nothing is stopped for that: members store and remove at different
-// moments, but in the same order, that of the stream's log. So what differs is looked at again when everybody has got to where the furthest was at
-// the look before; a difference that was one of time is gone then, and one that stays is real.
+// compare compares every message of a stream among the members of its group. Nothing is stopped for that: members store and
+// remove at different moments, but in the same order, that of the stream's log. So what differs is looked at again when
+// everybody has got to where the furthest was at the look before; a difference that was one of time is gone then, and one that
+// stays is real.
 func (a *auditor) compare(ctx context.Context, stream string, group []string) (c comparison, err error) {
 	c.group = group
 	furthest, first, last, err := a.place(ctx, stream, group)

@@ -35,7 +35,10 @@ func TestCopyThatCouldNotBeRebuiltIsDueAgain(t *testing.T) {
 	pretend(t, b, "x", bus.StreamWork, contents{1: 7})
 	pretend(t, b, "y", bus.StreamWork, contents{1: 7})
 	pretend(t, b, "odd", bus.StreamWork, contents{})
-	v := &view{streams: map[string]streamView{bus.StreamWork: {leader: "x", members: []*jetstream.PeerInfo{{Name: "y", Current: true}, {Name: "odd", Current: true}}}}}
+	v := &view{streams: map[string]streamView{bus.StreamWork: {leader: "x", members: []*jetstream.PeerInfo{
+		{Name: "y", Current: true},
+		{Name: "odd", Current: true},
+	}}}}
 	for _, name := range []string{"x", "y", "odd"} {
 		v.peers = append(v.peers, peer{name: name, online: true})
 	}

@@ -10,9 +10,10 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// A copy that differs is put aside before the server starts, and the server fetches the stream anew from its leader. So is the log of the stream's
-// group: the snapshot in it says of what was missing that it is not needed. Term and vote stay, so the member votes no second time in one election.
-// And Raft keeps the member from leading: nobody elects one whose log is shorter than his own.
+// A copy that differs is put aside before the server starts, and the server fetches the stream anew from its leader. So is the
+// log of the stream's group: the snapshot in it says of what was missing that it is not needed. Term and vote stay, so the
+// member votes no second time in one election. And Raft keeps the member from leading: nobody elects one whose log is shorter
+// than his own.
 const asideDir = "damaged" // in the data directory: copies that differed, until the new ones are found equal
 
 // putAside moves the copy of a stream, and the log of its group, out of the server's way.
@@ -26,7 +27,10 @@ func (s *store) putAside(r rebuild) error {
 		keep = false // no room for both, and the others have it
 	}
 	err := errors.Join(os.RemoveAll(aside), os.MkdirAll(aside, 0o750)) // of an earlier time
-	for from, to := range map[string]string{copied: "stream", filepath.Join(log, "msgs"): "log", filepath.Join(log, "snapshots"): "snapshots"} {
+	for from, to := range map[string]string{
+		copied: "stream", filepath.Join(log, "msgs"): "log",
+		filepath.Join(log, "snapshots"): "snapshots",
+	} {
 		switch {
 		case err != nil:
 		case keep:

@@ -22,8 +22,8 @@ const (
 	askFlush   = "flush"   // nothing: make durable what a restore has stored, see grow.go
 )
 
-// auditVersion is what a member understands of the audit: how contents are told apart, above all. Copies of members of another version are not compared,
-// because everything would seem to differ.
+// auditVersion is what a member understands of the audit: how contents are told apart, above all. Copies of members of another
+// version are not compared, because everything would seem to differ.
 const auditVersion = 1
 
 // replicaState is what a member says of its copies.

@@ -11,10 +11,10 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// The server answers for the contents of a stream through its leader only, or through any replica that it likes: nothing that it offers reads one
-// particular replica. Its files cannot be read beside it either, because what a limit has removed is gone from its memory alone. So the audit asks
-// the store of the server in this process. These two names have no promise of the server's makers behind them: when an update changes them, every
-// test of the audit fails.
+// The server answers for the contents of a stream through its leader only, or through any replica that it likes: nothing that
+// it offers reads one particular replica. Its files cannot be read beside it either, because what a limit has removed is gone
+// from its memory alone. So the audit asks the store of the server in this process. These two names have no promise of the
+// server's makers behind them: when an update changes them, every test of the audit fails.
 //
 //go:linkname lookupStream github.com/nats-io/nats-server/v2/server.(*Account).lookupStream
 func lookupStream(account *server.Account, stream string) (unsafe.Pointer, error)
@@ -34,8 +34,9 @@ func localStore(s *server.Server, stream string) (server.StreamStore, error) {
 // contents are digests by sequence.
 type contents map[uint64]uint64
 
-// readContents reads the messages with from ≤ sequence < to. What it returns ends where the store cannot be read, and unreadable says why; next
-// is the first message at or after to, 0 when there is none. The server checks its own checksum of each message as it reads.
+// readContents reads the messages with from ≤ sequence < to. What it returns ends where the store cannot be read, and
+// unreadable says why; next is the first message at or after to, 0 when there is none. The server checks its own checksum of
+// each message as it reads.
 func readContents(store server.StreamStore, from, to uint64) (c contents, next uint64, unreadable error) {
 	c = contents{}
 	var buffer server.StoreMsg

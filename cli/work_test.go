@@ -29,9 +29,11 @@ func TestWorkList(t *testing.T) {
 		t.Errorf("code %d, got\n%s\nwant\n%s", r.code, got, want)
 	}
 	for line, want := range map[string]string{
-		"--json --limit 1": `{"steps":[{"id":"q1","kind":"FormFlow","flow":"f1","key":"f1/7","sequence":1,"bytes":90,"at":"T"}],
+		"--json --limit 1": `{"steps":[
+			{"id":"q1","kind":"FormFlow","flow":"f1","key":"f1/7","sequence":1,"bytes":90,"at":"T"}],
 			"more":true}`,
-		"--json --limit 1 --kind FormFlow --flow f2": `{"steps":[{"id":"q2","kind":"FormFlow","flow":"f2","key":"f2/7","sequence":3,"bytes":90,"at":"T"}],
+		"--json --limit 1 --kind FormFlow --flow f2": `{"steps":[
+			{"id":"q2","kind":"FormFlow","flow":"f2","key":"f2/7","sequence":3,"bytes":90,"at":"T"}],
 			"more":false}`,
 		"--json --kind None": `{"steps":[],"more":false}`,
 	} {
