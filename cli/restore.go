@@ -49,7 +49,7 @@ func (a *App) restoreCommand() *cobra.Command {
 	return cmd
 }
 
-// mayRestore makes sure that whoever restores knows what goes, and agrees.
+// mayRestore shows the operator what a restore deletes, and asks for consent.
 func (a *App) mayRestore(ctx context.Context, c *bus.Client, m snapshot.Manifest, force, yes bool) error {
 	targets, err := snapshot.Compare(ctx, c.JS, m)
 	if err != nil {

@@ -36,12 +36,12 @@ type DriftFile struct {
 	Kind string `json:"kind"` // added, changed or missing
 }
 
-// RepairSubject is where an agent is told to bring back what was changed in its home; the answer, without content, says that it has heard.
+// RepairSubject is where an agent receives the order to repair its home. The empty answer confirms the order.
 func RepairSubject(node string) string {
 	return ServiceAgent + "." + EndpointRepair + "." + Token(node)
 }
 
-// ReleaseSubject is where an agent is told to publish what it holds back; the request is the Drift.Digest of what was looked at.
+// ReleaseSubject is where an agent receives the order to publish what it holds back; the request is the Drift.Digest of what was looked at.
 func ReleaseSubject(node string) string {
 	return ServiceAgent + "." + EndpointRelease + "." + Token(node)
 }

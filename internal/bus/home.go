@@ -58,7 +58,8 @@ type HomeTransfer struct {
 // UndoSubject is where agents are asked who can take a patch back, whose id is the request; each that can answers with an UndoOffer.
 const UndoSubject = ServiceAgent + "." + EndpointUndo
 
-// UndoBySubject is where one agent is told to publish what takes a patch back, whose id is the request; the answer is its announcement.
+// UndoBySubject is where one agent receives the order to publish a revert. The request is the id of the patch, the answer the
+// announcement of the revert.
 func UndoBySubject(node string) string {
 	return ServiceAgent + "." + EndpointUndoBy + "." + Token(node)
 }

@@ -25,8 +25,8 @@ type Lock struct {
 	Name   string        // LockReconciler, LockActive
 	Holder string        // who we are, unlike all others; shown to people
 	TTL    time.Duration // from the death of a holder to the next one, at least
-	// Candidate, when set, says whether we may take the lock now. Who may not watches the key all the same, and so has waited
-	// already when he may.
+	// Candidate, when set, says whether we may take the lock now. A non-candidate also watches the key, so it
+	// has already waited out the TTL when it becomes eligible.
 	Candidate func() bool
 }
 

@@ -93,7 +93,8 @@ func StepDownSubject(booster string) string { return "booster.step-down." + Toke
 // StateSubject is where a Booster is asked how it is, and answers for itself whatever the others say; the answer is a Node.
 func StateSubject(booster string) string { return "booster.state." + Token(booster) }
 
-// LeaveSubject is where a Booster is told that the other one, named in the request, goes on alone: it serves nobody any more, for good.
+// LeaveSubject is where a Booster receives the order to leave. The request names the other Booster, which goes on alone; the one
+// that leaves never serves again.
 func LeaveSubject(booster string) string { return "booster.leave." + Token(booster) }
 
 // SubjectFounding is where each Booster says, before there are streams, whether it has any to bring along.

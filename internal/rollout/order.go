@@ -49,12 +49,12 @@ func Approve(ctx context.Context, js jetstream.JetStream, patch, by string) erro
 	})
 }
 
-// Pause gives no turns any more. Who is at it finishes.
+// Pause stops giving turns. A server that has its turn finishes.
 func Pause(ctx context.Context, js jetstream.JetStream, patch, by, reason string) error {
 	return order(ctx, js, patch, decision{by: by, state: StatePaused, reason: reason}, nil)
 }
 
-// Abort ends a rollout: whoever has not applied the patch passes it over, and goes on with the next one.
+// Abort ends a rollout. Servers that have not applied the patch skip it and go on with the next one.
 func Abort(ctx context.Context, js jetstream.JetStream, patch, by, reason string) error {
 	return order(ctx, js, patch, decision{by: by, state: StateAborted, reason: reason}, nil)
 }
