@@ -6,7 +6,8 @@ import "time"
 // baseline; every agent that has had them answers with the Place at which it had them last.
 const PlaceSubject = ServiceAgent + "." + EndpointPlace
 
-// PlaceBySubject is where an operator tells one agent its place in the order of patches; the request is a PlaceOrder, the answer a PlaceAnswer.
+// PlaceBySubject is where an operator tells one agent its place in the order of patches; the request is a PlaceOrder, the
+// answer a PlaceAnswer.
 func PlaceBySubject(node string) string {
 	return ServiceAgent + "." + EndpointPlaceBy + "." + Token(node)
 }
