@@ -15,6 +15,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 // grown is two Boosters that have grown from one, with everything of aged in them, and a witness.
@@ -38,7 +39,7 @@ func startGrown(t *testing.T) *grown {
 		r.wait(t)
 	}
 	client := dial(t, c.cfg[0])
-	beat := agentBeat(t, client, "server-1", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+	beat := agentBeat(t, client, "server-1", fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)))
 	active := activeOf(t, "no automatic takeover: no witness", c.boosters[:]...)
 	c.witnessGrant = grant(t, active, "server-1")
 	c.witness = startWitness(t, c.witnessGrant)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 const auditPatience = 2 * patience // a member starts twice
@@ -40,7 +41,7 @@ func startTrio(t *testing.T, messages int) *trio {
 	runA.wait(t)
 	runB.wait(t)
 	c := dialBoth(t, cfgA)
-	agentBeat(t, c, "server-1", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+	agentBeat(t, c, "server-1", fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)))
 	first := activeOf(t, "no automatic takeover: no witness", a, b)
 	x := &trio{t: t, client: c, messages: messages, grant: grant(t, first, "server-1"), witnessDir: t.TempDir()}
 	x.witness = startWitnessIn(t, x.grant, x.witnessDir)

@@ -17,8 +17,8 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
-	"github.com/omflow-booster/omflow-booster/internal/freeport"
 	"github.com/omflow-booster/omflow-booster/internal/leaktest"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 const patience = 2 * time.Minute // clusters of several servers on two cores, with the race detector
@@ -27,17 +27,10 @@ func TestMain(m *testing.M) {
 	leaktest.Main(m)
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	port, err := freeport.Take(t.Context())
-	require.NoError(t, err)
-	return port
-}
-
 func testConfig(t *testing.T) Config {
 	t.Helper()
 	return Config{
-		Port: freePort(t), DataDir: t.TempDir(), Sync: Sync{Interval: time.Second}, StoreMB: 256,
+		Port: testkit.FreePort(t), DataDir: t.TempDir(), Sync: Sync{Interval: time.Second}, StoreMB: 256,
 		Lease: 30 * time.Second, ReadyAfter: patience,
 	}
 }

@@ -12,13 +12,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 // pair is two configurations of Boosters that know each other.
 func pair(t *testing.T) (a, b Config) {
 	t.Helper()
 	a, b = testConfig(t), testConfig(t)
-	a.ClusterPort, b.ClusterPort = freePort(t), freePort(t)
+	a.ClusterPort, b.ClusterPort = testkit.FreePort(t), testkit.FreePort(t)
 	a.IP, b.IP = "127.0.0.1", "127.0.0.1"
 	a.HAIP, a.HAPort, a.HAClusterPort = b.IP, b.Port, b.ClusterPort
 	b.HAIP, b.HAPort, b.HAClusterPort = a.IP, a.Port, a.ClusterPort
@@ -141,7 +142,7 @@ func TestTwoBoostersAndAWitness(t *testing.T) {
 	c, err := bus.Dial(bus.ClientConfig{IP: "127.0.0.1", Port: cfgA.Port, SecondIP: "127.0.0.1", SecondPort: cfgB.Port}, t.Name())
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	agentBeat(t, c, "om1.example.com", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+	agentBeat(t, c, "om1.example.com", fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)))
 	first := activeOf(t, "no automatic takeover: no witness", a, b)
 	witness := startWitness(t, grant(t, first, "om1.example.com"))
 	witness.wait(t)
@@ -183,7 +184,7 @@ func TestWitnessOfADeadHostIsReplaced(t *testing.T) {
 	c, err := bus.Dial(bus.ClientConfig{IP: "127.0.0.1", Port: cfgA.Port}, t.Name())
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	beat1 := agentBeat(t, c, "server-1", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+	beat1 := agentBeat(t, c, "server-1", fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)))
 	active := activeOf(t, "no automatic takeover: no witness", a, b)
 	w1 := startWitness(t, grant(t, active, "server-1"))
 	w1.wait(t)
@@ -192,7 +193,7 @@ func TestWitnessOfADeadHostIsReplaced(t *testing.T) {
 
 	beat1()
 	require.NoError(t, w1.stop())
-	agentBeat(t, c, "server-2", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+	agentBeat(t, c, "server-2", fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)))
 	w2 := startWitness(t, grant(t, active, "server-2"))
 	w2.wait(t)
 	active = activeOf(t, "ok", a, b)

@@ -16,6 +16,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 const missedPatches = 10 // while a server is away
@@ -54,7 +55,7 @@ func TestServerThatMissedTenPatchesAppliesThemInOrder(t *testing.T) {
 	s.appliedOn(ids[len(ids)-1], "server-1", "server-2", "server-3")
 	for _, srv := range s.servers {
 		checkOrder(t, srv, ids)
-		eventually(t, patience, srv.name+" to run "+version, srv.runs(version))
+		testkit.Await(t, patience, srv.name+" to run "+version, srv.runs(version))
 		if home := homeOf(t, srv); !maps.Equal(home, want) {
 			t.Errorf("%s has %v, want %v", srv.name, home, want)
 		}
@@ -67,7 +68,7 @@ func TestServerThatMissedTenPatchesAppliesThemInOrder(t *testing.T) {
 // appliedOn waits until servers have applied a patch.
 func (s *site) appliedOn(id string, servers ...string) {
 	s.t.Helper()
-	eventually(s.t, rolloutPatient, fmt.Sprintf("patch %s on %v", id, servers), func(context.Context) error {
+	testkit.Await(s.t, rolloutPatient, fmt.Sprintf("patch %s on %v", id, servers), func(context.Context) error {
 		states, _, err := s.show(id)
 		if err != nil {
 			return err

@@ -219,7 +219,7 @@ func (g *growing) contents(b *booster) map[string]copyOfStream {
 	g.t.Helper()
 	c := b.dialTo(b.alone())
 	all := map[string]copyOfStream{}
-	g.eventually("the streams of "+b.name, func(ctx context.Context) error {
+	g.await("the streams of "+b.name, func(ctx context.Context) error {
 		names := c.JS.StreamNames(ctx)
 		for name := range names.Name() {
 			all[name] = nil

@@ -51,7 +51,7 @@ func TestTwoBoostersBecomeOneAndTwoAgain(t *testing.T) {
 	if code := second.exitCode(startPatience); code != 2 || !strings.Contains(second.output(), "has left its cluster") {
 		t.Errorf("the Booster that has left ended with code %d", code)
 	}
-	p.eventually("the witness to be dismissed", func(ctx context.Context) error {
+	p.await("the witness to be dismissed", func(ctx context.Context) error {
 		var errs []error // any of them may have been appointed
 		for _, srv := range s.servers {
 			state, err := srv.agent.state(ctx)
@@ -102,7 +102,7 @@ func (p *pair) alone(b *booster) {
 	p.t.Helper()
 	b.vars = merge(b.vars, env{"HA_BOOSTER_IP": ""})
 	b.restart()
-	p.eventually(b.name+" to be the only one", func(ctx context.Context) error {
+	p.await(b.name+" to be the only one", func(ctx context.Context) error {
 		nodes, err := bus.Nodes(ctx, p.bus.JS)
 		if err != nil {
 			return err

@@ -56,7 +56,7 @@ func TestDamagedReplicaIsHealedBeforeItLeads(t *testing.T) {
 	// when a file is cut off below a standby that runs
 	p.damage(standby, cutOff)
 	rebuilt++
-	p.eventually("the copy to be rebuilt", func(context.Context) error {
+	p.await("the copy to be rebuilt", func(context.Context) error {
 		if said := strings.Count(active.output(), "copy rebuilt and found equal"); said != rebuilt {
 			return fmt.Errorf("%d copies rebuilt, want %d", said, rebuilt)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 // copyOfStream is the messages of a stream that one Booster holds, by their places.
@@ -37,7 +38,7 @@ func (b *booster) readLed(stream string) copyOfStream { return b.readAs(stream, 
 func (b *booster) readAs(stream, leader string) (messages copyOfStream) {
 	b.t.Helper()
 	c := b.dialTo(b.alone())
-	eventually(b.t, growPatience, stream+" to be read through "+b.name, func(ctx context.Context) (err error) {
+	testkit.Await(b.t, growPatience, stream+" to be read through "+b.name, func(ctx context.Context) (err error) {
 		messages, err = readCopy(ctx, c, stream, leader)
 		return err
 	})

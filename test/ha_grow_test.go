@@ -14,6 +14,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 	"github.com/omflow-booster/omflow-booster/internal/work"
 )
 
@@ -114,7 +115,7 @@ func TestOneBoosterGrowsUnderLoad(t *testing.T) {
 	s.afterTickets(3)
 	began := time.Now()
 	g.grow()
-	eventually(t, growPatience, "the end of the growth", func(context.Context) error {
+	testkit.Await(t, growPatience, "the end of the growth", func(context.Context) error {
 		if now := g.state(); now.Mode != "cluster" || now.Growth != "" {
 			return fmt.Errorf("it has %s", now)
 		}
@@ -126,7 +127,7 @@ func TestOneBoosterGrowsUnderLoad(t *testing.T) {
 
 	// then a witness makes three copies, and the patch that was published before has arrived there
 	joinPair(t, g.pair)
-	eventually(t, growPatience, "both Boosters to be there", func(ctx context.Context) error {
+	testkit.Await(t, growPatience, "both Boosters to be there", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, lookLimit)
 		defer cancel()
 		nodes, err := bus.Nodes(ctx, g.bus.JS)
@@ -143,7 +144,7 @@ func TestOneBoosterGrowsUnderLoad(t *testing.T) {
 	})
 	home := dir(t)
 	agent := startAgent(t, "agent-1", g.first, home, merge(witnessEnv(t), env{"AGENT_WORKER": "off", "AGENT_RESTART_MIN": "100ms"}))
-	eventually(t, growPatience, "the patch to be applied", func(ctx context.Context) error {
+	testkit.Await(t, growPatience, "the patch to be applied", func(ctx context.Context) error {
 		state, err := agent.state(ctx)
 		if err == nil && state.HomeVersion != newVersion {
 			err = fmt.Errorf("the home has version %q", state.HomeVersion)

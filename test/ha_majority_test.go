@@ -53,7 +53,7 @@ func TestWithoutAMajorityEveryCommandSaysSo(t *testing.T) {
 	standby.kill()
 	var text string
 	killed := time.Now()
-	p.eventually("status to say that there is no majority", func(context.Context) error {
+	p.await("status to say that there is no majority", func(context.Context) error {
 		code, _, printed := statusOf(t, active)
 		if code != 4 || len(printed.Problems) != 1 || printed.Problems[0].Code != "no_majority" {
 			return fmt.Errorf("code %d, %+v", code, printed.Problems)
@@ -89,7 +89,7 @@ func TestWithoutAMajorityEveryCommandSaysSo(t *testing.T) {
 	// Started again alone, it has never seen the other one.
 	active.kill()
 	active.again()
-	p.eventually("the lonely Booster to answer", func(context.Context) error {
+	p.await("the lonely Booster to answer", func(context.Context) error {
 		if code, out := command(t, active, "status"); code != 4 || !strings.Contains(out, "WARNING: no majority since") {
 			return fmt.Errorf("code %d: %s", code, out)
 		}
@@ -98,7 +98,7 @@ func TestWithoutAMajorityEveryCommandSaysSo(t *testing.T) {
 	check("was not seen since " + active.vars["BOOSTER_NAME"] + " was started")
 
 	standby.again()
-	p.eventually("service again", func(context.Context) error {
+	p.await("service again", func(context.Context) error {
 		if code, is, printed := statusOf(t, active); code != warnings || is == "" {
 			return fmt.Errorf("code %d, active %q, %v", code, is, printed.Problems)
 		}
@@ -115,7 +115,7 @@ func TestStepDownReturnsWhenTheOtherIsActive(t *testing.T) {
 	for range 2 {
 		var moved struct{ Former, Active string }
 		began := time.Now()
-		p.eventually("the other Booster to have everything", func(context.Context) error {
+		p.await("the other Booster to have everything", func(context.Context) error {
 			// Who is active at this moment steps down: in a cluster that was just made, leadership still moves by itself.
 			a := ask(t, p.boosters[0].env(), "", "cluster", "step-down", "--json")
 			if a.code != 0 {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 // How long writes may pause.
@@ -96,8 +97,8 @@ func prepareOfPair(t testing.TB, own, vars env) *booster {
 // pairEnv are the addresses of two Boosters, as each has to know them.
 func pairEnv(t testing.TB) (first, second env) {
 	t.Helper()
-	first = env{"BOOSTER_NAME": "booster-1", "BOOSTER_PORT": strconv.Itoa(port(t)), "BOOSTER_CLUSTER_PORT": strconv.Itoa(port(t)), "HA_BOOSTER_IP": "127.0.0.1"}
-	second = env{"BOOSTER_NAME": "booster-2", "BOOSTER_PORT": strconv.Itoa(port(t)), "BOOSTER_CLUSTER_PORT": strconv.Itoa(port(t)), "HA_BOOSTER_IP": "127.0.0.1"}
+	first = env{"BOOSTER_NAME": "booster-1", "BOOSTER_PORT": strconv.Itoa(testkit.FreePort(t)), "BOOSTER_CLUSTER_PORT": strconv.Itoa(testkit.FreePort(t)), "HA_BOOSTER_IP": "127.0.0.1"}
+	second = env{"BOOSTER_NAME": "booster-2", "BOOSTER_PORT": strconv.Itoa(testkit.FreePort(t)), "BOOSTER_CLUSTER_PORT": strconv.Itoa(testkit.FreePort(t)), "HA_BOOSTER_IP": "127.0.0.1"}
 	for _, name := range []string{"BOOSTER_PORT", "BOOSTER_CLUSTER_PORT"} {
 		first["HA_"+name], second["HA_"+name] = second[name], first[name]
 	}
@@ -107,7 +108,7 @@ func pairEnv(t testing.TB) (first, second env) {
 // witnessEnv makes an agent one that runs the witness when it is appointed.
 func witnessEnv(t testing.TB) env {
 	t.Helper()
-	return env{"AGENT_WITNESS": "on", "AGENT_WITNESS_PORT": strconv.Itoa(port(t))}
+	return env{"AGENT_WITNESS": "on", "AGENT_WITNESS_PORT": strconv.Itoa(testkit.FreePort(t))}
 }
 
 // write starts a probe that measures when writes are accepted. It goes on until stop, or the end of the test.
@@ -126,7 +127,7 @@ func (p *pair) write() (stop func()) {
 	}()
 	stop = func() { cancel(); <-over }
 	p.t.Cleanup(func() { stop(); client.Close() })
-	p.eventually("the first write", func(context.Context) error { return p.writtenSince(time.Time{}) })
+	p.await("the first write", func(context.Context) error { return p.writtenSince(time.Time{}) })
 	return stop
 }
 
@@ -150,10 +151,10 @@ func (p *pair) suffer(what string, limit time.Duration, act func(), over func(si
 	}
 }
 
-// eventually is the function of that name with a limit for each look.
-func (p *pair) eventually(what string, check func(ctx context.Context) error) {
+// await is testkit.Await with a limit for each look.
+func (p *pair) await(what string, check func(ctx context.Context) error) {
 	p.t.Helper()
-	eventually(p.t, healPatience, what, func(ctx context.Context) error {
+	testkit.Await(p.t, healPatience, what, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, lookLimit)
 		defer cancel()
 		return check(ctx)
@@ -164,7 +165,7 @@ func (p *pair) eventually(what string, check func(ctx context.Context) error) {
 func (p *pair) roles() (active, standby *booster) {
 	p.t.Helper()
 	since := time.Now()
-	p.eventually("one Booster to be active", func(ctx context.Context) (err error) {
+	p.await("one Booster to be active", func(ctx context.Context) (err error) {
 		active, standby, err = p.rolesSince(ctx, since)
 		return err
 	})
@@ -201,7 +202,7 @@ func (p *pair) rolesSince(ctx context.Context, since time.Time) (active, standby
 func (p *pair) takenOver(heir *booster) func(since time.Time) {
 	return func(since time.Time) {
 		p.t.Helper()
-		p.eventually(heir.name+" to take over", func(ctx context.Context) error {
+		p.await(heir.name+" to take over", func(ctx context.Context) error {
 			work, err := p.bus.JS.Stream(ctx, bus.StreamWork)
 			if err == nil && work.CachedInfo().Cluster.Leader != heir.vars["BOOSTER_NAME"] {
 				err = fmt.Errorf("%q leads %s", work.CachedInfo().Cluster.Leader, bus.StreamWork)
@@ -214,7 +215,7 @@ func (p *pair) takenOver(heir *booster) func(since time.Time) {
 // healed returns when both Boosters and the witness are there, hold everything, and say so after a moment.
 func (p *pair) healed(since time.Time) {
 	p.t.Helper()
-	p.eventually("a takeover to be possible", func(ctx context.Context) error {
+	p.await("a takeover to be possible", func(ctx context.Context) error {
 		nodes, err := bus.Nodes(ctx, p.bus.JS)
 		if err != nil {
 			return err
@@ -242,7 +243,7 @@ func (p *pair) healed(since time.Time) {
 func (p *pair) witness() (agent string, pid int) {
 	p.t.Helper()
 	since := time.Now()
-	p.eventually("the witness to run", func(ctx context.Context) error {
+	p.await("the witness to run", func(ctx context.Context) error {
 		nodes, err := bus.Nodes(ctx, p.bus.JS)
 		if err != nil {
 			return err
@@ -281,7 +282,7 @@ func (p *pair) streams(ctx context.Context) ([]*jetstream.StreamInfo, error) {
 func (p *pair) checkLeaders() {
 	p.t.Helper()
 	var said, leads string
-	p.eventually("status and the server to agree on who leads", func(ctx context.Context) error {
+	p.await("status and the server to agree on who leads", func(ctx context.Context) error {
 		infos, err := p.streams(ctx)
 		if err != nil {
 			return err

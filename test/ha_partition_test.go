@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 const (
@@ -61,12 +62,12 @@ func (p partition) suffer(t *testing.T, n *network, boosters *pair, w *watch) {
 	began := time.Now()
 	p.cut(n, active.name, standby.name)
 	if p.takeover {
-		boosters.eventually(standby.name+" to take over", func(context.Context) error {
+		boosters.await(standby.name+" to take over", func(context.Context) error {
 			return errors.Join(w.believes(standby), w.written(standby, began))
 		})
 		t.Logf("%s: %s took over after %.1f s", p.name, standby.name, time.Since(began).Seconds())
 	}
-	eventually(t, 2*cutFor, "the cut to be longer than an election", func(context.Context) error {
+	testkit.Await(t, 2*cutFor, "the cut to be longer than an election", func(context.Context) error {
 		if lasts := time.Since(began); lasts < cutFor {
 			return fmt.Errorf("it lasts %s", lasts)
 		}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 // The first of two Boosters that is ever started has nobody to agree with. It waits, says for whom, and goes on by itself.
@@ -20,7 +22,7 @@ func TestOneBoosterOfTwoWaitsForTheOther(t *testing.T) {
 	t.Parallel()
 	own, other := pairEnv(t)
 	first := launchOfPair(t, own, nil)
-	eventually(t, startPatience, "the Booster to say what it waits for", func(context.Context) error {
+	testkit.Await(t, startPatience, "the Booster to say what it waits for", func(context.Context) error {
 		if !first.running() {
 			t.Fatalf("it ended with code %d", first.exitCode(0))
 		}
@@ -73,7 +75,7 @@ func TestStoresOfTwoBoostersAreGuarded(t *testing.T) {
 	// and both go on where they were
 	first.again()
 	second.again()
-	p.eventually("both to go on", func(ctx context.Context) error {
+	p.await("both to go on", func(ctx context.Context) error {
 		_, _, err := p.rolesSince(ctx, time.Time{})
 		return err
 	})

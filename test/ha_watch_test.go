@@ -64,7 +64,7 @@ func watchPair(t testing.TB, p *pair, every time.Duration) *watch {
 		w.over.Go(func() { w.look(ctx, b.name, client.NC) })
 	}
 	for _, b := range p.boosters {
-		p.eventually("the first write at "+b.name, func(context.Context) error { return w.written(b, time.Time{}) })
+		p.await("the first write at "+b.name, func(context.Context) error { return w.written(b, time.Time{}) })
 	}
 	return w
 }

@@ -30,7 +30,7 @@ func TestAnotherAgentBecomesWitness(t *testing.T) {
 
 	// when the one that runs it is gone
 	p.suffer("the host of the witness dies", plannedGap, agents[first].killAll, func(time.Time) {
-		p.eventually("another agent to be witness", func(ctx context.Context) error {
+		p.await("another agent to be witness", func(ctx context.Context) error {
 			now, _ := p.witness()
 			if now == first {
 				return errors.New("it is the first one still")
@@ -47,20 +47,20 @@ func TestAnotherAgentBecomesWitness(t *testing.T) {
 	// and the first agent, should it come back, is none
 	agents[first].restart()
 	p.healed(time.Now())
-	p.eventually("the former witness to be none", func(ctx context.Context) error {
+	p.await("the former witness to be none", func(ctx context.Context) error {
 		state, err := agents[first].state(ctx)
 		if err == nil && state.WitnessState != "none" {
 			err = fmt.Errorf("its witness is %s", state.WitnessState)
 		}
 		return err
 	})
-	p.eventually("three copies still", func(ctx context.Context) error { return p.spreadWithout(ctx, former) })
+	p.await("three copies still", func(ctx context.Context) error { return p.spreadWithout(ctx, former) })
 }
 
 // witnessMember is the name of the witness in the cluster.
 func (p *pair) witnessMember() (name string) {
 	p.t.Helper()
-	p.eventually("a witness among the members", func(ctx context.Context) error {
+	p.await("a witness among the members", func(ctx context.Context) error {
 		infos, err := p.streams(ctx)
 		if err != nil {
 			return err

@@ -61,7 +61,7 @@ func TestAcknowledgedWritesAreKept(t *testing.T) {
 func (p *pair) checkHolds(accepted map[uint64]string) {
 	p.t.Helper()
 	var info *jetstream.StreamInfo
-	p.eventually("the list of WORK", func(ctx context.Context) error {
+	p.await("the list of WORK", func(ctx context.Context) error {
 		stream, err := p.bus.JS.Stream(ctx, bus.StreamWork)
 		if err != nil {
 			return err

@@ -22,6 +22,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 // booster is a running `omflow-booster broker`. Its data outlives its process, so again() is a restart.
@@ -34,7 +35,7 @@ type booster struct {
 // startBooster starts a Booster on an empty store and waits until its streams are there.
 func startBooster(t testing.TB, vars env) *booster {
 	t.Helper()
-	b := launchBooster(t, "booster", port(t), vars)
+	b := launchBooster(t, "booster", testkit.FreePort(t), vars)
 	b.waitReady()
 	return b
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
 	"github.com/omflow-booster/omflow-booster/internal/pgtest"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 // outcome is what there is when everything is over, counted where it cannot be wrong: in SQL, and in the Booster. What the
@@ -93,7 +94,7 @@ func (s *site) drain() {
 	s.t.Helper()
 	var o outcome
 	done, moved := 0, time.Now()
-	eventually(s.t, drainPatience, "every step to be done", func(ctx context.Context) (err error) {
+	testkit.Await(s.t, drainPatience, "every step to be done", func(ctx context.Context) (err error) {
 		if o, err = s.outcome(ctx); err != nil {
 			return err
 		}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 // The scenarios are only worth what the harness can do, so it is tested itself, with shells.
@@ -45,7 +47,7 @@ func TestProcessStopsAndStartsAgain(t *testing.T) {
 func TestKillLeavesChildrenAndKillAllDoesNot(t *testing.T) {
 	t.Parallel()
 	p := shell(t, `sleep 600 & (sleep 600 & sleep 600) & echo $GREETING; wait`)
-	eventually(t, startPatience, "children", func(context.Context) error {
+	testkit.Await(t, startPatience, "children", func(context.Context) error {
 		if n := len(p.members()); n < 4 {
 			return fmt.Errorf("%d processes", n)
 		}
@@ -71,7 +73,7 @@ func TestFrozenProcessDoesNothingUntilItThaws(t *testing.T) {
 		t.Error("a frozen process went on")
 	}
 	p.thaw()
-	eventually(t, startPatience, "the thawed process to go on", func(context.Context) error {
+	testkit.Await(t, startPatience, "the thawed process to go on", func(context.Context) error {
 		if len(p.output()) == len(before) {
 			return errors.New("says nothing")
 		}

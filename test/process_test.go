@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/omflow-booster/omflow-booster/internal/freeport"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 const (
@@ -26,7 +26,6 @@ const (
 	commandPatience = 2 * time.Minute  // until a command for people has ended: one of them waits for elections
 	stopPatience    = 60 * time.Second // until a process has handed over and ended
 	childPatience   = 5 * time.Second  // until a process that was told to end is gone
-	pollEvery       = 25 * time.Millisecond
 )
 
 // env is environment variables. A process sees these and PATH, HOME and TMPDIR, nothing else of the tester's own.
@@ -147,7 +146,7 @@ func (p *process) kill() {
 // killAll ends the process and everything that it started, as a power cut of its host would.
 func (p *process) killAll() {
 	p.t.Helper()
-	eventually(p.t, startPatience, "end of "+p.name+" and its children", func(context.Context) error {
+	testkit.Await(p.t, startPatience, "end of "+p.name+" and its children", func(context.Context) error {
 		left := p.members() // may start one more while we look
 		for _, pid := range left {
 			p.signal(pid, syscall.SIGKILL)
@@ -175,7 +174,7 @@ func (p *process) freezeOnly(pids ...int) {
 
 func (p *process) freezeEach(pids func() []int) {
 	p.t.Helper()
-	eventually(p.t, startPatience, p.name+" to freeze", func(context.Context) error {
+	testkit.Await(p.t, startPatience, p.name+" to freeze", func(context.Context) error {
 		for _, pid := range pids() {
 			if s, ok := stat(pid); ok && s.state != 'T' {
 				p.signal(pid, syscall.SIGSTOP)
@@ -201,7 +200,7 @@ func (p *process) stop() {
 	if code := p.exitCode(stopPatience); code != 0 {
 		p.t.Errorf("%s ended with code %d after SIGTERM, want 0", p.name, code)
 	}
-	eventually(p.t, childPatience, "what "+p.name+" had started to end with it", func(context.Context) error {
+	testkit.Await(p.t, childPatience, "what "+p.name+" had started to end with it", func(context.Context) error {
 		if left := p.members(); len(left) > 0 {
 			return fmt.Errorf("still there: %v", left)
 		}
@@ -231,7 +230,7 @@ func (p *process) waitEnd(patience time.Duration) {
 // ready waits until check succeeds, and fails at once when the process ends before.
 func (p *process) ready(check func(ctx context.Context) error) {
 	p.t.Helper()
-	eventually(p.t, startPatience, p.name+" to be ready", func(ctx context.Context) error {
+	testkit.Await(p.t, startPatience, p.name+" to be ready", func(ctx context.Context) error {
 		if !p.running() {
 			p.t.Fatalf("%s ended with code %d before it was ready", p.name, p.exitCode(0))
 		}
@@ -357,31 +356,6 @@ func lastLines(text string, n int) string {
 	return fmt.Sprintf("(%d lines left out)\n", len(lines)-n) + strings.Join(lines[len(lines)-n:], "")
 }
 
-// eventually polls until check returns nil, and fails the test with its last error when that takes too long.
-func eventually(t testing.TB, patience time.Duration, what string, check func(ctx context.Context) error) {
-	t.Helper()
-	// Not the context of the test: cleanups wait too.
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	last := errors.New("it was not looked at in time")
-	for {
-		err := check(ctx)
-		if err == nil {
-			return
-		}
-		if ctx.Err() == nil { // else it says no more than that the time is over
-			last = err
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("waited %s for %s: %s", patience, what, last)
-		case <-tick.C:
-		}
-	}
-}
-
 // dir is an empty directory with a short path: a Unix socket in it may have 107 bytes.
 func dir(t testing.TB) string {
 	t.Helper()
@@ -395,13 +369,4 @@ func dir(t testing.TB) string {
 		}
 	})
 	return d
-}
-
-func port(t testing.TB) int {
-	t.Helper()
-	p, err := freeport.Take(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/omflow-booster/omflow-booster/internal/pgtest"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 	"github.com/omflow-booster/omflow-booster/internal/work"
 )
 
@@ -66,7 +67,7 @@ func TestWrongSettingsAreRefused(t *testing.T) { //nolint:funlen // a table is a
 	writeFiles(t, home, map[string]string{"file": "in the way"})
 	below := filepath.Join(file, "below") // not even root can make this
 	nobody := env{
-		"BOOSTER_PORT":     strconv.Itoa(port(t)),                                // a Booster may run at the default port of this very machine
+		"BOOSTER_PORT":     strconv.Itoa(testkit.FreePort(t)),                    // a Booster may run at the default port of this very machine
 		"BOOSTER_DATA_DIR": home + "/booster", "AGENT_DATA_DIR": home + "/agent", // and must not be touched by a setting that is taken after all
 	}
 	const database = "postgres://user:" + secret + "@127.0.0.1:1/omflow"
@@ -115,7 +116,7 @@ func TestWrongSettingsAreRefused(t *testing.T) { //nolint:funlen // a table is a
 		"home is not there":        {args: "agent", vars: env{"OMFLOW_HOME": home + "/none"}, says: []string{"OMFLOW_HOME", home + "/none"}},
 		"home is a file":           {args: "agent", vars: env{"OMFLOW_HOME": file}, says: []string{"OMFLOW_HOME", "not a directory"}},
 		"home of the worker":       {args: "worker", vars: env{"OMFLOW_HOME": home + "/none", "DATABASE_URL": database}, says: []string{"OMFLOW_HOME", home + "/none"}},
-		"Booster cannot write":     {args: "broker", vars: env{"BOOSTER_DATA_DIR": below, "BOOSTER_PORT": strconv.Itoa(port(t))}, says: []string{"BOOSTER_DATA_DIR", file}},
+		"Booster cannot write":     {args: "broker", vars: env{"BOOSTER_DATA_DIR": below, "BOOSTER_PORT": strconv.Itoa(testkit.FreePort(t))}, says: []string{"BOOSTER_DATA_DIR", file}},
 		"agent cannot write":       {args: "agent", vars: env{"AGENT_DATA_DIR": below, "OMFLOW_HOME": home}, says: []string{"AGENT_DATA_DIR", file}},
 		"join file is not there":   {args: "agent", vars: env{"BOOSTER_JOIN_FILE": home + "/none", "OMFLOW_HOME": home}, says: []string{"BOOSTER_JOIN_FILE", home + "/none"}},
 		"data in the home":         {args: "agent", vars: env{"AGENT_DATA_DIR": home + "/agent", "OMFLOW_HOME": home}, says: []string{"AGENT_DATA_DIR", home + "/agent", "inside OMFLOW_HOME"}},
@@ -173,7 +174,7 @@ func TestPlacesThatAreTakenAreRefused(t *testing.T) {
 	pgtest.Exec(t, newer, `INSERT INTO omflow_booster_schema (version_id, is_applied) VALUES (99, true)`)
 
 	beside := func(vars env) env { return merge(b.env(), steps.env(), env{"DATABASE_URL": database}, vars) }
-	other := strconv.Itoa(port(t))
+	other := strconv.Itoa(testkit.FreePort(t))
 	for name, r := range map[string]refusal{
 		"data directory of a Booster": {args: "broker", vars: env{"BOOSTER_PORT": other, "BOOSTER_DATA_DIR": b.vars["BOOSTER_DATA_DIR"]}, says: []string{"BOOSTER_DATA_DIR", b.vars["BOOSTER_DATA_DIR"], "in use by another Booster"}},
 		"port of a Booster":           {args: "broker", vars: env{"BOOSTER_PORT": strconv.Itoa(b.port), "BOOSTER_DATA_DIR": dir(t)}, says: []string{"BOOSTER_PORT", "taken", fmt.Sprintf("process %d", b.pid())}},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/pgtest"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 // Steps come by both ways, as rows of the OMFLOW Server and through the local API, while every service is restarted.
@@ -35,7 +36,7 @@ func TestStepsAreDoneOnceOverRestarts(t *testing.T) {
 	submit := func() {
 		t.Helper()
 		lines := strings.Repeat(`{"queue_id": "q", "name": "FormFlow", "module_name": "m", "method_name": "main", "input_param": {}}`+"\n", 20)
-		eventually(t, startPatience, "the worker to know whose steps the Booster carries", func(ctx context.Context) error {
+		testkit.Await(t, startPatience, "the worker to know whose steps the Booster carries", func(ctx context.Context) error {
 			status, answer, err := w.call(ctx, http.MethodPost, "/v1/items", []byte(lines))
 			if err == nil && status == http.StatusServiceUnavailable { // nothing was taken
 				return fmt.Errorf("%s", answer)
@@ -49,7 +50,7 @@ func TestStepsAreDoneOnceOverRestarts(t *testing.T) {
 	}
 	done := func() {
 		t.Helper()
-		eventually(t, startPatience, "every step to be done", func(context.Context) error {
+		testkit.Await(t, startPatience, "every step to be done", func(context.Context) error {
 			if n := steps.effects(); n != sent {
 				return fmt.Errorf("%d of %d", n, sent)
 			}
@@ -98,7 +99,7 @@ func TestRefusedStepIsTriedAgain(t *testing.T) {
 	if status, answer, err := w.call(t.Context(), http.MethodPost, "/v1/items", item); err != nil || status != http.StatusOK {
 		t.Fatalf("submit: %d %s %v", status, answer, err)
 	}
-	eventually(t, startPatience, "the second try", func(context.Context) error {
+	testkit.Await(t, startPatience, "the second try", func(context.Context) error {
 		if steps.effects() != 1 {
 			return errors.New("not done")
 		}
@@ -131,7 +132,7 @@ func TestAgentStartsAgainWhatDies(t *testing.T) {
 
 	pgtest.Exec(t, database, `INSERT INTO omflow_queuedata (queue_id, name, module_name, method_name, input_param)
 		VALUES ('q', 'FormFlow', 'm', 'main', '{}')`)
-	eventually(t, startPatience, "the new worker to do a step", func(context.Context) error {
+	testkit.Await(t, startPatience, "the new worker to do a step", func(context.Context) error {
 		if steps.effects() != 1 {
 			return errors.New("not done")
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 const (
@@ -95,7 +96,7 @@ func (o *outages) check(t testing.TB) {
 // rolledOut waits until a patch is applied on every server.
 func (s *site) rolledOut(id string) {
 	s.t.Helper()
-	eventually(s.t, rolloutPatient, "patch "+id+" on every server", func(context.Context) error {
+	testkit.Await(s.t, rolloutPatient, "patch "+id+" on every server", func(context.Context) error {
 		states, _, err := s.show(id)
 		if err != nil {
 			return err
@@ -143,7 +144,7 @@ func TestPatchGoesFromServerToServer(t *testing.T) {
 	// then every server runs it, each was away once, and never two at the same time
 	watch.check(t)
 	for _, srv := range s.servers {
-		eventually(t, patience, srv.name+" to run "+newVersion, srv.runs(newVersion))
+		testkit.Await(t, patience, srv.name+" to run "+newVersion, srv.runs(newVersion))
 	}
 	// then no step is lost, failed or done twice
 	s.afterSteps(20)
@@ -159,7 +160,7 @@ func TestPatchThatFailsHalts(t *testing.T) {
 	files := versionFiles(newVersion)
 	files[omflowtest.UnhealthyFile] = "server-1 server-2 server-3 server-5\n"
 	id := s.publish(files, "--canary", "server-4")
-	eventually(t, rolloutPatient, "the rollout to halt", func(context.Context) error {
+	testkit.Await(t, rolloutPatient, "the rollout to halt", func(context.Context) error {
 		states, r, err := s.show(id)
 		if err == nil && r.State != "halted" {
 			err = fmt.Errorf("it is %q: %v", r.State, states)
@@ -179,7 +180,7 @@ func TestPatchThatFailsHalts(t *testing.T) {
 		if srv.name == "server-4" {
 			want = newVersion
 		}
-		eventually(t, patience, srv.name+" to run "+want, srv.runs(want))
+		testkit.Await(t, patience, srv.name+" to run "+want, srv.runs(want))
 		if v := homeOf(t, srv)[omflowtest.VersionFile]; v != "version="+want+"\n" {
 			t.Errorf("%s has %q, want %s", srv.name, v, want)
 		}
@@ -210,7 +211,7 @@ func TestRolloutGoesOnAfterATakeover(t *testing.T) {
 	id := s.publish(versionFiles(newVersion))
 	applied := func(want int) {
 		t.Helper()
-		eventually(t, rolloutPatient, fmt.Sprintf("%d servers to have it", want), func(context.Context) error {
+		testkit.Await(t, rolloutPatient, fmt.Sprintf("%d servers to have it", want), func(context.Context) error {
 			states, _, err := s.show(id)
 			if err != nil {
 				return err
@@ -236,7 +237,7 @@ func TestRolloutGoesOnAfterATakeover(t *testing.T) {
 	s.rolledOut(id)
 	watch.check(t)
 	for _, srv := range s.servers {
-		eventually(t, patience, srv.name+" to run "+newVersion, srv.runs(newVersion))
+		testkit.Await(t, patience, srv.name+" to run "+newVersion, srv.runs(newVersion))
 	}
 	active.restart()
 	s.afterSteps(10)

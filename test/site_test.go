@@ -18,6 +18,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
 	"github.com/omflow-booster/omflow-booster/internal/pgtest"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 const patience = 60 * time.Second // until something that a scenario waits for has happened
@@ -149,14 +150,14 @@ func (s *site) startUnderAgent(name, version string, vars env) *server {
 		"OMFLOW_COMMAND":        "'" + standIn + "' server",
 		"OMFLOW_HEALTH_URL":     srv.url + "/health/",
 	}, vars))
-	eventually(s.t, startPatience, name+" to answer", srv.healthy)
+	testkit.Await(s.t, startPatience, name+" to answer", srv.healthy)
 	return srv
 }
 
 // serverEnv is what all processes of a server share. It chooses the server's address the first time.
 func (s *site) serverEnv(srv *server) env {
 	if srv.url == "" {
-		srv.url = "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port(s.t)))
+		srv.url = "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(testkit.FreePort(s.t)))
 	}
 	return merge(s.vars, env{
 		"DATABASE_URL": s.database, "OMFLOWTEST_SERVER": srv.name, "OMFLOWTEST_LISTEN": srv.url[len("http://"):],
@@ -213,7 +214,7 @@ func (s *site) afterTickets(n int) {
 func (s *site) after(n int, what, query string) {
 	s.t.Helper()
 	first := -1
-	eventually(s.t, patience, fmt.Sprintf("%d more %s", n, what), func(ctx context.Context) error {
+	testkit.Await(s.t, patience, fmt.Sprintf("%d more %s", n, what), func(ctx context.Context) error {
 		now, err := s.count(ctx, query)
 		if err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 const shortLease = 2 * time.Second
@@ -33,7 +34,7 @@ func TestWorkerIsKilledUnderLoad(t *testing.T) {
 		victim := s.any().worker
 		victim.untilBusy()
 		victim.kill()
-		eventually(t, childPatience, "the runners to end with their worker", func(context.Context) error {
+		testkit.Await(t, childPatience, "the runners to end with their worker", func(context.Context) error {
 			if left := victim.members(); len(left) > 0 {
 				return fmt.Errorf("still there: %v", left)
 			}
@@ -65,7 +66,7 @@ func TestWorkerIsFrozenForLongerThanItsLease(t *testing.T) {
 			frozen.untilBusy()
 			freeze(frozen)
 			began := time.Now()
-			eventually(t, patience, "the steps of the frozen worker to come again", func(context.Context) error {
+			testkit.Await(t, patience, "the steps of the frozen worker to come again", func(context.Context) error {
 				if n := other.redelivered() - redelivered; n == 0 || time.Since(began) < 2*shortLease {
 					return fmt.Errorf("%d have, after %s", n, time.Since(began))
 				}
@@ -194,7 +195,7 @@ func (s *site) tries(outcome, text string) int {
 // untilBusy returns when a step runs in the worker.
 func (w *worker) untilBusy() {
 	w.t.Helper()
-	eventually(w.t, patience, w.name+" to run a step", func(ctx context.Context) error {
+	testkit.Await(w.t, patience, w.name+" to run a step", func(ctx context.Context) error {
 		state, err := w.state(ctx)
 		if err == nil && state.Running == 0 {
 			err = errors.New("it is idle")

@@ -26,6 +26,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bustest"
 	"github.com/omflow-booster/omflow-booster/internal/pgtest"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 	"github.com/omflow-booster/omflow-booster/worker"
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
@@ -123,7 +124,7 @@ func (s *site) dead(subject string) *jetstream.RawStreamMsg {
 
 func (s *site) eventually(what string, ok func() bool) {
 	s.t.Helper()
-	require.Eventually(s.t, ok, patience, 20*time.Millisecond, what)
+	testkit.Eventually(s.t, what, ok)
 }
 
 // closeDatabase ends every connection to the database and lets nobody in until reopen is called.

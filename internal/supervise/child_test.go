@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 func TestChildRunsUntilItIsStopped(t *testing.T) {
@@ -21,8 +23,8 @@ func TestChildRunsUntilItIsStopped(t *testing.T) {
 		require.NoError(t, c.WaitRunning(t.Context()))
 		s := c.Status()
 		require.Equal(t, Running, s.State)
-		eventually(t, func() bool { return len(notes(t, dir, "good started")) == run+1 }, "child runs")
-		eventually(t, func() bool { return strings.Contains(log.String(), "own log line") }, "output is logged")
+		testkit.Eventually(t, "child runs", func() bool { return len(notes(t, dir, "good started")) == run+1 })
+		testkit.Eventually(t, "output is logged", func() bool { return strings.Contains(log.String(), "own log line") })
 		require.NoError(t, c.Stop(t.Context()))
 		require.NoError(t, c.Stop(t.Context()), "a second stop is no error")
 		require.Equal(t, Status{State: Stopped}, c.Status())
@@ -41,7 +43,7 @@ func TestQuestionIsLoggedWhileTheChildWaits(t *testing.T) {
 	copied := &lines{}
 	c, _, log := supervised(t, "asks", func(s *Spec) { s.Output, s.StopTimeout = copied, time.Second })
 	c.Start()
-	eventually(t, func() bool { return strings.Contains(log.String(), `"message":"Password: "`) }, "the question is logged")
+	testkit.Eventually(t, "the question is logged", func() bool { return strings.Contains(log.String(), `"message":"Password: "`) })
 	require.Equal(t, "Password: ", copied.String())
 }
 
@@ -49,8 +51,8 @@ func TestCrashedChildIsStartedAgainWithGrowingPauses(t *testing.T) {
 	t.Parallel()
 	c, dir, log := supervised(t, "crash", nil)
 	c.Start()
-	eventually(t, func() bool { return len(notes(t, dir, "crash started")) >= 4 }, "child is restarted")
-	eventually(t, func() bool { s := c.Status(); return s.State == Failing && s.Restarts >= 3 }, "and counted")
+	testkit.Eventually(t, "child is restarted", func() bool { return len(notes(t, dir, "crash started")) >= 4 })
+	testkit.Eventually(t, "and counted", func() bool { s := c.Status(); return s.State == Failing && s.Restarts >= 3 })
 	require.Equal(t, "exit status 3", c.Status().Error)
 	for _, pause := range []string{"10ms", "20ms", "40ms", "80ms"} {
 		require.Contains(t, log.String(), `"again_in":"`+pause+`"`)
@@ -63,7 +65,7 @@ func TestChildThatRanLongEnoughStartsOverWithTheShortestPause(t *testing.T) {
 	t.Parallel()
 	c, dir, log := supervised(t, "crash", func(s *Spec) { s.RestartMax = time.Nanosecond })
 	c.Start()
-	eventually(t, func() bool { return len(notes(t, dir, "crash started")) >= 3 }, "child is restarted")
+	testkit.Eventually(t, "child is restarted", func() bool { return len(notes(t, dir, "crash started")) >= 3 })
 	require.NotContains(t, log.String(), `"again_in":"20ms"`)
 }
 
@@ -77,7 +79,7 @@ func TestWhatAChildSaidLastIsToldWithItsEnd(t *testing.T) {
 	} {
 		c, _, _ := supervised(t, "crash", func(s *Spec) { s.Env = append(s.Env, "SUPERVISE_TEST_SAYS="+says) })
 		c.Start()
-		eventually(t, func() bool { return c.Status().Error != "" }, "it has ended")
+		testkit.Eventually(t, "it has ended", func() bool { return c.Status().Error != "" })
 		require.Equal(t, want, c.Status().Error)
 	}
 }
@@ -86,7 +88,7 @@ func TestCommandThatCannotBeStarted(t *testing.T) {
 	t.Parallel()
 	c, _, _ := supervised(t, "none", func(s *Spec) { s.Command = []string{"/no/such/program"} })
 	c.Start()
-	eventually(t, func() bool { return c.Status().State == Failing }, "child fails")
+	testkit.Eventually(t, "child fails", func() bool { return c.Status().State == Failing })
 	require.Contains(t, c.Status().Error, "no such file")
 	ctx, cancel := context.WithTimeout(t.Context(), poll)
 	defer cancel()
@@ -105,7 +107,7 @@ func TestChildIsRunningOnlyWhenItIsReady(t *testing.T) {
 		}
 	})
 	c.Start()
-	eventually(t, func() bool { return c.Status().State == Starting }, "child is starting")
+	testkit.Eventually(t, "child is starting", func() bool { return c.Status().State == Starting })
 	require.NoError(t, c.WaitRunning(t.Context()))
 	require.EqualValues(t, 5, asked.Load())
 }
@@ -124,7 +126,7 @@ func TestChildIsNotStartedWhileAnotherProgramAnswers(t *testing.T) {
 		}
 	})
 	c.Start()
-	eventually(t, func() bool { return c.Status().State == Failing }, "it is not started")
+	testkit.Eventually(t, "it is not started", func() bool { return c.Status().State == Failing })
 	require.Contains(t, c.Status().Error, "another program answers")
 	require.Empty(t, notes(t, dir, "good started"))
 	foreign.Store(false)
@@ -136,15 +138,15 @@ func TestChildThatDoesNotEndIsKilledWithAllThatItStarted(t *testing.T) {
 	t.Parallel()
 	c, dir, _ := supervised(t, "family", func(s *Spec) { s.StopTimeout = 100 * time.Millisecond })
 	c.Start()
-	eventually(t, func() bool {
+	testkit.Eventually(t, "family runs", func() bool {
 		return len(notes(t, dir, "stubborn started")) == 1 && len(notes(t, dir, "family started")) == 1
-	}, "family runs")
+	})
 	require.NoError(t, c.Stop(t.Context()))
-	eventually(t, func() bool { return !alive(notes(t, dir, "stubborn started")[0]) }, "grandchild is gone")
+	testkit.Eventually(t, "grandchild is gone", func() bool { return !alive(notes(t, dir, "stubborn started")[0]) })
 
 	s, dir, _ := supervised(t, "stubborn", func(s *Spec) { s.StopTimeout = 100 * time.Millisecond })
 	s.Start()
-	eventually(t, func() bool { return len(notes(t, dir, "stubborn started")) == 1 }, "child runs")
+	testkit.Eventually(t, "child runs", func() bool { return len(notes(t, dir, "stubborn started")) == 1 })
 	require.NoError(t, s.Stop(t.Context()))
 	require.False(t, alive(notes(t, dir, "stubborn started")[0]))
 }

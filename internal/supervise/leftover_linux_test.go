@@ -9,6 +9,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 // A service that is killed takes its children with it; what survives that, its next life ends before it starts anything.
@@ -29,18 +31,18 @@ func TestKilledServiceLeavesNothingRunningTwice(t *testing.T) {
 	t.Cleanup(func() {
 		require.NoError(t, EndLeftovers(context.Background(), dir, 0, zerolog.Nop()))
 	})
-	eventually(t, func() bool {
+	testkit.Eventually(t, "first life", func() bool {
 		return len(notes(t, dir, "good started")) == 1 && len(notes(t, dir, "stubborn started")) == 1
-	}, "first life")
+	})
 	first, orphan := notes(t, dir, "good started")[0], notes(t, dir, "stubborn started")[0]
 	kill()
-	eventually(t, func() bool { return !alive(first) }, "child dies with its parent")
+	testkit.Eventually(t, "child dies with its parent", func() bool { return !alive(first) })
 	require.Len(t, notes(t, dir, "good asked to end"), 1, "softly")
 	require.True(t, alive(orphan), "a grandchild that ignores the signal survives")
 
 	kill = life()
 	defer kill()
-	eventually(t, func() bool { return len(notes(t, dir, "stubborn started")) == 2 }, "second life")
+	testkit.Eventually(t, "second life", func() bool { return len(notes(t, dir, "stubborn started")) == 2 })
 	require.False(t, alive(orphan), "before the second life starts anything, the rest of the first has ended")
 }
 
@@ -48,7 +50,7 @@ func TestLeftoversOfOthersAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	c, dir, _ := supervised(t, "good", func(s *Spec) { s.Owner = "other owner" })
 	c.Start()
-	eventually(t, func() bool { return len(notes(t, dir, "good started")) == 1 }, "child runs")
+	testkit.Eventually(t, "child runs", func() bool { return len(notes(t, dir, "good started")) == 1 })
 	require.NoError(t, EndLeftovers(t.Context(), "other", time.Second, zerolog.Nop()))
 	require.True(t, alive(notes(t, dir, "good started")[0]))
 	require.Empty(t, notes(t, dir, "good asked to end"))
@@ -59,9 +61,9 @@ func TestWhatLeftTheGroupEndsWithTheChild(t *testing.T) {
 	t.Parallel()
 	c, dir, _ := supervised(t, "leaver", func(s *Spec) { s.Owner = s.Dir })
 	c.Start()
-	eventually(t, func() bool {
+	testkit.Eventually(t, "both run", func() bool {
 		return len(notes(t, dir, "good started")) == 1 && len(notes(t, dir, "leaver started")) == 1
-	}, "both run")
+	})
 	require.NoError(t, c.Stop(t.Context()))
 	require.False(t, alive(notes(t, dir, "good started")[0]))
 	require.Len(t, notes(t, dir, "good asked to end"), 1, "softly")
@@ -72,7 +74,7 @@ func TestChildThatBecomesADaemonIsNamed(t *testing.T) {
 	t.Parallel()
 	c, dir, _ := supervised(t, "daemon", func(s *Spec) { s.Owner = s.Dir })
 	c.Start()
-	eventually(t, func() bool { return c.Status().Restarts >= 1 }, "it is started again")
+	testkit.Eventually(t, "it is started again", func() bool { return c.Status().Restarts >= 1 })
 	require.Contains(t, c.Status().Error, "left 1 processes running in the background")
 	require.Contains(t, c.Status().Error, "must stay in the foreground")
 	require.NoError(t, c.Stop(t.Context()))

@@ -143,11 +143,6 @@ func alive(pid int) bool {
 	return err == nil && !strings.Contains(string(stat), ") Z ")
 }
 
-func eventually(t *testing.T, cond func() bool, what string) {
-	t.Helper()
-	require.Eventually(t, cond, patience, poll, what)
-}
-
 // lines collects a log.
 type lines struct {
 	mu  sync.Mutex

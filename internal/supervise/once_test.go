@@ -10,6 +10,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 func TestCommandRunsToItsEnd(t *testing.T) {
@@ -47,13 +49,13 @@ func TestCommandEndsWithItsContext(t *testing.T) {
 		_, err := Once(ctx, spec, zerolog.Nop())
 		done <- err
 	}()
-	eventually(t, func() bool {
+	testkit.Eventually(t, "family runs", func() bool {
 		return len(notes(t, dir, "stubborn started")) == 1 && len(notes(t, dir, "family started")) == 1
-	}, "family runs")
+	})
 	cancel(enough)
 	require.ErrorIs(t, <-done, enough)
 	require.False(t, alive(notes(t, dir, "family started")[0]))
-	eventually(t, func() bool { return !alive(notes(t, dir, "stubborn started")[0]) }, "grandchild is gone")
+	testkit.Eventually(t, "grandchild is gone", func() bool { return !alive(notes(t, dir, "stubborn started")[0]) })
 
 	_, err := Once(ctx, spec, zerolog.Nop())
 	require.ErrorIs(t, err, enough)
