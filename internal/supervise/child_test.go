@@ -74,8 +74,9 @@ func TestWhatAChildSaidLastIsToldWithItsEnd(t *testing.T) {
 	t.Parallel()
 	for says, want := range map[string]string{
 		"DATABASE_URL: no such role": "exit status 3; its last line: DATABASE_URL: no such role",
-		`{"level":"error","service":"worker","error":"no such role","message":"cannot start"}`: "exit status 3; its last line: cannot start: no such role",
-		`{"level":"info","message":"stopped"}`:                                                 "exit status 3; its last line: stopped",
+		`{"level":"error","service":"worker","error":"no such role","message":"cannot start"}`://
+		"exit status 3; its last line: cannot start: no such role",
+		`{"level":"info","message":"stopped"}`: "exit status 3; its last line: stopped",
 	} {
 		c, _, _ := supervised(t, "crash", func(s *Spec) { s.Env = append(s.Env, "SUPERVISE_TEST_SAYS="+says) })
 		c.Start()

@@ -51,8 +51,10 @@ func TestWhatIsPartOfATree(t *testing.T) {
 		"static/x": found["static/x"],
 	}, found)
 	require.EqualValues(t, 13, found["omflow/app.py"].Size)
-	for name, part := range map[string]bool{"omflow/app.py": true, "logs/a": false, "deep/cache/x": false, "static/made/x": false,
-		"static/makes/x": true} {
+	for name, part := range map[string]bool{
+		"omflow/app.py": true, "logs/a": false, "deep/cache/x": false, "static/made/x": false,
+		"static/makes/x": true,
+	} {
 		require.Equal(t, !part, ignore.MatchPath(name), name)
 	}
 }
@@ -143,7 +145,9 @@ func TestModesThatTheSystemMakesUpAreNoChange(t *testing.T) {
 	baseline := Tree{"manage.py": {SHA256: "a", Mode: 0o755}, "app.py": {SHA256: "b", Mode: 0o640}}
 	found := Tree{"manage.py": {SHA256: "a", Mode: 0o666}, "app.py": {SHA256: "b2", Mode: 0o666}, "new.py": {SHA256: "c", Mode: 0o666}}
 	found.takeModes(baseline)
-	require.Equal(t, Tree{"manage.py": {SHA256: "a", Mode: 0o755}, "app.py": {SHA256: "b2", Mode: 0o640},
-		"new.py": {SHA256: "c", Mode: 0o644}}, found)
+	require.Equal(t, Tree{
+		"manage.py": {SHA256: "a", Mode: 0o755}, "app.py": {SHA256: "b2", Mode: 0o640},
+		"new.py": {SHA256: "c", Mode: 0o644},
+	}, found)
 	require.Len(t, Diff(baseline, found), 2)
 }
