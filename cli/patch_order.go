@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -56,7 +57,7 @@ func (a *App) orderCommand(name, short, done, long string, give func(ctx context
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.withBus(func(c *bus.Client) error {
 			p, err := showPatch(cmd.Context(), c, given[0])
-			if err != nil {
+			if err != nil && !errors.Is(err, rollout.ErrUnreadable) { // what may be ordered then, the order itself knows
 				return err
 			}
 			if p.settled() && p.Rollout != nil && p.Rollout.State == rollout.StateRunning {

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"crypto/rand"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +35,25 @@ func TestPatchThatNoServerCouldTakeIsNotPublished(t *testing.T) {
 		if r := run(t, "", append([]string{"patch", "publish", dir}, strings.Fields(more)...)...); r.code != exitOK {
 			t.Errorf("%s: %+v", more, r)
 		}
+	}
+}
+
+// What the manifest alone tells is said before the rest of an artifact is read.
+func TestManifestAloneTellsThatNoServerHasTheVersion(t *testing.T) {
+	s := newStage(t)
+	useJoinFile(t)
+	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv1", At: time.Now(), Agent: &bus.AgentState{Server: "running", HomeVersion: "1.1.4"}})
+	large := make([]byte, 4<<20)
+	_, _ = rand.Read(large)
+	artifact := filepath.Join(t.TempDir(), "p.tar.zst")
+	if r := run(t, "", "patch", "build", files(t, map[string]string{"omflow/a.bin": string(large)}), artifact, "--from=9.9"); r.code != exitOK {
+		t.Fatalf("%+v", r)
+	}
+	if err := os.Truncate(artifact, 3<<20); err != nil { // whoever reads on finds that out
+		t.Fatal(err)
+	}
+	if r := run(t, "", "patch", "publish", artifact); r.code != exitUsage || !strings.Contains(r.stderr, "--from 9.9: no server has that version") {
+		t.Errorf("%+v", r)
 	}
 }
 
@@ -98,4 +120,34 @@ func TestOrdersAboutARollout(t *testing.T) {
 		t.Fatal(err)
 	}
 	status("patch %s is paused", false) // nobody waits for it
+}
+
+// A plan that is not JSON is named, and an abort replaces it.
+func TestAbortReplacesAPlanThatCannotBeRead(t *testing.T) {
+	s := newStage(t)
+	useJoinFile(t)
+	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv1", At: time.Now(), Agent: &bus.AgentState{Server: "running"}})
+	if r := run(t, "", "patch", "publish", files(t, map[string]string{"omflow/a.py": "new"})); r.code != exitOK {
+		t.Fatalf("%+v", r)
+	}
+	list, err := patch.List(s.ctx, s.c.JS)
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	id := list[0].ID
+	if _, err := s.c.JS.Publish(s.ctx, bus.KeySubject(bus.BucketRollout, bus.PlanPrefix+bus.Token(id)), []byte("not JSON")); err != nil {
+		t.Fatal(err)
+	}
+	if r := run(t, "", "status"); !strings.Contains(r.stdout, "patch "+id+" goes to no further server, because its plan cannot be read: ") {
+		t.Errorf("%+v", r)
+	}
+	if r := run(t, "", "patch", "pause", id); r.code != exitFailed || !strings.Contains(r.stderr, "omflow-booster patch abort "+id+" replaces it") {
+		t.Errorf("%+v", r)
+	}
+	if r := run(t, "", "patch", "abort", id, "--note=spoilt"); r.code != exitOK {
+		t.Errorf("%+v", r)
+	}
+	if p, _, err := rollout.Read(s.ctx, s.c.JS, id); err != nil || p.State != rollout.StateAborted || p.Reason != "spoilt" {
+		t.Errorf("%+v %v", p, err)
+	}
 }

@@ -15,7 +15,7 @@ import (
 type waitingRollout struct {
 	Patch  string `json:"patch"`
 	Note   string `json:"note"`
-	State  string `json:"state"`  // approval, paused, halted or running, as in `patch show`
+	State  string `json:"state"`  // approval, paused, halted or running, as in `patch show`; or unreadable
 	Reason string `json:"reason"` // of the state
 	By     string `json:"by"`     // who has changed the state last
 }
@@ -82,6 +82,11 @@ func rolloutProblems(r statusReport) (found []problem) {
 			found = append(found, problem{
 				"rollout_halted", name + " is halted: " + w.Reason,
 				fmt.Sprintf("Look with `omflow-booster patch show %s`; `omflow-booster patch resume %s` has it go on to the other servers%s", w.Patch, w.Patch, ends),
+			})
+		case rollout.StateUnreadable:
+			found = append(found, problem{
+				"rollout_unreadable", name + " goes to no further server, because its plan cannot be read: " + w.Reason,
+				fmt.Sprintf("`omflow-booster patch abort %s` replaces the plan and ends the rollout; then publish the files again.", w.Patch),
 			})
 		default:
 			found = append(found, problem{codeRolloutHeld, name + " goes to no further server now: " + w.Reason, ""})

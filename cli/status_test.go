@@ -207,6 +207,12 @@ func TestStatusProblems(t *testing.T) { //nolint:funlen // a table is as long as
 			[]string{"rollout_halted patch p1 (fix) is halted: rolled back on om1"},
 		},
 		{
+			"plan that is not JSON", func(r *statusReport) {
+				r.Rollouts = []waitingRollout{{Patch: "p1", State: "unreadable", Reason: "invalid character"}}
+			},
+			[]string{"rollout_unreadable patch p1 goes to no further server, because its plan cannot be read: invalid character"},
+		},
+		{
 			"rollout held", func(r *statusReport) {
 				r.Rollouts = []waitingRollout{{Patch: "p1", State: "running", Reason: "om1 without service"}}
 			},

@@ -31,6 +31,17 @@ func Verify(r io.Reader, limit int64, trust Trust) (Manifest, error) {
 	})
 }
 
+// Head is the manifest of an artifact, whose files are not read: trust and limit are as for Verify.
+func Head(r io.Reader, limit int64, trust Trust) (Manifest, error) {
+	m, err := walk(r, limit, visitor{trust: trust, begin: func(Manifest) error { return errEnough }})
+	if errors.Is(err, errEnough) {
+		return m, nil
+	}
+	return m, err
+}
+
+var errEnough = errors.New("the manifest was read")
+
 // walk reads an artifact once, in constant memory. Whoever visits must not trust a file before walk has returned nil.
 func walk(r io.Reader, limit int64, v visitor) (Manifest, error) {
 	archive, err := bundle.NewReader(invalid)

@@ -3,6 +3,7 @@ package patch
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"io"
 	"os"
@@ -172,4 +173,19 @@ func TestHomeInWhichThePatchHasNoPlace(t *testing.T) {
 			require.Equal(t, foreign, snapshot(t, outside))
 		})
 	}
+}
+
+// Head needs the beginning of an artifact only, and takes it from nobody who is not trusted.
+func TestHeadReadsTheManifestAlone(t *testing.T) {
+	t.Parallel()
+	large := make([]byte, 16<<20)
+	_, _ = rand.Read(large)
+	artifact, m := build(t, map[string]string{"omflow/large.bin": string(large)}, Options{})
+	in := bytes.NewReader(artifact)
+	head, err := Head(in, DefaultLimit, trusted)
+	require.NoError(t, err)
+	require.Equal(t, m.ID, head.ID)
+	require.Greater(t, in.Len(), len(artifact)/2, "left to read")
+	_, err = Head(bytes.NewReader(artifact), DefaultLimit, func(string, []byte, []byte) error { return errors.New("nobody") })
+	require.ErrorIs(t, err, ErrInvalid)
 }

@@ -35,18 +35,20 @@ type Coordinator struct {
 	heard   heard
 	roster  roster
 	trimmer trimmer
-	newer   string // the patch whose plan was found last to be of a newer program
+	began   time.Time         // when it began to listen to the members
+	left    map[string]string // why a plan is left as it is, as it was logged last, by patch
 }
 
 // Run decides until ctx ends. What a former coordinator has decided is taken over.
 func (c *Coordinator) Run(ctx context.Context) {
-	c.plans, c.roster, c.trimmer = nil, roster{}, trimmer{}
+	c.plans, c.roster, c.trimmer, c.left = nil, roster{}, trimmer{}, map[string]string{}
 	stop, err := c.members.listen(c.JS.Conn())
 	if err != nil {
 		c.Log.Error().Err(err).Msg("patches are not rolled out from here")
 		return
 	}
 	defer stop()
+	c.began = time.Now()
 	quiet, err := c.heard.listen(c.JS.Conn())
 	if err != nil {
 		c.Log.Error().Err(err).Msg("patches are not rolled out from here")
@@ -56,7 +58,7 @@ func (c *Coordinator) Run(ctx context.Context) {
 	said := ""
 	for ok := true; ok; ok = bus.Sleep(ctx, decideEvery) {
 		err := c.round(ctx)
-		err = errors.Join(err, c.trim(ctx, bus.IsFull(err)))
+		err = errors.Join(err, c.trim(ctx, time.Now(), bus.IsFull(err)))
 		if err != nil && ctx.Err() == nil && err.Error() != said {
 			said = err.Error()
 			c.Log.Warn().Err(err).Msg("rollout of patches not looked at")
@@ -111,7 +113,7 @@ func (c *Coordinator) load(ctx context.Context) error {
 	plans := map[string]Plan{}
 	for _, id := range ids {
 		p, ok, err := Read(ctx, c.JS, id)
-		if err != nil && !errors.Is(err, bus.ErrNewer) {
+		if err != nil && !c.leaves(id, err) {
 			return err
 		}
 		if ok && p.at() > 0 {
@@ -122,14 +124,25 @@ func (c *Coordinator) load(ctx context.Context) error {
 	return nil
 }
 
+// leaves tells whether a plan that was read with err is left as it is, and logs that once. A plan of a newer program waits for
+// the update, and one that cannot be read waits for a person; other patches go on.
+func (c *Coordinator) leaves(id string, err error) bool {
+	if !errors.Is(err, bus.ErrNewer) && !errors.Is(err, ErrUnreadable) {
+		return false
+	}
+	if text := err.Error(); c.left[id] != text {
+		c.left[id] = text
+		c.Log.Error().Err(err).Str(logging.Patch, id).Msg("rollout of this patch waits")
+	}
+	return true
+}
+
 // step makes one decision about one patch.
 func (c *Coordinator) step(ctx context.Context, id string, members []Member) error {
 	p, ok, err := Read(ctx, c.JS, id)
-	if errors.Is(err, bus.ErrNewer) { // who is at it counts, and everything else waits for the update
-		c.keep(p)
-		if c.newer != id {
-			c.newer = id
-			c.Log.Error().Err(err).Msg("rollout of this patch waits")
+	if c.leaves(id, err) {
+		if ok { // who is at it counts
+			c.keep(p)
 		}
 		return nil
 	}

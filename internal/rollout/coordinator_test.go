@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -26,10 +27,11 @@ type site struct {
 	most  atomic.Int32
 	mu    sync.Mutex
 	turns []string // "<node> <patch>", in the order in which they were taken
+	log   zerolog.Logger
 }
 
 func (s *site) coordinate(ctx context.Context, alone func() bool) {
-	c := &Coordinator{JS: s.bus.Client().JS, Policy: Policy{MaxUnavailable: 1}, Patient: patience, Log: zerolog.Nop(), Alone: alone}
+	c := &Coordinator{JS: s.bus.Client().JS, Policy: Policy{MaxUnavailable: 1}, Patient: patience, Log: s.log, Alone: alone}
 	done := make(chan struct{})
 	go func() { defer close(done); c.Run(ctx) }()
 	s.t.Cleanup(func() { <-done })
@@ -126,6 +128,51 @@ func TestAnotherCoordinatorGoesOn(t *testing.T) {
 	cancel()
 	require.EqualValues(t, 1, s.most.Load(), "nodes at it at the same time")
 	require.Len(t, s.turns, 6)
+}
+
+// A plan that is not JSON keeps no other patch waiting, is logged once, and `patch abort` replaces it.
+func TestPlanThatCannotBeReadHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	s := &site{t: t, bus: bustest.New(t, bustest.Layout())}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel() // before the cleanups, which wait for what it ends
+	js := s.bus.Client().JS
+	_, err := js.Publish(ctx, planSubject("p1"), []byte("not JSON"))
+	require.NoError(t, err)
+	said := make(chan string, 100)
+	s.log = zerolog.New(lines(said))
+	s.coordinate(ctx, func() bool { return true })
+	waits := s.node(ctx, "n0", applied, "p1")
+	s.all([]<-chan struct{}{s.node(ctx, "n1", applied, "p2", "p3")})
+	mentions := 0
+	for len(said) > 0 {
+		if line := <-said; strings.Contains(line, "p1") {
+			mentions++
+			require.Contains(t, line, "omflow-booster patch abort p1 replaces it")
+		}
+	}
+	require.Equal(t, 1, mentions)
+	list, err := Waiting(ctx, js)
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	require.Equal(t, [2]string{"p1", StateUnreadable}, [2]string{list[0].Patch, list[0].State})
+	require.ErrorIs(t, Pause(ctx, js, "p1", "ann", ""), ErrUnreadable)
+	require.NoError(t, Abort(ctx, js, "p1", "ann", "spoilt"))
+	s.all([]<-chan struct{}{waits})
+	p, _, err := Read(ctx, js, "p1")
+	require.NoError(t, err)
+	require.Equal(t, [3]string{StateAborted, "ann", "spoilt"}, [3]string{p.State, p.By, p.Reason})
+}
+
+// lines takes what a logger writes. What does not fit is lost, so that nobody waits for the test.
+type lines chan<- string
+
+func (l lines) Write(line []byte) (int, error) {
+	select {
+	case l <- string(line):
+	default:
+	}
+	return len(line), nil
 }
 
 func TestOperatorDecides(t *testing.T) {

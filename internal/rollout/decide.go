@@ -145,10 +145,11 @@ func (p *Plan) grant(s situation) {
 		}
 	}
 	away := s.others + at // nodes without service
-	var without []string  // those of them that no patch keeps
+	var without []string  // those of them that no patch keeps, and that answer
+	var silent []string   // those that do not answer
 	for _, name := range s.away {
 		if !p.Open(name) {
-			without = append(without, name)
+			silent = append(silent, name)
 		}
 	}
 	var waiting []Member
@@ -164,7 +165,7 @@ func (p *Plan) grant(s situation) {
 			without = append(without, m.Name)
 		}
 	}
-	away += len(without)
+	away += len(silent) + len(without)
 	slices.SortFunc(waiting, func(a, b Member) int { return p.rank(a) - p.rank(b) })
 	for _, m := range waiting {
 		if !p.proven() && (at > 0 || p.awaits(s, m.Name)) {
@@ -179,9 +180,28 @@ func (p *Plan) grant(s situation) {
 			away++
 		}
 	}
-	if at == 0 && len(waiting) > 0 && len(without) >= p.MaxUnavailable { // nothing that is under way will change it
-		p.Held = fmt.Sprintf("%s without service, and %d may be at the same time", strings.Join(without, ", "), p.MaxUnavailable)
+	if at == 0 && len(waiting) > 0 && len(silent)+len(without) >= p.MaxUnavailable { // nothing that is under way will change it
+		p.Held = held(silent, without, p.MaxUnavailable)
 	}
+}
+
+// held says which servers keep the others from their turns, and what to do about those that do not answer.
+func held(silent, without []string, most int) string {
+	var parts []string
+	if len(without) > 0 {
+		parts = append(parts, strings.Join(without, ", ")+" without service")
+	}
+	if len(silent) > 0 {
+		parts = append(parts, "no answer from "+strings.Join(silent, ", "))
+	}
+	text := fmt.Sprintf("%s, and %d may be without service at the same time", strings.Join(parts, ", "), most)
+	switch len(silent) {
+	case 0:
+		return text
+	case 1:
+		return text + "; if it will not come back under that name: omflow-booster nodes forget " + silent[0]
+	}
+	return text + "; for each that will not come back under its name: omflow-booster nodes forget NAME"
 }
 
 // waits tells whether a node that says so does not say it from before its turn was over. One whose turn is long over, and that

@@ -104,7 +104,8 @@ func TestServerThatIsSwitchedOffCountsAsAway(t *testing.T) {
 	f := newFleet(t, one(), "a", "b")
 	f.away = []string{"c"}
 	require.Empty(t, f.step())
-	require.Equal(t, "c without service, and 1 may be at the same time", f.plan.Held)
+	require.Equal(t, "no answer from c, and 1 may be without service at the same time; "+
+		"if it will not come back under that name: omflow-booster nodes forget c", f.plan.Held)
 	require.Equal(t, "its turn: "+f.plan.Held, f.plan.why())
 	f.member("b").Serving = false
 	require.Equal(t, []string{"b"}, f.step(), "a server that does not serve anyway loses nothing")
@@ -121,6 +122,22 @@ func TestServerThatIsSwitchedOffCountsAsAway(t *testing.T) {
 	f.members = f.members[1:]
 	require.Empty(t, f.step(), "a server that loses power in its turn counts once")
 	require.True(t, f.plan.Open("a"))
+}
+
+// Whoever is held up learns who does not answer, and what ends the wait for a server that is gone.
+func TestHeldNamesServersThatDoNotAnswer(t *testing.T) {
+	for _, c := range []struct {
+		silent, without []string
+		want            string
+	}{
+		{nil, []string{"b"}, "b without service, and 2 may be without service at the same time"},
+		{[]string{"a"}, []string{"b"}, "b without service, no answer from a, and 2 may be without service at the same time; " +
+			"if it will not come back under that name: omflow-booster nodes forget a"},
+		{[]string{"a", "c"}, nil, "no answer from a, c, and 2 may be without service at the same time; " +
+			"for each that will not come back under its name: omflow-booster nodes forget NAME"},
+	} {
+		require.Equal(t, c.want, held(c.silent, c.without, 2))
+	}
 }
 
 func TestCanaryThatIsAwayIsNotWaitedFor(t *testing.T) {

@@ -54,8 +54,16 @@ func Pause(ctx context.Context, js jetstream.JetStream, patch, by, reason string
 	return order(ctx, js, patch, decision{by: by, state: StatePaused, reason: reason}, nil)
 }
 
-// Abort ends a rollout. Servers that have not applied the patch skip it and go on with the next one.
+// Abort ends a rollout. Servers that have not applied the patch skip it and go on with the next one. It replaces a plan that cannot
+// be read.
 func Abort(ctx context.Context, js jetstream.JetStream, patch, by, reason string) error {
+	if p, _, err := Read(ctx, js, patch); errors.Is(err, ErrUnreadable) {
+		p = p.orNext(false, patch, Policy{})
+		p.State, p.By, p.Reason = StateAborted, by, reason // in one write: without a plan, somebody could get his turn
+		if err := Write(ctx, js, p); err != nil && !errors.Is(err, ErrChanged) {
+			return err
+		}
+	}
 	return order(ctx, js, patch, decision{by: by, state: StateAborted, reason: reason}, nil)
 }
 

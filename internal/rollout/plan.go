@@ -36,6 +36,8 @@ const (
 	StatePaused   = "paused"   // by an operator
 	StateHalted   = "halted"   // by failures
 	StateAborted  = "aborted"  // by an operator, for good
+
+	StateUnreadable = "unreadable" // no program has written it; Waiting says so of a plan that cannot be read
 )
 
 // OutcomeGivenUp is the outcome of a grant whose node did not answer in time; it may have its turn again. The other outcomes are those of a
@@ -141,15 +143,19 @@ func (p Plan) clone() Plan {
 	return p
 }
 
+// ErrUnreadable is returned for a plan that is not JSON, or of another shape: some other program has written it.
+var ErrUnreadable = errors.New("the plan cannot be read")
+
 // Read is the plan of a patch, by the leader of the bucket. ok is false when there is none yet. One of a newer format comes
-// with an error that matches bus.ErrNewer, as far as it is understood.
+// with an error that matches bus.ErrNewer, as far as it is understood. One that cannot be read comes with an error
+// that matches ErrUnreadable.
 func Read(ctx context.Context, js jetstream.JetStream, patch string) (p Plan, ok bool, err error) {
 	value, revision, err := bus.ReadKey(ctx, js, bus.BucketRollout, bus.PlanPrefix+bus.Token(patch))
 	if err != nil || len(value) == 0 {
 		return Plan{revision: revision}, false, err
 	}
 	if err := json.Unmarshal(value, &p); err != nil {
-		return Plan{}, false, fmt.Errorf("plan of patch %s: %w", patch, err)
+		return Plan{revision: revision}, false, fmt.Errorf("%w: %w; omflow-booster patch abort %s replaces it", ErrUnreadable, err, patch)
 	}
 	p.revision, p.from = revision, value
 	if p.Format > PlanFormat {

@@ -199,13 +199,15 @@ func (t *trimmer) sweep(ctx context.Context, announced []patch.Announcement, art
 	return errors.Join(err, patch.ForgetHomes(ctx, t.js))
 }
 
-// trim removes what is not needed any more, once in a while, and at once when something did not fit.
-func (c *Coordinator) trim(ctx context.Context, full bool) error {
-	if !c.Alone() || !full && time.Since(c.trimmer.at) < trimEvery {
+// trim removes what is not needed any more, once in a while, and at once when something did not fit. Before every living server
+// had the time to be heard, it removes nothing: a server that was not heard yet would count as one that is away, or that nobody
+// knows.
+func (c *Coordinator) trim(ctx context.Context, now time.Time, full bool) error {
+	if !c.Alone() || now.Sub(c.began) < silentFor || !full && now.Sub(c.trimmer.at) < trimEvery {
 		return nil
 	}
 	c.trimmer.js = c.JS
-	gone, err := c.trimmer.trim(ctx, c.roster, c.members.alive(time.Now()), func(id string) bool { return c.plans[id].at() > 0 })
+	gone, err := c.trimmer.trim(ctx, c.roster, c.members.alive(now), func(id string) bool { return c.plans[id].at() > 0 })
 	for _, id := range gone {
 		c.Log.Info().Str(logging.Patch, id).Msg("patch removed from the stores: every server is through with it, or they were nearly full")
 	}

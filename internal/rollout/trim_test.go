@@ -186,3 +186,21 @@ func TestStraysAreSwept(t *testing.T) {
 	}
 	require.Equal(t, [4]int{1, 1, 1, 1}, h.left())
 }
+
+// A coordinator that has just begun has not heard all servers: it takes none of them for away, and removes nothing.
+func TestNothingIsTrimmedBeforeAllWereHeard(t *testing.T) {
+	t.Parallel()
+	h := newHistory(t, bustest.Layout(), "a")
+	for i := range 13 {
+		require.NoError(t, h.publish(fmt.Sprintf("p%02d", i), 1000))
+	}
+	now := time.Now()
+	c := &Coordinator{JS: h.bus.JS, Alone: func() bool { return true }, began: now}
+	require.NoError(t, c.roster.update(t.Context(), c.JS, []Member{h.at("a", 13)}, now))
+	for _, full := range []bool{false, true} {
+		require.NoError(t, c.trim(t.Context(), now.Add(silentFor-1), full))
+		require.Equal(t, 13, h.left()[0])
+	}
+	require.NoError(t, c.trim(t.Context(), now.Add(silentFor), false))
+	require.Equal(t, patchesKept, h.left()[0])
+}
