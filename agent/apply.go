@@ -136,8 +136,8 @@ func (p *applier) stage(ctx context.Context, a patch.Announcement, c change) err
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, errWitnessBusy) {
-		p.status.setNext("")
+	if errors.Is(err, errWitnessBusy) || errors.Is(err, errOtherHome) {
+		p.status.setNext("") // a turn that it cannot use would keep the others waiting
 	}
 	return errors.Join(err, p.installer.unstage())
 }

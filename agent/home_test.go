@@ -48,6 +48,9 @@ func TestHomeThatIsALinkIsWatched(t *testing.T) {
 		}
 		return false
 	}, "the change is noticed")
+	bus.Sleep(t.Context(), 10*n.cfg.WatchQuiet) // it looks by itself until all has rested, and then no more
+	n.write("omflow/later.py", "")
+	n.drift(func(d bus.Drift) bool { return d.Total == 2 })
 }
 
 // A link that is switched under the agent: it goes on with neither release until somebody starts it anew, and says so.
