@@ -85,7 +85,7 @@ func TestAgentWithoutServerAndWorker(t *testing.T) {
 	n.cfg.Command, n.cfg.HealthURL, n.cfg.Worker = "", "", "off"
 	n.start()
 	name := nameOf(t, n)
-	reply, err := n.client.NC.Request("agent.info", nil, patience)
+	reply, err := n.client.NC.Request("agent.info", nil, timeout)
 	require.NoError(t, err)
 	var info bus.Node
 	require.NoError(t, json.Unmarshal(reply.Data, &info))

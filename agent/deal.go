@@ -59,7 +59,7 @@ func (j *judge) deal(ctx context.Context, a patch.Announcement) error {
 		return j.refuse(a, err)
 	case !fits:
 		return j.skip(a, fmt.Sprintf("it leads to version %s and this server has %s", a.To, version))
-	case j.ledger.read().without(a.Undoes):
+	case j.ledger.read().without(a.Reverts):
 		return j.skip(a, "it takes back a patch that this server does not have")
 	}
 	if err := j.trust.possible(); err != nil {

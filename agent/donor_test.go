@@ -37,7 +37,7 @@ func TestStoredHomeIsThatOfTheOffer(t *testing.T) {
 func TestConflictWithdrawsTheOffer(t *testing.T) {
 	t.Parallel()
 	n := newWatchingNode(t, newBus(t), "srv1")
-	n.cfg.Watch, n.cfg.WatchQuiet = watchReport, patience // the conflict is found before the change is
+	n.cfg.Watch, n.cfg.WatchQuiet = watchReport, timeout // the conflict is found before the change is
 	n.start()
 	n.drift(undrifted)
 	offered := func() bool {

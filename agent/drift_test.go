@@ -305,7 +305,7 @@ func TestChangedFilesAreBroughtBack(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(two.cfg.Home, "omflow/gone.py")))
 	two.drift(func(d bus.Drift) bool { return d.Total == 3 })
 	order := func() {
-		_, err := two.client.NC.Request(bus.RepairSubject("srv2"), nil, patience)
+		_, err := two.client.NC.Request(bus.RepairSubject("srv2"), nil, timeout)
 		require.NoError(t, err)
 	}
 	order()

@@ -33,9 +33,9 @@ func fleet(t testing.TB, b *bustest.Bus, size int, every time.Duration) {
 	for i := range size {
 		cfg := Config{
 			ClientConfig: b.Config(), Home: t.TempDir(), DataDir: t.TempDir(), Name: fmt.Sprintf("srv%03d", i), Worker: "off", Witness: "off", WitnessPort: 5169,
-			StopTimeout: patience, HealthTimeout: patience, HealthEvery: time.Second, Settle: time.Second, RestartMin: time.Second, RestartMax: time.Minute,
+			StopTimeout: timeout, HealthTimeout: timeout, HealthEvery: time.Second, Settle: time.Second, RestartMin: time.Second, RestartMax: time.Minute,
 			PatchEvery: every, PatchRetry: 2 * time.Second, Watch: watchOff, Provision: "off", WatchQuiet: 5 * time.Second, WatchEvery: time.Minute,
-			LogSize: "10MB", LogKeep: 5, LogDir: "off", HookTimeout: patience,
+			LogSize: "10MB", LogKeep: 5, LogDir: "off", HookTimeout: timeout,
 		}
 		cfg.Level, cfg.Format = "error", "json"
 		cfg.Python = "python3"
@@ -86,10 +86,10 @@ func TestNodesOfAFleetReadThePlanWhenItConcernsThem(t *testing.T) {
 	require.Eventually(t, func() bool {
 		nodes, err := bus.Nodes(t.Context(), c.JS)
 		return err == nil && len(nodes) == size
-	}, patience, poll, "fleet")
+	}, timeout, poll, "fleet")
 	reads := spyOn(t, b, "STREAM.MSG.GET.KV_"+bus.BucketRollout)
 	a := publish(t, c, map[string]string{"omflow/app.py": "v1"}, patch.Options{Hooks: patch.Hooks{Restart: patch.RestartNone}})
-	rolledOut(t, c, a.ID, size, 4*patience)
+	rolledOut(t, c, a.ID, size, 4*timeout)
 	t.Logf("%.1f reads of %s for each node", float64(reads.Load())/size, bus.BucketRollout)
 	require.Less(t, reads.Load(), int64(12*size))
 }
@@ -136,9 +136,9 @@ func TestLargeArtifactIsFetchedWhenTheTurnIsNear(t *testing.T) {
 	require.Eventually(t, func() bool {
 		wants, ready := agents()
 		return ready == 5 && wants == size-5
-	}, patience, poll, "the first ones have fetched it, and the others wait")
+	}, timeout, poll, "the first ones have fetched it, and the others wait")
 	require.NoError(t, rollout.Approve(t.Context(), c.JS, m.ID, "ann"))
-	rolledOut(t, c, m.ID, size, 4*patience)
+	rolledOut(t, c, m.ID, size, 4*timeout)
 	require.Len(t, slices.Compact(fetched), 5)
 	require.Zero(t, gaps.Load(), "who fetches counts until he has it")
 }

@@ -59,7 +59,7 @@ func TestServerIsNotStartedBesideAForeignOne(t *testing.T) {
 func TestServerThatDiesAfterItAnsweredKeepsTheOldVersion(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, newBus(t), "srv1")
-	n.cfg.Settle = patience
+	n.cfg.Settle = timeout
 	n.start()
 	a := publish(t, n.client, map[string]string{"omflow/app.py": "v1", "falls-over": ""}, patch.Options{})
 	r := n.report(a.ID, patch.StateRolledBack)

@@ -32,14 +32,14 @@ func pairOf(t *testing.T, b *bustest.Bus, prepare func(n *node)) (one, two *node
 // release orders what is held back to be published, and returns what the agent has against it.
 func (n *node) release(digest string) string {
 	n.t.Helper()
-	reply, err := n.client.NC.Request(bus.ReleaseSubject(n.cfg.Name), []byte(digest), patience)
+	reply, err := n.client.NC.Request(bus.ReleaseSubject(n.cfg.Name), []byte(digest), timeout)
 	require.NoError(n.t, err)
 	return reply.Header.Get(micro.ErrorHeader)
 }
 
 func (n *node) order() {
 	n.t.Helper()
-	_, err := n.client.NC.Request(bus.RepairSubject(n.cfg.Name), nil, patience)
+	_, err := n.client.NC.Request(bus.RepairSubject(n.cfg.Name), nil, timeout)
 	require.NoError(n.t, err)
 }
 
@@ -71,13 +71,13 @@ func TestOlderFilesCopiedOverOneServer(t *testing.T) {
 		require.Equal(t, "v4", n.read("omflow/app.py"))
 	}
 	require.Contains(t, two.release(d.Digest), "nothing is held back")
-	var undo []byte
+	var revert []byte
 	one.eventually(func() bool {
-		reply, err := one.client.NC.Request(bus.UndoBySubject("srv1"), []byte(a.ID), patience)
-		undo = reply.Data
+		reply, err := one.client.NC.Request(bus.RevertBySubject("srv1"), []byte(a.ID), timeout)
+		revert = reply.Data
 		return err == nil && reply.Header.Get(micro.ErrorHeader) == ""
 	}, "taken back")
-	require.NotEmpty(t, undo)
+	require.NotEmpty(t, revert)
 	back := published(t, one, 2)[1]
 	for _, n := range []*node{one, two} {
 		n.report(back.ID, patch.StateApplied)

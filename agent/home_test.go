@@ -116,7 +116,7 @@ func TestLinkIsSwitchedInTheMiddleOfAPatch(t *testing.T) {
 	n.write("omflow/new.py", "the second release has it, too")
 	n.agent, err = New(n.cfg, Deps{Client: n.client}, zerolog.Nop())
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	require.ErrorContains(t, n.agent.Run(ctx), "interrupted in "+home.Name())
 	require.Equal(t, "the second release has it, too", n.read("omflow/new.py"))

@@ -47,7 +47,7 @@ func TestKilledAgentTakesItsChildrenDown(t *testing.T) {
 // startProcess starts the agent as a process of its own, which can be killed.
 func (n *node) startProcess(env ...string) *exec.Cmd {
 	n.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience) // whoever waits for it does not wait for ever
+	ctx, cancel := context.WithTimeout(context.Background(), 2*timeout) // whoever waits for it does not wait for ever
 	n.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, os.Args[0], "agent")
 	cmd.Env = append(os.Environ(), "OMFLOW_HOME="+n.cfg.Home, "OMFLOW_COMMAND="+n.cfg.Command, "OMFLOW_HEALTH_URL="+n.cfg.HealthURL,
@@ -118,7 +118,7 @@ func TestAgentKilledWhileItPatches(t *testing.T) {
 			if ends == patch.StateRolledBack {
 				broken = []string{"broken"}
 			} else {
-				n.cfg.HealthTimeout = patience
+				n.cfg.HealthTimeout = timeout
 			}
 			files, o := nextVersion(broken...)
 			a := publish(t, n.client, files, o)
@@ -128,7 +128,7 @@ func TestAgentKilledWhileItPatches(t *testing.T) {
 			select {
 			case err := <-died:
 				require.EqualError(t, err, "signal: killed")
-			case <-time.After(2 * patience):
+			case <-time.After(2 * timeout):
 				t.Fatal("the agent did not come to it")
 			}
 
@@ -150,7 +150,7 @@ func TestAgentKilledWhileItPatchesARunningServer(t *testing.T) {
 			t.Run(restart+" "+at, func(t *testing.T) {
 				t.Parallel()
 				n := newPatchedNode(t, newBus(t))
-				n.cfg.HealthTimeout = patience
+				n.cfg.HealthTimeout = timeout
 				files, o := nextVersion()
 				o.Hooks.Restart = restart
 				a := publish(t, n.client, files, o)

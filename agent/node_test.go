@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	patience = 30 * time.Second
-	poll     = 20 * time.Millisecond
+	timeout = 30 * time.Second
+	poll    = 20 * time.Millisecond
 )
 
 // node is the host of an OMFLOW Server, with an agent that can be started and stopped.
@@ -55,10 +55,10 @@ func newNode(t *testing.T, b *bustest.Bus, name string) *node {
 		ClientConfig: b.Config(), Config: logging.Config{Level: "info", Format: "json"}, Home: t.TempDir(), DataDir: t.TempDir(), Name: name,
 		Command:   fmt.Sprintf("'%s' server '%s' %s", os.Args[0], n.dir, address),
 		HealthURL: "http://" + address, Worker: "on", Witness: "off", WitnessPort: 5169,
-		StopTimeout: patience, HealthTimeout: patience, HealthEvery: poll, Settle: 2 * poll, RestartMin: poll, RestartMax: time.Minute,
+		StopTimeout: timeout, HealthTimeout: timeout, HealthEvery: poll, Settle: 2 * poll, RestartMin: poll, RestartMax: time.Minute,
 		PatchEvery: 200 * time.Millisecond, PatchRetry: poll, Watch: watchOff, Provision: "on", WatchQuiet: 100 * time.Millisecond, WatchEvery: 2 * time.Second,
 		LogSize: "10MB", LogKeep: 5,
-		HookTimeout: patience,
+		HookTimeout: timeout,
 	}
 	key, err := ours()
 	require.NoError(t, err)
@@ -81,7 +81,7 @@ func newBusWith(t testing.TB, policy rollout.Policy) *bustest.Bus {
 	t.Helper()
 	b := bustest.New(t, bustest.Layout())
 	c := &rollout.Coordinator{
-		JS: b.Client().JS, Policy: policy, Patient: patience, Log: zerolog.Nop(), Alone: func() bool { return true },
+		JS: b.Client().JS, Policy: policy, Timeout: timeout, Log: zerolog.Nop(), Exclusive: func() bool { return true },
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -118,7 +118,7 @@ func (n *node) start() {
 	case <-n.agent.Ready():
 	case err := <-n.done:
 		require.NoError(n.t, err)
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		n.t.Fatal("agent is not ready")
 	}
 }
@@ -224,7 +224,7 @@ func (n *node) idle() {
 
 func (n *node) eventually(cond func() bool, what string) {
 	n.t.Helper()
-	require.Eventually(n.t, cond, patience, poll, what)
+	require.Eventually(n.t, cond, timeout, poll, what)
 }
 
 // artifact builds a patch and returns the name of its file.
@@ -256,7 +256,7 @@ func publish(t testing.TB, c *bus.Client, files map[string]string, o patch.Optio
 
 func republish(t testing.TB, c *bus.Client, artifact string) patch.Announcement {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	anybody := func(string, []byte, []byte) error { return nil } // agents are to find out
 	a, err := patch.Publish(ctx, c.JS, artifact, anybody, nil)

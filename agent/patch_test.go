@@ -94,7 +94,7 @@ func announce(t *testing.T, c *bus.Client, a patch.Announcement) {
 	t.Helper()
 	data, err := json.Marshal(a)
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	_, err = c.JS.Publish(ctx, bus.AnnounceSubject(a.ID), data)
 	require.NoError(t, err)

@@ -58,7 +58,7 @@ func TestWaysBackAreKeptByOrder(t *testing.T) {
 	}
 	now := publish(t, n.client, map[string]string{"omflow/app.py": "now"}, patch.Options{})
 	n.report(now.ID, patch.StateApplied)
-	offer, err := n.client.NC.Request(bus.UndoSubject, []byte(now.ID), patience)
+	offer, err := n.client.NC.Request(bus.RevertSubject, []byte(now.ID), timeout)
 	require.NoError(t, err)
 	require.Contains(t, string(offer.Data), `"files":1`)
 }
@@ -145,12 +145,12 @@ func TestHomeThatNobodyKnowsAsks(t *testing.T) {
 	require.Equal(t, []string{"v1"}, lost.served(), "nothing was touched")
 	order, err := json.Marshal(bus.PlaceOrder{After: ids[0]})
 	require.NoError(t, err)
-	reply, err := lost.client.NC.Request(bus.PlaceBySubject("srv2"), order, patience)
+	reply, err := lost.client.NC.Request(bus.PlaceBySubject("srv2"), order, timeout)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"error":""}`, string(reply.Data))
 	lost.report(ids[1], patch.StateApplied)
 	require.Equal(t, []string{"v1", "v2"}, lost.served())
-	reply, err = lost.client.NC.Request(bus.PlaceBySubject("srv2"), order, patience)
+	reply, err = lost.client.NC.Request(bus.PlaceBySubject("srv2"), order, timeout)
 	require.NoError(t, err)
 	require.Contains(t, string(reply.Data), "it knows")
 }

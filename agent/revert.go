@@ -62,7 +62,7 @@ func (rv *reverter) write(id string, signer patch.Signer) error {
 		return err
 	}
 	err := atomicfile.Create(rv.dir.revert(id), 0o600, func(w io.Writer) error {
-		_, err := rv.journal.Undo(w, signer, rv.node)
+		_, err := rv.journal.Revert(w, signer, rv.node)
 		return err
 	})
 	if err != nil {
@@ -91,7 +91,7 @@ func (rv *reverter) forgetOld(newest string) {
 
 // addTo answers to everybody who can take a patch back, and publishes what does if this one is asked.
 func (rv *reverter) addTo(group micro.Group, node string) error {
-	err := group.AddEndpoint(bus.EndpointUndo, micro.HandlerFunc(func(r micro.Request) {
+	err := group.AddEndpoint(bus.EndpointRevert, micro.HandlerFunc(func(r micro.Request) {
 		if offer := rv.offer(string(r.Data())); offer != nil {
 			_ = r.RespondJSON(offer)
 		}
@@ -99,11 +99,11 @@ func (rv *reverter) addTo(group micro.Group, node string) error {
 	if err != nil {
 		return err
 	}
-	return group.AddEndpoint(bus.EndpointUndoBy, micro.HandlerFunc(func(r micro.Request) {
-		var order bus.UndoOrder
+	return group.AddEndpoint(bus.EndpointRevertBy, micro.HandlerFunc(func(r micro.Request) {
+		var order bus.RevertOrder
 		var a patch.Announcement
 		var err error
-		if text := r.Headers().Get(bus.HeaderUndoOrder); text != "" { // a former release sends none
+		if text := r.Headers().Get(bus.HeaderRevertOrder); text != "" { // a former release sends none
 			err = json.Unmarshal([]byte(text), &order)
 		}
 		if err == nil {
@@ -114,11 +114,11 @@ func (rv *reverter) addTo(group micro.Group, node string) error {
 			return
 		}
 		_ = r.RespondJSON(a)
-	}), micro.WithEndpointSubject(bus.EndpointUndoBy+"."+bus.Token(node)), micro.WithEndpointQueueGroupDisabled())
+	}), micro.WithEndpointSubject(bus.EndpointRevertBy+"."+bus.Token(node)), micro.WithEndpointQueueGroupDisabled())
 }
 
 // offer is nil without a way back.
-func (rv *reverter) offer(id string) *bus.UndoOffer {
+func (rv *reverter) offer(id string) *bus.RevertOffer {
 	if !patch.ValidID(id) {
 		return nil
 	}
@@ -131,16 +131,16 @@ func (rv *reverter) offer(id string) *bus.UndoOffer {
 		return nil // another server has to sign it
 	}
 	m, err := patch.Verify(in, patch.DefaultLimit, func(string, []byte, []byte) error { return nil })
-	if err != nil || m.Undoes != id {
+	if err != nil || m.Reverts != id {
 		return nil
 	}
-	return &bus.UndoOffer{Node: rv.node, Files: len(m.Files), Deletions: len(m.Deletions)}
+	return &bus.RevertOffer{Node: rv.node, Files: len(m.Files), Deletions: len(m.Deletions)}
 }
 
 // publish announces what takes a patch back, in the name of who has ordered it now. A rollback that is announced already is the answer
 // to a second order: one patch is enough, and another one would restart every server again. It does not touch what the updater's
 // goroutine uses.
-func (rv *reverter) publish(id string, order bus.UndoOrder) (a patch.Announcement, err error) {
+func (rv *reverter) publish(id string, order bus.RevertOrder) (a patch.Announcement, err error) {
 	switch {
 	case !patch.ValidID(id):
 		return a, fmt.Errorf("%q is not the id of a patch", id)
@@ -150,7 +150,7 @@ func (rv *reverter) publish(id string, order bus.UndoOrder) (a patch.Announcemen
 	ctx, cancel := context.WithTimeout(context.Background(), revertTimeout)
 	defer cancel()
 	js := rv.js
-	if a, _, err = rollout.Rollback(ctx, js, id); err != nil || a.ID != "" {
+	if a, _, err = rollout.FindRevert(ctx, js, id); err != nil || a.ID != "" {
 		return a, err
 	}
 	rules, err := rv.trust.rulesNow(ctx, js)
@@ -169,7 +169,7 @@ func (rv *reverter) publish(id string, order bus.UndoOrder) (a patch.Announcemen
 	if err != nil {
 		return a, err
 	}
-	if a, err = rollout.AnnounceRollback(ctx, js, renewed); err != nil || a.ID != renewed.ID {
+	if a, err = rollout.AnnounceRevert(ctx, js, renewed); err != nil || a.ID != renewed.ID {
 		return a, err // another server was asked at the same time, and was faster
 	}
 	rv.log.Warn().Str(logging.Patch, a.ID).Str("undoes", id).Str("by", a.Author).Str("note", a.Note).
@@ -179,7 +179,7 @@ func (rv *reverter) publish(id string, order bus.UndoOrder) (a patch.Announcemen
 
 // renew makes of a way back that is kept one that is published: signed now, with the note and the name of who has ordered it. The
 // caller removes the file.
-func (rv *reverter) renew(id string, rules patch.Trust, order bus.UndoOrder) (artifact string, err error) {
+func (rv *reverter) renew(id string, rules patch.Trust, order bus.RevertOrder) (artifact string, err error) {
 	in, err := os.Open(rv.dir.revert(id))
 	if err != nil {
 		return "", err

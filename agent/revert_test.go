@@ -35,35 +35,35 @@ func TestPatchIsTakenBackEverywhere(t *testing.T) {
 	one.report(a.ID, patch.StateApplied)
 	two.report(a.ID, patch.StateApplied)
 
-	var offer bus.UndoOffer
-	reply, err := one.client.NC.Request(bus.UndoSubject, []byte(a.ID), patience)
+	var offer bus.RevertOffer
+	reply, err := one.client.NC.Request(bus.RevertSubject, []byte(a.ID), timeout)
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(reply.Data, &offer))
 	require.Equal(t, [2]int{3, 1}, [2]int{offer.Files, offer.Deletions})
 	require.NoError(t, rollout.Abort(t.Context(), one.client.JS, a.ID, "ann", "taken back"))
 	ordered := time.Now().Truncate(time.Millisecond)
 	reply, err = one.client.NC.RequestMsg(&nats.Msg{
-		Subject: bus.UndoBySubject(offer.Node), Data: []byte(a.ID),
+		Subject: bus.RevertBySubject(offer.Node), Data: []byte(a.ID),
 		Header: nats.Header{"Undo-Order": {`{"by":"bob","note":"the leave form\nlost its dates: 請假"}`}},
-	}, patience)
+	}, timeout)
 	require.NoError(t, err)
-	var undo patch.Announcement
-	require.NoError(t, json.Unmarshal(reply.Data, &undo), string(reply.Data))
-	require.Equal(t, [2]string{"bob", "the leave form\nlost its dates: 請假"}, [2]string{undo.Author, undo.Note})
-	require.False(t, undo.Created.Before(ordered), "made when it was ordered, not with the patch")
-	require.GreaterOrEqual(t, undo.ID, patch.NewID(ordered)[:len("20260131-094500123")], "and so says its id")
+	var revert patch.Announcement
+	require.NoError(t, json.Unmarshal(reply.Data, &revert), string(reply.Data))
+	require.Equal(t, [2]string{"bob", "the leave form\nlost its dates: 請假"}, [2]string{revert.Author, revert.Note})
+	require.False(t, revert.Created.Before(ordered), "made when it was ordered, not with the patch")
+	require.GreaterOrEqual(t, revert.ID, patch.NewID(ordered)[:len("20260131-094500123")], "and so says its id")
 	left, err := filepath.Glob(filepath.Join(one.cfg.DataDir, revertDir, ".*"))
 	require.NoError(t, err)
 	require.Empty(t, left)
-	require.Equal(t, [2]string{a.ID, "1.1.4.0"}, [2]string{undo.Undoes, undo.To})
+	require.Equal(t, [2]string{a.ID, "1.1.4.0"}, [2]string{revert.Reverts, revert.To})
 
 	away.start()
 	away.report(a.ID, patch.StateSkipped)
-	away.report(undo.ID, patch.StateSkipped)
+	away.report(revert.ID, patch.StateSkipped)
 	require.Equal(t, 2, away.count("server-start"), "nothing of it disturbs who never had it")
 	for _, n := range nodes {
 		if n != away {
-			n.report(undo.ID, patch.StateApplied)
+			n.report(revert.ID, patch.StateApplied)
 		}
 		require.Equal(t, before, n.drift(undrifted).Baseline)
 		require.Equal(t, "v0", n.read("omflow/app.py"))
@@ -74,30 +74,30 @@ func TestPatchIsTakenBackEverywhere(t *testing.T) {
 
 	// Who orders it twice, or with the program of a former release, disturbs nobody.
 	for _, server := range []string{"srv1", "srv2"} {
-		reply, err = one.client.NC.Request(bus.UndoBySubject(server), []byte(a.ID), patience)
+		reply, err = one.client.NC.Request(bus.RevertBySubject(server), []byte(a.ID), timeout)
 		require.NoError(t, err)
 		var again patch.Announcement
 		require.NoError(t, json.Unmarshal(reply.Data, &again), string(reply.Data))
-		require.Equal(t, [3]string{undo.ID, "bob", undo.Note}, [3]string{again.ID, again.Author, again.Note})
+		require.Equal(t, [3]string{revert.ID, "bob", revert.Note}, [3]string{again.ID, again.Author, again.Note})
 	}
-	require.Len(t, rollbacks(t, one, a.ID), 1)
+	require.Len(t, reverts(t, one, a.ID), 1)
 
 	for id, says := range map[string]string{"../../etc/passwd": "is not the id", "20260131-094500123-none": "no way back"} {
-		reply, err := one.client.NC.Request(bus.UndoBySubject("srv1"), []byte(id), patience)
+		reply, err := one.client.NC.Request(bus.RevertBySubject("srv1"), []byte(id), timeout)
 		require.NoError(t, err)
 		require.Contains(t, reply.Header.Get("Nats-Service-Error"), says)
-		_, err = one.client.NC.Request(bus.UndoSubject, []byte(id), 200*time.Millisecond)
+		_, err = one.client.NC.Request(bus.RevertSubject, []byte(id), 200*time.Millisecond)
 		require.Error(t, err, "nobody offers it")
 	}
 }
 
 // rollbacks are the patches on the bus that take one back.
-func rollbacks(t *testing.T, n *node, id string) (ids []string) {
+func reverts(t *testing.T, n *node, id string) (ids []string) {
 	t.Helper()
 	list, err := patch.List(t.Context(), n.client.JS)
 	require.NoError(t, err)
 	for _, a := range list {
-		if a.Undoes == id {
+		if a.Reverts == id {
 			ids = append(ids, a.ID)
 		}
 	}
@@ -106,7 +106,7 @@ func rollbacks(t *testing.T, n *node, id string) (ids []string) {
 
 // Row 34: two operators who order it at the same time, of two servers, get one rollback. One that was aborted is ordered anew, in the
 // name of who wants it now.
-func TestTwoOrdersAreOneRollback(t *testing.T) {
+func TestTwoOrdersAreOneRevert(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)
 	nodes := []*node{newWatchingNode(t, b, "srv1"), newWatchingNode(t, b, "srv2")}
@@ -119,40 +119,40 @@ func TestTwoOrdersAreOneRollback(t *testing.T) {
 	for _, n := range nodes {
 		n.report(a.ID, patch.StateApplied)
 	}
-	order := func(server, by, note string) (undo patch.Announcement, refused string) {
-		said, err := json.Marshal(bus.UndoOrder{By: by, Note: note})
+	order := func(server, by, note string) (revert patch.Announcement, refused string) {
+		said, err := json.Marshal(bus.RevertOrder{By: by, Note: note})
 		require.NoError(t, err)
 		reply, err := one.client.NC.RequestMsg(&nats.Msg{
-			Subject: bus.UndoBySubject(server), Data: []byte(a.ID), Header: nats.Header{bus.HeaderUndoOrder: {string(said)}},
-		}, patience)
+			Subject: bus.RevertBySubject(server), Data: []byte(a.ID), Header: nats.Header{bus.HeaderRevertOrder: {string(said)}},
+		}, timeout)
 		require.NoError(t, err)
 		if refused = reply.Header.Get("Nats-Service-Error"); refused == "" {
-			require.NoError(t, json.Unmarshal(reply.Data, &undo), string(reply.Data))
+			require.NoError(t, json.Unmarshal(reply.Data, &revert), string(reply.Data))
 		}
-		return undo, refused
+		return revert, refused
 	}
 	_, refused := order("srv1", "ann", strings.Repeat("n", 4097))
 	require.Contains(t, refused, "the note has 4097 bytes; give at most 4096")
-	require.Empty(t, rollbacks(t, one, a.ID))
+	require.Empty(t, reverts(t, one, a.ID))
 
 	const orders = 8
-	var undone [orders]patch.Announcement
+	var results [orders]patch.Announcement
 	var wg sync.WaitGroup
 	for i := range orders {
-		wg.Go(func() { undone[i], _ = order(fmt.Sprint("srv", 1+i%2), fmt.Sprint("ann", i), "both at once") })
+		wg.Go(func() { results[i], _ = order(fmt.Sprint("srv", 1+i%2), fmt.Sprint("ann", i), "both at once") })
 	}
 	wg.Wait()
-	first := rollbacks(t, one, a.ID)
+	first := reverts(t, one, a.ID)
 	require.Len(t, first, 1)
-	for _, undo := range undone {
-		require.Equal(t, [2]string{first[0], undone[0].Author}, [2]string{undo.ID, undo.Author})
+	for _, revert := range results {
+		require.Equal(t, [2]string{first[0], results[0].Author}, [2]string{revert.ID, revert.Author})
 	}
 
 	require.NoError(t, rollout.Abort(t.Context(), one.client.JS, first[0], "ann", "too early"))
 	anew, refused := order("srv2", "bob", "now")
 	require.Empty(t, refused)
 	require.Equal(t, [2]string{"bob", "now"}, [2]string{anew.Author, anew.Note})
-	require.Equal(t, []string{first[0], anew.ID}, rollbacks(t, one, a.ID))
+	require.Equal(t, []string{first[0], anew.ID}, reverts(t, one, a.ID))
 	for _, n := range nodes {
 		n.report(anew.ID, patch.StateApplied)
 		require.Equal(t, "v0", n.read("omflow/app.py"))

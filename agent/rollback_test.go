@@ -135,7 +135,7 @@ func TestPatchThatCannotBePutIntoPlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := newPatchedNode(t, newBus(t))
-			n.cfg.HealthTimeout = patience
+			n.cfg.HealthTimeout = timeout
 			broken := &brokenDisk{op: "switch rename", file: "second.py"}
 			broken.left.Store(c.failures)
 			n.beforeDisk = broken.before
@@ -195,7 +195,7 @@ func TestProofIsTakenUpByTheNextLife(t *testing.T) {
 			b := newBus(t)
 			n := newPatchedNode(t, b)
 			if broken == nil {
-				n.cfg.HealthTimeout = patience
+				n.cfg.HealthTimeout = timeout
 			}
 			switched := make(chan struct{})
 			n.beforeDisk = func(op, _ string) error {

@@ -21,7 +21,7 @@ func ask(t *testing.T, n *node, want bus.HomeRequest) (transfer bus.HomeTransfer
 	question, err := json.Marshal(want)
 	require.NoError(t, err)
 	n.eventually(func() bool {
-		reply, err := n.client.NC.Request(bus.TransferSubject(n.cfg.Name), question, patience)
+		reply, err := n.client.NC.Request(bus.TransferSubject(n.cfg.Name), question, timeout)
 		require.NoError(t, err)
 		transfer = bus.HomeTransfer{}
 		require.NoError(t, json.Unmarshal(reply.Data, &transfer))

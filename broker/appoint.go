@@ -13,7 +13,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-const joinPatience = 30 * time.Second // an agent hears of its appointment, starts the witness, and this joins
+const joinTimeout = 30 * time.Second // an agent hears of its appointment, starts the witness, and this joins
 
 // routes are the members that this Booster dials: the other Booster and, if one is known, the witness. The Boosters dial the witness, never
 // the other way round, because its host has one port open to them.
@@ -28,13 +28,13 @@ func (b *Broker) routes(witness string) []string {
 // followWitness dials the witness that was appointed last, and remembers it for the next start: after a full stop this Booster and the
 // witness must find each other without the other Booster.
 func (b *Broker) followWitness(v *view) error {
-	if v.grant == nil || v.grant.Address == b.store.marker().Witness {
+	if v.grant == nil || v.grant.Address == b.store.bootState().Witness {
 		return nil
 	}
 	if err := b.setRoutes(b.routes(v.grant.Address)); err != nil {
 		return err
 	}
-	if err := b.store.change(func(m *marker) { m.Witness = v.grant.Address }); err != nil {
+	if err := b.store.change(func(m *bootState) { m.Witness = v.grant.Address }); err != nil {
 		return err
 	}
 	b.log.Info().Str("witness", v.grant.Name).Str("address", v.grant.Address).Msg("witness known")
@@ -55,7 +55,7 @@ func (b *Broker) appointWitness(ctx context.Context, v *view) error {
 		b.witnessSeen = time.Now()
 		return nil
 	}
-	if boosters != 2 || (v.grant != nil && time.Since(b.witnessSeen) < b.witnessPatience(v)) {
+	if boosters != 2 || (v.grant != nil && time.Since(b.witnessSeen) < b.witnessTimeout(v)) {
 		return nil // enough votes without one, or it may yet come
 	}
 	nodes, err := bus.Nodes(ctx, b.js)
@@ -94,27 +94,27 @@ func (b *Broker) appointWitness(ctx context.Context, v *view) error {
 	return nil
 }
 
-// witnessPatience is how long the witness may be silent before another takes its place. One that has yet to start and join gets the time
+// witnessTimeout is how long the witness may be silent before another takes its place. One that has yet to start and join gets the time
 // for it: otherwise, on a busy host, two agents would take the role from each other for ever, and each turn could leave a dead member with
 // a vote.
-func (b *Broker) witnessPatience(v *view) time.Duration {
+func (b *Broker) witnessTimeout(v *view) time.Duration {
 	if slices.ContainsFunc(v.peers, func(p peer) bool { return p.name == v.grant.Name }) {
 		return b.cfg.WitnessAfter
 	}
-	return max(b.cfg.WitnessAfter, joinPatience)
+	return max(b.cfg.WitnessAfter, joinTimeout)
 }
 
 // chooseAgent picks a living agent for the witness: one that was told to (AGENT_WITNESS=on) before one that may (auto), of equals the one
 // whose disk has most room up to what is needed. A witness that dies together with a Booster is worth nothing, so an agent on a Booster's
 // host is none, unless it was told to and there is no other: then status says so. Who cannot be the witness, and why, is noted.
-func (b *Broker) chooseAgent(nodes []bus.Node, former *bus.WitnessGrant) *bus.Node {
+func (b *Broker) chooseAgent(nodes []bus.Node, stale *bus.WitnessGrant) *bus.Node {
 	h := b.boosterHosts(nodes)
 	var best *bus.Node
 	var bestRank [2]int64
 	b.unfit = nil
 	for i, n := range nodes {
 		if n.Agent == nil || n.Agent.WitnessAddress == "" || n.Agent.Witness == "off" ||
-			(former != nil && n.Name == former.Agent && time.Since(n.Started) > b.cfg.WitnessAfter) {
+			(stale != nil && n.Name == stale.Agent && time.Since(n.Started) > b.cfg.WitnessAfter) {
 			continue
 		}
 		told, booster := n.Agent.Witness == "on", h.booster(n.Agent.WitnessAddress)
@@ -157,7 +157,7 @@ func (b *Broker) unfitness(n bus.Node, booster string, told bool) string {
 // former finds a member whose place another has taken: a witness that is none any more, or a Booster that came back with an empty data
 // directory and so under a new name. There are two Boosters and the witness of the grant; who is there beside these when all of them are
 // there, is former. nil: nobody.
-func (v *view) former() *peer {
+func (v *view) stale() *peer {
 	boosters, witness := 0, v.grant == nil
 	for _, p := range v.peers {
 		switch {
@@ -186,7 +186,7 @@ func (v *view) former() *peer {
 
 // dismiss removes a former member, once its successor is there: the cluster never has fewer votes than it needs.
 func (b *Broker) dismiss(ctx context.Context, v *view) error {
-	old := v.former()
+	old := v.stale()
 	if old == nil {
 		return nil
 	}

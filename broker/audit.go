@@ -22,9 +22,9 @@ import (
 const (
 	auditEvery     = time.Second
 	recountedAfter = time.Minute // after counts that differed although the contents did not
-	doubtFor       = time.Minute // before copies that differ, and could not be repaired, are compared again
+	unresolvedFor  = time.Minute // before copies that differ, and could not be repaired, are compared again
 	comparedWithin = 5 * time.Second
-	healingAfter   = time.Minute      // a rebuild that has not begun is asked for again
+	rebuildAfter   = time.Minute      // a rebuild that has not begun is asked for again
 	standsAfter    = 20 * time.Second // without any change, a copy that is behind is rebuilt
 )
 
@@ -49,13 +49,13 @@ func (v *verdict) compared() string {
 // auditor is the audit of one active Booster, as long as it is active.
 type auditor struct {
 	*Broker
-	passed  map[string]map[string]string // stream to member to the life of the member in which its contents were found equal
-	at      map[string]time.Time         // stream: contents compared last
-	recount map[string]time.Time         // stream: contents compared last because counts differed
-	unlike  map[string]int               // stream: rounds in a row in which counts differed
-	doubt   map[string]string            // stream: why copies that differ are left as they are
-	stands  map[string]standing          // copies that are behind, by stream and member
-	healing *healing
+	passed     map[string]map[string]string // stream to member to the life of the member in which its contents were found equal
+	at         map[string]time.Time         // stream: contents compared last
+	recount    map[string]time.Time         // stream: contents compared last because counts differed
+	mismatch   map[string]int               // stream: rounds in a row in which counts differed
+	unresolved map[string]string            // stream: why copies that differ are left as they are
+	stands     map[string]standing          // copies that are behind, by stream and member
+	rebuilding *rebuildJob
 }
 
 // standing is a copy that is behind: how it looked, and since when it has looked so.
@@ -64,8 +64,8 @@ type standing struct {
 	since time.Time
 }
 
-// healing is the one copy that is being rebuilt.
-type healing struct {
+// rebuildJob is the one copy that is being rebuilt.
+type rebuildJob struct {
 	stream, member, life string // of the member before
 	why                  string
 	since                time.Time
@@ -93,15 +93,15 @@ func (b *Broker) auditReplicas(ctx context.Context) {
 func newAuditor(b *Broker) *auditor {
 	return &auditor{
 		Broker: b, passed: map[string]map[string]string{}, at: map[string]time.Time{}, recount: map[string]time.Time{},
-		unlike: map[string]int{}, doubt: map[string]string{}, stands: map[string]standing{},
+		mismatch: map[string]int{}, unresolved: map[string]string{}, stands: map[string]standing{},
 	}
 }
 
 // round compares what is due.
 func (a *auditor) round(ctx context.Context, v *view) (err error) {
 	states, silent := a.states(ctx, v)
-	if h := a.healing; h != nil && !slices.ContainsFunc(v.peers, func(p peer) bool { return p.name == h.member }) {
-		a.healing = nil // it was dismissed
+	if h := a.rebuilding; h != nil && !slices.ContainsFunc(v.peers, func(p peer) bool { return p.name == h.member }) {
+		a.rebuilding = nil // it was dismissed
 	}
 	for _, stream := range slices.Sorted(maps.Keys(v.streams)) {
 		if member := a.standsStill(stream, v.streams[stream], states); member != "" {
@@ -118,11 +118,11 @@ func (a *auditor) round(ctx context.Context, v *view) (err error) {
 			err = fmt.Errorf("copies of %s: %w", stream, err)
 			break
 		}
-		a.at[stream], a.unlike[stream] = time.Now(), 0
-		delete(a.doubt, stream)
+		a.at[stream], a.mismatch[stream] = time.Now(), 0
+		delete(a.unresolved, stream)
 		if !found.sound() {
 			delete(a.passed, stream) // due again, however this ends
-			a.heal(ctx, stream, found, states)
+			a.resolve(ctx, stream, found, states)
 			break
 		}
 		a.pass(ctx, stream, group, states)
@@ -135,11 +135,11 @@ func (a *auditor) round(ctx context.Context, v *view) (err error) {
 func (a *auditor) say(v *view, states map[string]replicaState) {
 	var said verdict
 	said.pending, said.soon = a.pending(v, states)
-	for _, text := range a.doubt {
+	for _, text := range a.unresolved {
 		said.finding = text
 	}
-	if a.healing != nil {
-		said.finding = a.healing.text()
+	if a.rebuilding != nil {
+		said.finding = a.rebuilding.text()
 	}
 	a.audit.Store(&said)
 }
@@ -164,10 +164,10 @@ func complete(stream string, s streamView, states map[string]replicaState) (grou
 
 // due tells whether the contents of a stream have to be compared now.
 func (a *auditor) due(stream string, group []string, states map[string]replicaState) bool {
-	if a.doubt[stream] != "" && time.Since(a.at[stream]) < doubtFor {
+	if a.unresolved[stream] != "" && time.Since(a.at[stream]) < unresolvedFor {
 		return false
 	}
-	if h := a.healing; h != nil && h.stream == stream && h.overdue() {
+	if h := a.rebuilding; h != nil && h.stream == stream && h.overdue() {
 		return true // it may have recovered by itself
 	}
 	first := states[group[0]].Streams[stream]
@@ -187,11 +187,11 @@ func (a *auditor) due(stream string, group []string, states map[string]replicaSt
 	}
 	switch {
 	case together && differ:
-		a.unlike[stream]++
+		a.mismatch[stream]++
 	case together:
-		a.unlike[stream] = 0
+		a.mismatch[stream] = 0
 	}
-	if a.unlike[stream] > 1 && time.Since(a.recount[stream]) > recountedAfter {
+	if a.mismatch[stream] > 1 && time.Since(a.recount[stream]) > recountedAfter {
 		a.recount[stream] = time.Now()
 		a.log.Warn().Str("stream", stream).Msg("counts of the copies differ")
 		return true
@@ -210,32 +210,32 @@ func (a *auditor) pass(ctx context.Context, stream string, group []string, state
 			}
 		}
 	}
-	if h := a.healing; h != nil && h.stream == stream {
+	if h := a.rebuilding; h != nil && h.stream == stream {
 		log := a.log.Info().Str("member", h.member).Str("stream", stream).Dur("took", time.Since(h.since))
 		switch {
 		case a.passed[stream][h.member] != h.life:
 			log.Msg("copy rebuilt and found equal")
-			a.healing = nil
+			a.rebuilding = nil
 		case h.overdue():
 			log.Msg("copy found equal without a rebuild")
-			a.healing = nil
+			a.rebuilding = nil
 		}
 	}
 }
 
 // heal has the member that differs from the others start again without its copy.
-func (a *auditor) heal(ctx context.Context, stream string, found comparison, states map[string]replicaState) {
+func (a *auditor) resolve(ctx context.Context, stream string, found comparison, states map[string]replicaState) {
 	log := a.log.Error().Str("stream", stream).Strs("members", found.members()).Int("messages", found.messages).Uint64("first", found.first)
-	switch h := a.healing; {
+	switch h := a.rebuilding; {
 	case found.undecided:
-		a.doubt[stream] = fmt.Sprintf("the copies of %s differ, and nobody knows which is right", stream)
+		a.unresolved[stream] = fmt.Sprintf("the copies of %s differ, and nobody knows which is right", stream)
 		log.Msg("copies differ without a majority that is right: nothing is repaired")
 	case h != nil && (h.member != found.odd || h.stream != stream): // one at a time
-		a.doubt[stream] = fmt.Sprintf("%s of %s differs, and another copy is rebuilt first", stream, found.odd)
+		a.unresolved[stream] = fmt.Sprintf("%s of %s differs, and another copy is rebuilt first", stream, found.odd)
 	case h != nil && h.life == states[found.odd].Life && !h.overdue():
 		// It was told, and has not stopped yet.
 	case found.odd == a.name():
-		a.doubt[stream] = "the active's own copy of " + stream + " differs: it hands over"
+		a.unresolved[stream] = "the active's own copy of " + stream + " differs: it hands over"
 		log.Msg("own copy differs from the others: handing over")
 		if _, err := a.handOver(ctx); err != nil {
 			a.log.Error().Err(err).Msg("not handed over")
@@ -255,11 +255,11 @@ func (a *auditor) rebuild(ctx context.Context, stream, member, why string, state
 	if !a.active() {
 		return // frozen since the comparison: the other Booster may be giving such orders now
 	}
-	a.healing = &healing{stream, member, states[member].Life, why, time.Now()}
+	a.rebuilding = &rebuildJob{stream, member, states[member].Life, why, time.Now()}
 	if err := a.order(ctx, askRebuild, member, stream); err != nil {
 		a.log.Error().Err(err).Str("member", member).Msg("rebuild refused")
-		a.healing = nil
-		a.doubt[stream] = fmt.Sprintf("%s of %s %s, and could not be rebuilt", stream, member, why)
+		a.rebuilding = nil
+		a.unresolved[stream] = fmt.Sprintf("%s of %s %s, and could not be rebuilt", stream, member, why)
 		delete(a.stands, standingKey(stream, member))
 	}
 }
@@ -267,9 +267,9 @@ func (a *auditor) rebuild(ctx context.Context, stream, member, why string, state
 func standingKey(stream, member string) string { return stream + " " + member }
 
 // overdue tells whether a rebuild should have begun by now.
-func (h healing) overdue() bool { return time.Since(h.since) >= healingAfter }
+func (h rebuildJob) overdue() bool { return time.Since(h.since) >= rebuildAfter }
 
-func (h healing) text() string {
+func (h rebuildJob) text() string {
 	return fmt.Sprintf("%s is being rebuilt: %s %s", h.member, h.stream, h.why)
 }
 
@@ -294,7 +294,7 @@ func (a *auditor) standsStill(stream string, s streamView, states map[string]rep
 			a.stands[key] = standing{c, time.Now()}
 		}
 	}
-	rebuilding := a.healing != nil && !a.healing.overdue()
+	rebuilding := a.rebuilding != nil && !a.rebuilding.overdue()
 	if behind == "" || rebuilding || s.leader != a.name() || len(s.members) != maxReplicas-1 ||
 		time.Since(a.stands[standingKey(stream, behind)].since) < standsAfter {
 		return ""
@@ -308,7 +308,7 @@ func (a *auditor) pending(v *view, states map[string]replicaState) (text string,
 		for _, m := range v.streams[stream].members {
 			if s, answers := states[m.Name]; stream != bus.BucketStream(bus.BucketNodes) &&
 				(!answers || s.comparable() && a.passed[stream][m.Name] != s.Life) {
-				text, there = fmt.Sprintf("%s of %s is not compared yet", stream, m.Name), there || answers && a.doubt[stream] == ""
+				text, there = fmt.Sprintf("%s of %s is not compared yet", stream, m.Name), there || answers && a.unresolved[stream] == ""
 			}
 		}
 	}

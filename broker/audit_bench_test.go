@@ -22,7 +22,7 @@ func BenchmarkReadContents(b *testing.B) {
 	defer n.stop()
 	require.NoError(b, bus.Ensure(b.Context(), n.js, bus.Layout{StoreBytes: 1 << 30, Replicas: 1, Lease: time.Minute}))
 	for i := range messages {
-		_, err := n.js.PublishAsync(bus.WorkSubject("k", "f", strconv.Itoa(i)), make([]byte, 600), jetstream.WithStallWait(patience))
+		_, err := n.js.PublishAsync(bus.WorkSubject("k", "f", strconv.Itoa(i)), make([]byte, 600), jetstream.WithStallWait(timeout))
 		require.NoError(b, err)
 	}
 	<-n.js.PublishAsyncComplete()

@@ -47,25 +47,25 @@ func TestCopyThatCouldNotBeRebuiltIsDueAgain(t *testing.T) {
 	a.passed[bus.StreamWork] = map[string]string{"x": "first", "y": "first", "odd": "first"} // it was sound, until AuditEvery had passed
 
 	require.NoError(t, a.round(t.Context(), v))
-	require.Nil(t, a.healing, "it refused")
+	require.Nil(t, a.rebuilding, "it refused")
 	require.Contains(t, b.audit.Load().compared(), "not compared yet")
 	require.Contains(t, b.audit.Load().finding, "could not be rebuilt")
 	states, err := a.states(t.Context(), v)
 	require.NoError(t, err)
 	group := []string{"x", "y", "odd"}
 	require.False(t, a.due(bus.StreamWork, group, states), "not at once")
-	a.at[bus.StreamWork] = time.Now().Add(-doubtFor)
+	a.at[bus.StreamWork] = time.Now().Add(-unresolvedFor)
 	require.True(t, a.due(bus.StreamWork, group, states))
 }
 
 func TestOneCopyIsRebuiltAtATime(t *testing.T) {
 	t.Parallel()
 	a := newAuditor(&Broker{log: zerolog.Nop()})
-	first := &healing{stream: bus.StreamWork, member: "odd", since: time.Now()}
-	a.healing = first
-	a.heal(t.Context(), bus.StreamDead, comparison{odd: "x"}, nil)
-	require.Same(t, first, a.healing)
-	require.NotEmpty(t, a.doubt[bus.StreamDead], "it must not keep the others from being compared")
+	first := &rebuildJob{stream: bus.StreamWork, member: "odd", since: time.Now()}
+	a.rebuilding = first
+	a.resolve(t.Context(), bus.StreamDead, comparison{odd: "x"}, nil)
+	require.Same(t, first, a.rebuilding)
+	require.NotEmpty(t, a.unresolved[bus.StreamDead], "it must not keep the others from being compared")
 }
 
 func TestCopyThatRecoveredByItselfIsNotBeingRebuilt(t *testing.T) {
@@ -73,16 +73,16 @@ func TestCopyThatRecoveredByItselfIsNotBeingRebuilt(t *testing.T) {
 	a := newAuditor(&Broker{cfg: Config{AuditEvery: time.Hour}, log: zerolog.Nop()})
 	states := map[string]replicaState{"x": {Life: "first"}, "odd": {Life: "first"}}
 	group := []string{"x", "odd"}
-	a.healing = &healing{stream: bus.StreamWork, member: "odd", life: "first", since: time.Now()}
+	a.rebuilding = &rebuildJob{stream: bus.StreamWork, member: "odd", life: "first", since: time.Now()}
 	a.at[bus.StreamWork] = time.Now()
 	a.pass(t.Context(), bus.StreamWork, group, states)
-	require.NotNil(t, a.healing, "it may be about to start again")
+	require.NotNil(t, a.rebuilding, "it may be about to start again")
 	require.False(t, a.due(bus.StreamWork, group, states))
 
-	a.healing.since = time.Now().Add(-healingAfter)
+	a.rebuilding.since = time.Now().Add(-rebuildAfter)
 	require.True(t, a.due(bus.StreamWork, group, states))
 	a.pass(t.Context(), bus.StreamWork, group, states)
-	require.Nil(t, a.healing)
+	require.Nil(t, a.rebuilding)
 	require.False(t, a.due(bus.StreamWork, group, states))
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
-const auditPatience = 2 * patience // a member starts twice
+const auditTimeout = 2 * timeout // a member starts twice
 
 // trio is two Boosters and a witness, and a queue that nobody takes from.
 type trio struct {
@@ -69,7 +69,7 @@ func dialBoth(t *testing.T, cfg Config) *bus.Client {
 func (x *trio) publish(from, to int) {
 	x.t.Helper()
 	const parallel = 50
-	ctx, cancel := context.WithTimeout(x.t.Context(), auditPatience)
+	ctx, cancel := context.WithTimeout(x.t.Context(), auditTimeout)
 	defer cancel()
 	var writers sync.WaitGroup
 	for w := range parallel {
@@ -112,7 +112,7 @@ func (x *trio) checkHolds() {
 		}
 		have = info.State.Subjects
 		return true
-	}, auditPatience, 20*time.Millisecond, "no answer of who leads WORK")
+	}, auditTimeout, 20*time.Millisecond, "no answer of who leads WORK")
 	require.Len(x.t, have, x.messages)
 }
 
@@ -140,7 +140,7 @@ func foundBy(b *Broker) <-chan time.Time {
 	found := make(chan time.Time, 1)
 	go func() {
 		defer close(found)
-		for deadline := time.Now().Add(auditPatience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(auditTimeout); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 			if v := b.audit.Load(); v != nil && v.finding != "" {
 				found <- time.Now()
 				return
@@ -165,7 +165,7 @@ func TestDamagedCopyIsRebuiltBeforeItLeads(t *testing.T) {
 		x.messages += 100
 		at := <-found
 		require.False(t, at.IsZero(), "damage not found")
-		require.Eventually(t, func() bool { return x.active.takeover() == "ok" }, auditPatience, 10*time.Millisecond, "damage not healed")
+		require.Eventually(t, func() bool { return x.active.takeover() == "ok" }, auditTimeout, 10*time.Millisecond, "damage not healed")
 		t.Logf("%s: found %s after the start, healed after %s", name, at.Sub(began), time.Since(began))
 		require.NoDirExists(t, filepath.Join(x.otherCfg.DataDir, asideDir, bus.StreamWork), "put aside until the new copy was found equal")
 	}
@@ -186,7 +186,7 @@ func TestDamagedCopyThatLeadsIsFound(t *testing.T) {
 	w.wait(t)
 	damaged, run := startBooster(t, x.otherCfg, "damaged")
 	run.wait(t)
-	require.Eventually(t, damaged.active, auditPatience, 10*time.Millisecond)
+	require.Eventually(t, damaged.active, auditTimeout, 10*time.Millisecond)
 	x.client = dialBoth(t, x.otherCfg) // the former one gave up while all were away
 	x.publish(x.messages, x.messages+100)
 	x.messages += 100
@@ -194,9 +194,9 @@ func TestDamagedCopyThatLeadsIsFound(t *testing.T) {
 	began := time.Now()
 	whole, run := startBooster(t, x.activeCfg, "whole")
 	run.wait(t)
-	require.Eventually(t, whole.active, auditPatience, 10*time.Millisecond, "the one that differs still leads")
+	require.Eventually(t, whole.active, auditTimeout, 10*time.Millisecond, "the one that differs still leads")
 	t.Logf("handed over %s after the other one was started", time.Since(began))
 	x.checkHolds()
-	require.Eventually(t, func() bool { return whole.takeover() == "ok" }, auditPatience, 10*time.Millisecond, "damage not healed")
+	require.Eventually(t, func() bool { return whole.takeover() == "ok" }, auditTimeout, 10*time.Millisecond, "damage not healed")
 	t.Logf("healed after %s", time.Since(began))
 }

@@ -63,10 +63,10 @@ type Broker struct {
 	audit        atomic.Pointer[verdict]         // on the replicas, of the active; nil before the first and on others
 	contacts     contacts
 	growing      atomic.Bool              // this Booster brings the queue of its single life into the cluster
-	steering     sync.Mutex               // one decision on the cluster at a time
+	placing      sync.Mutex               // one decision on the cluster at a time
 	notes        atomic.Pointer[[]string] // for the heartbeat: what an operator should know
 	unfit        []string                 // by the topology controller: agents that cannot be the witness, and why
-	leaving      chan string              // the name of the Booster that goes on alone, see alone.go
+	leaving      chan string              // the name of the Booster that goes on alone, see shrink.go
 
 	interrupt func(point string) error // ends the growth at a point; for tests
 }
@@ -99,7 +99,7 @@ func (b *Broker) Run(ctx context.Context) error {
 		return err
 	}
 	defer store.close() // last: another process must not open the store while this one writes
-	b.store, b.log = store, b.log.With().Str(logging.Node, store.marker().Name).Logger()
+	b.store, b.log = store, b.log.With().Str(logging.Node, store.bootState().Name).Logger()
 	if b.limit, err = store.budget(b.cfg.StoreMB, freeSpace); err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (b *Broker) Run(ctx context.Context) error {
 		}
 	}
 	if b.cfg.mode() == modeStandalone {
-		if err := b.goAlone(ctx); err != nil {
+		if err := b.finishShrink(ctx); err != nil {
 			return err
 		}
 	} else {
@@ -141,16 +141,16 @@ func (b *Broker) Run(ctx context.Context) error {
 // awaitAddress waits a while for the address of a Booster that has run here before: its host may just boot. On a new data
 // directory the setting is wrong.
 func (b *Broker) awaitAddress(ctx context.Context, resolve func(context.Context) (string, error)) (string, error) {
-	_, err := os.Stat(filepath.Join(b.cfg.DataDir, markerName))
+	_, err := os.Stat(filepath.Join(b.cfg.DataDir, bootStateName))
 	fresh, began, said := err != nil, time.Now(), false
 	for {
 		host, err := resolve(ctx)
-		if fresh || !errors.As(err, new(elsewhereError)) || time.Since(began) > addressPatience {
+		if fresh || !errors.As(err, new(elsewhereError)) || time.Since(began) > addressTimeout {
 			return host, err
 		}
 		if !said {
 			said = true
-			b.log.Warn().Err(err).Dur("at_most", addressPatience).Msg("waiting for the address of this host: this Booster has run here before")
+			b.log.Warn().Err(err).Dur("at_most", addressTimeout).Msg("waiting for the address of this host: this Booster has run here before")
 		}
 		if !bus.Sleep(ctx, addressRetry) {
 			return host, err
@@ -194,14 +194,14 @@ func (b *Broker) live(ctx context.Context) error {
 
 // start brings up the server, within BOOSTER_START_TIMEOUT.
 func (b *Broker) start(ctx context.Context) (err error) {
-	opts := nodeOptions(b.store.marker().Name, b.store.dir, b.cfg.sync())
+	opts := nodeOptions(b.store.bootState().Name, b.store.dir, b.cfg.sync())
 	if opts.Host, err = b.listenHost(ctx); err != nil {
 		return err
 	}
 	opts.Port = b.cfg.Port
 	if b.cfg.mode() == modeCluster {
 		if err := clustered(opts, opts.Host, b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort),
-			b.routes(b.store.marker().Witness)); err != nil {
+			b.routes(b.store.bootState().Witness)); err != nil {
 			return err
 		}
 	}
@@ -240,17 +240,17 @@ func (b *Broker) serve(ctx context.Context) error {
 		parts.Go(func() { b.holdLease(inner) })
 		parts.Go(func() { b.auditReplicas(inner) })
 		defer func() {
-			if b.store.marker().Left == "" {
+			if b.store.bootState().Left == "" {
 				b.awaitAudit()
 			}
 			stopControl() // it would take leadership back
-			if b.store.marker().Left == "" && b.leads() {
+			if b.store.bootState().Left == "" && b.leads() {
 				if _, err := b.handOver(context.Background()); err != nil {
 					b.log.Warn().Err(err).Msg("stopping without handing over")
 				}
 			}
 		}()
-	} else if err := b.ensureAlone(ctx); err != nil {
+	} else if err := b.ensureSingle(ctx); err != nil {
 		return err
 	}
 	if err := b.waitForStreams(ctx); err != nil || ctx.Err() != nil {
@@ -268,7 +268,7 @@ func (b *Broker) serve(ctx context.Context) error {
 	})
 	parts.Go(func() { b.coordinator().Run(inner) })
 	if b.cfg.mode() == modeStandalone {
-		parts.Go(func() { b.keepAlone(inner) })
+		parts.Go(func() { b.keepSingle(inner) })
 	}
 
 	b.log.Info().Str("address", b.cfg.address()).Str("mode", b.cfg.mode()).Str("data", b.cfg.DataDir).Stringer("sync", b.cfg.sync()).
@@ -300,8 +300,8 @@ func (b *Broker) layout(replicas int) bus.Layout {
 	return bus.Layout{StoreBytes: b.limit, Replicas: replicas, Lease: b.cfg.Lease}
 }
 
-// ensureAlone makes the streams of a single Booster.
-func (b *Broker) ensureAlone(ctx context.Context) error {
+// ensureSingle makes the streams of a single Booster.
+func (b *Broker) ensureSingle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
 	defer cancel()
 	return bus.Ensure(ctx, b.js, b.layout(1))
@@ -364,14 +364,14 @@ func (b *Broker) watch(ctx context.Context) error {
 
 // coordinator rolls out patches while this Booster is active.
 func (b *Broker) coordinator() *rollout.Coordinator {
-	return &rollout.Coordinator{JS: b.js, Policy: b.cfg.policy(), Patient: b.cfg.Timeout, Log: b.log, Alone: b.active}
+	return &rollout.Coordinator{JS: b.js, Policy: b.cfg.policy(), Timeout: b.cfg.Timeout, Log: b.log, Exclusive: b.active}
 }
 
 // offer answers `nats micro info booster`.
 func (b *Broker) offer() (micro.Service, error) {
 	s, err := micro.AddService(b.nc, micro.Config{
 		Name: bus.ServiceBooster, Version: bus.ServiceVersion, Description: "carries queued steps and patches",
-		Metadata: map[string]string{"name": b.store.marker().Name, "version": buildinfo.Version(), "mode": b.store.marker().Mode},
+		Metadata: map[string]string{"name": b.store.bootState().Name, "version": buildinfo.Version(), "mode": b.store.bootState().Mode},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("offer service %s: %w", bus.ServiceBooster, err)
@@ -395,9 +395,9 @@ func (b *Broker) describe() bus.Node {
 		notes = *said
 	}
 	return bus.Node{
-		Role: bus.ServiceBooster, Name: b.store.marker().Name, Host: host, PID: os.Getpid(), Version: buildinfo.Version(), Started: b.started,
+		Role: bus.ServiceBooster, Name: b.store.bootState().Name, Host: host, PID: os.Getpid(), Version: buildinfo.Version(), Started: b.started,
 		Booster: &bus.BoosterState{
-			Mode: b.store.marker().Mode, Duty: b.duty(), Address: b.cfg.address(), Sync: b.cfg.sync().String(),
+			Mode: b.store.bootState().Mode, Duty: b.duty(), Address: b.cfg.address(), Sync: b.cfg.sync().String(),
 			StoreBytes: size(filepath.Join(b.store.dir, storeName)), StoreLimit: b.limit, Takeover: b.takeover(),
 			FreeBytes: free, Hosts: ownHosts(), Notes: notes,
 		},

@@ -21,7 +21,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
-const patience = 2 * time.Minute // clusters of several servers on two cores, with the race detector
+const timeout = 2 * time.Minute // clusters of several servers on two cores, with the race detector
 
 func TestMain(m *testing.M) {
 	leaktest.Main(m)
@@ -31,7 +31,7 @@ func testConfig(t *testing.T) Config {
 	t.Helper()
 	return Config{
 		Port: testkit.FreePort(t), DataDir: t.TempDir(), Sync: Sync{Interval: time.Second}, StoreMB: 256,
-		Lease: 30 * time.Second, ReadyAfter: patience,
+		Lease: 30 * time.Second, ReadyAfter: timeout,
 	}
 }
 
@@ -83,12 +83,12 @@ func TestStartCreatesTheBusAndRestartKeepsIt(t *testing.T) {
 	c := dial(t, cfg)
 	_, err := c.JS.Publish(t.Context(), "work.formflow.f1.q1", []byte("x"))
 	require.NoError(t, err)
-	name := first.store.marker().Name
+	name := first.store.bootState().Name
 	c.Close()
 	require.NoError(t, stop(), "a requested stop is no error")
 
 	second, _ := started(t, cfg)
-	require.Equal(t, name, second.store.marker().Name, "the name is generated once")
+	require.Equal(t, name, second.store.bootState().Name, "the name is generated once")
 	c = dial(t, cfg)
 	stream, err := c.JS.Stream(t.Context(), bus.StreamWork)
 	require.NoError(t, err)
@@ -104,7 +104,7 @@ func TestStartCreatesTheBusAndRestartKeepsIt(t *testing.T) {
 	require.Eventually(t, func() bool {
 		nodes, err := bus.Nodes(t.Context(), c.JS)
 		return err == nil && len(nodes) == 1 && nodes[0].Booster != nil && nodes[0].Name == name
-	}, patience, 20*time.Millisecond)
+	}, timeout, 20*time.Millisecond)
 }
 
 func TestRestartBringsLimitsUpToDate(t *testing.T) {
@@ -190,10 +190,10 @@ func TestWhatKeepsABoosterFromStarting(t *testing.T) {
 	}
 }
 
-func marked(marker string) func(t *testing.T, cfg *Config) {
+func marked(state string) func(t *testing.T, cfg *Config) {
 	return func(t *testing.T, cfg *Config) {
 		t.Helper()
-		require.NoError(t, os.WriteFile(filepath.Join(cfg.DataDir, markerName), []byte(marker), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(cfg.DataDir, bootStateName), []byte(state), 0o600))
 	}
 }
 
@@ -225,7 +225,7 @@ func TestStoreThatFailsEndsTheBooster(t *testing.T) {
 	select {
 	case err := <-ended:
 		require.ErrorContains(t, err, "store in "+cfg.DataDir+" failed")
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("a Booster without its store goes on")
 	}
 }

@@ -50,7 +50,7 @@ func (m member) wait(t *testing.T) {
 	t.Helper()
 	select {
 	case <-m.ready:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("member of the cluster does not become ready")
 	}
 }
@@ -89,7 +89,7 @@ func grant(t *testing.T, b *Broker, agent string) bus.WitnessGrant {
 		}
 		g = *v.grant
 		return true
-	}, patience, 20*time.Millisecond, "no witness appointed")
+	}, timeout, 20*time.Millisecond, "no witness appointed")
 	return g
 }
 
@@ -118,7 +118,7 @@ func activeOf(t *testing.T, takeover string, boosters ...*Broker) (active *Broke
 			}
 		}
 		return n == 1 && said.Load() == takeover
-	}, patience, 50*time.Millisecond, "no active Booster in that state") {
+	}, timeout, 50*time.Millisecond, "no active Booster in that state") {
 		t.Fatalf("want %q, the active says %q", takeover, said.Load())
 	}
 	return active
@@ -163,7 +163,7 @@ func TestTwoBoostersAndAWitness(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := c.JS.Publish(t.Context(), "work.k.f.q100", []byte("x"))
 		return err == nil || bus.IsQueued(err)
-	}, patience, 10*time.Millisecond)
+	}, timeout, 10*time.Millisecond)
 	t.Logf("planned stop: writes accepted again %s after its begin", time.Since(began))
 	st, err := c.JS.Stream(t.Context(), bus.StreamWork)
 	require.NoError(t, err)

@@ -37,10 +37,10 @@ const foundingPause = 500 * time.Millisecond
 
 func (s *store) path(name string) string { return filepath.Join(s.dir, name) }
 
-func (s *store) growing() bool { return s.marker().Growth != "" }
+func (s *store) growing() bool { return s.bootState().Growth != "" }
 
 // moving tells whether the streams are on their way from one store into another.
-func (s *store) moving() bool { return s.growing() || s.marker().Alone != "" }
+func (s *store) moving() bool { return s.growing() || s.bootState().Shrink != "" }
 
 // brings tells whether there is a snapshot to restore. One that cannot be looked at is one: opening it says why.
 func (s *store) brings() bool {
@@ -59,25 +59,25 @@ func (s *store) has(name string) (bool, error) {
 
 // advance writes the next step of the growth down.
 func (s *store) advance(mode, growth string) error {
-	return s.change(func(m *marker) { m.Mode, m.Growth, m.Restored = mode, growth, nil })
+	return s.change(func(m *bootState) { m.Mode, m.Growth, m.Restored = mode, growth, nil })
 }
 
 // restored writes down that a stream is in the cluster and checked. Workers use it at once, so it must not be brought there again.
 func (s *store) restored(stream string) error {
-	return s.change(func(m *marker) { m.Restored = append(m.Restored, stream) })
+	return s.change(func(m *bootState) { m.Restored = append(m.Restored, stream) })
 }
 
 // prepareGrowth brings the store of a single Booster to where its server can be started as a member of a cluster.
 func (b *Broker) prepareGrowth(ctx context.Context) error {
 	s := b.store
-	if s.marker().Alone != "" { // told to go on alone, and there is another Booster now
+	if s.bootState().Shrink != "" { // told to go on alone, and there is another Booster now
 		return s.bringAlong()
 	}
-	if s.marker().Mode == modeCluster {
+	if s.bootState().Mode == modeCluster {
 		return nil
 	}
-	if s.marker().Growth != growthTaken {
-		if err := b.takeAlone(ctx); err != nil {
+	if s.bootState().Growth != growthTaken {
+		if err := b.takeSingle(ctx); err != nil {
 			return fmt.Errorf("grow to two Boosters: %w; the queue is untouched", err)
 		}
 		if err := b.reach("snapshot taken"); err != nil {
@@ -99,8 +99,8 @@ func (b *Broker) prepareGrowth(ctx context.Context) error {
 	return s.advance(modeCluster, growthRestoring)
 }
 
-// takeAlone starts the old store for nobody but us, and takes a snapshot of it.
-func (b *Broker) takeAlone(ctx context.Context) error {
+// takeSingle starts the old store for nobody but us, and takes a snapshot of it.
+func (b *Broker) takeSingle(ctx context.Context) error {
 	dir := b.store.path(growthDir)
 	if err := os.RemoveAll(dir); err != nil { // of an attempt that ended in the middle
 		return err
@@ -113,12 +113,12 @@ func (b *Broker) takeAlone(ctx context.Context) error {
 		return nil // nothing to bring: it never served
 	}
 	b.log.Info().Msg("growing from one Booster to two: taking a snapshot")
-	alone, err := b.startHidden(ctx, Sync{Interval: singleSync})
+	single, err := b.startHidden(ctx, Sync{Interval: singleSync})
 	if err != nil {
 		return err
 	}
-	defer alone.stop()
-	m, err := snapshot.Take(ctx, alone.js, dir, snapshot.TakeOptions{Progress: b.progress("snapshot")})
+	defer single.stop()
+	m, err := snapshot.Take(ctx, single.js, dir, snapshot.TakeOptions{Progress: b.progress("snapshot")})
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (s *store) abandonGrowth() error {
 		return err
 	}
 	if member { // it was about to be a member of a new cluster, see bringAlong
-		return s.change(func(m *marker) { m.Mode, m.Growth, m.Alone = modeCluster, "", aloneTaken })
+		return s.change(func(m *bootState) { m.Mode, m.Growth, m.Shrink = modeCluster, "", shrinkTaken })
 	}
 	old, err := s.has(storeAside)
 	if err != nil {
@@ -204,7 +204,7 @@ func (b *Broker) finishGrowth(ctx context.Context, v *view) error {
 		return err
 	}
 	done, err := snapshot.Restore(ctx, b.js, src, snapshot.RestoreOptions{
-		Replicas: replicas(v), Progress: b.progress("restore"), Finish: b.store.restored, Finished: b.store.marker().Restored,
+		Replicas: replicas(v), Progress: b.progress("restore"), Finish: b.store.restored, Finished: b.store.bootState().Restored,
 	})
 	var occupied *snapshot.OccupiedError
 	if errors.As(err, &occupied) {
@@ -280,7 +280,7 @@ func (b *Broker) outwaitSweep(m snapshot.Manifest) error {
 	const sweep, each, second = 31 * time.Second, 1500 * time.Millisecond, 2_000 // messages in a second, on a slow machine
 	var takes time.Duration
 	for _, s := range m.Streams {
-		if !slices.Contains(b.store.marker().Restored, s.Name) {
+		if !slices.Contains(b.store.bootState().Restored, s.Name) {
 			takes += each + time.Duration(s.Messages/second)*time.Second
 		}
 	}

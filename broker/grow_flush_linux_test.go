@@ -74,7 +74,7 @@ func TestOldStoreStaysUntilTheNewOneIsOnTheDisk(t *testing.T) {
 			_, err := os.Stat(a.store.path(storeAside))
 			require.NoError(t, err, "the old store is still there")
 			for range 2 {
-				_, err := asked.NextMsg(patience)
+				_, err := asked.NextMsg(timeout)
 				require.NoError(t, err, "each Booster is asked")
 			}
 			close(checked)

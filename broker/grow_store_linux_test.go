@@ -14,9 +14,9 @@ func TestStoreThatCannotBeReadIsNotEmpty(t *testing.T) {
 	t.Parallel()
 	b := New(testConfig(t), zerolog.Nop())
 	b.store = &store{dir: t.TempDir()}
-	require.NoError(t, b.takeAlone(t.Context()), "it never served")
+	require.NoError(t, b.takeSingle(t.Context()), "it never served")
 	require.NoError(t, os.WriteFile(b.store.path(storeName), nil, 0o600))
-	require.Error(t, b.takeAlone(t.Context()), "not a directory")
+	require.Error(t, b.takeSingle(t.Context()), "not a directory")
 
 	s, err := openStore(t.Context(), t.TempDir(), "", modeStandalone)
 	require.NoError(t, err)

@@ -82,7 +82,7 @@ func sameAsBefore(t *testing.T, cfg Config, replicas int) {
 		cons, err := c.JS.Consumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers)
 		require.NoError(now, err)
 		require.Equal(now, jetstream.AckExplicitPolicy, cons.CachedInfo().Config.AckPolicy)
-	}, patience, 100*time.Millisecond)
+	}, timeout, 100*time.Millisecond)
 }
 
 func TestOneBoosterGrowsToTwo(t *testing.T) {
@@ -124,7 +124,7 @@ func TestGrowthThatEndsInTheMiddleGoesOn(t *testing.T) {
 			a, runA := startBooster(t, cfgA, "a")
 			runA.wait(t)
 			runB.wait(t)
-			require.Empty(t, a.store.marker().Growth)
+			require.Empty(t, a.store.bootState().Growth)
 			sameAsBefore(t, cfgA, 2)
 		})
 	}
@@ -168,7 +168,7 @@ func TestTwoQueuesAreNotMixed(t *testing.T) {
 		err := br.othersAgree(t.Context(), v)
 		return err != nil && strings.Contains(err.Error(), "two queues are not mixed")
 	}
-	require.Eventually(t, func() bool { return conflict(a) && conflict(b) }, patience, 200*time.Millisecond)
+	require.Eventually(t, func() bool { return conflict(a) && conflict(b) }, timeout, 200*time.Millisecond)
 	require.NoError(t, runA.stop())
 	require.NoError(t, runB.stop())
 	for _, cfg := range []Config{cfgA, cfgB} { // each is as it was, once it is alone again

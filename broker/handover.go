@@ -12,34 +12,34 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// heirPatience is how long a Booster that is there may take to get the last messages.
-const heirPatience = 3 * time.Second
+// successorTimeout is how long a Booster that is there may take to get the last messages.
+const successorTimeout = 3 * time.Second
 
 // handOver gives every leadership of this Booster to the other one, and returns who that is when it is active: before a planned stop, or
 // because an operator wants it, so that nobody waits for an election. Nothing is moved when the other one could not lead.
-func (b *Broker) handOver(ctx context.Context) (heir string, err error) {
-	b.steering.Lock() // the controller would take leadership back
-	defer b.steering.Unlock()
+func (b *Broker) handOver(ctx context.Context) (successor string, err error) {
+	b.placing.Lock() // the controller would take leadership back
+	defer b.placing.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return b.moveAll(ctx)
 }
 
-// moveAll is handOver for who holds steering. It fails only while this Booster still leads: what else was not moved, because
+// moveAll is handOver for who holds placing. It fails only while this Booster still leads: what else was not moved, because
 // the other one had it already for example, that one takes itself, and who is told of a failure orders it again, which moves
 // everything back.
-func (b *Broker) moveAll(ctx context.Context) (heir string, err error) {
-	v, heir, err := b.findHeir(ctx)
+func (b *Broker) moveAll(ctx context.Context) (successor string, err error) {
+	v, successor, err := b.findSuccessor(ctx)
 	if err != nil {
 		return "", err
 	}
 	// The consumer first, and not for long: one that nobody leads, because somebody removes it, answers nothing, and the rest must move.
 	first, stop := context.WithTimeout(ctx, time.Second)
-	errs := []error{b.moveLead(first, bus.WorkersStepDown(), heir)}
+	errs := []error{b.moveLead(first, bus.WorkersStepDown(), successor)}
 	stop()
 	var moves []string
 	for name, s := range v.streams {
-		if s.leader == b.name() && s.isCurrent(heir) && name != bus.StreamWork {
+		if s.leader == b.name() && s.isCurrent(successor) && name != bus.StreamWork {
 			moves = append(moves, bus.StreamStepDown(name))
 		}
 	}
@@ -48,22 +48,22 @@ func (b *Broker) moveAll(ctx context.Context) (heir string, err error) {
 		moves = append(moves, bus.MetaStepDown)
 	}
 	for _, subject := range moves {
-		errs = append(errs, b.moveLead(ctx, subject, heir))
+		errs = append(errs, b.moveLead(ctx, subject, successor))
 	}
 	for b.leads() && bus.Sleep(ctx, 10*time.Millisecond) {
 	}
 	if b.leads() {
-		return heir, errors.Join(append(errs, fmt.Errorf("%s has not taken over", heir))...)
+		return successor, errors.Join(append(errs, fmt.Errorf("%s has not taken over", successor))...)
 	}
 	if err := errors.Join(errs...); err != nil {
-		b.log.Warn().Err(err).Str("active", heir).Msg("handed over, but for what the other Booster has to take itself")
+		b.log.Warn().Err(err).Str("active", successor).Msg("handed over, but for what the other Booster has to take itself")
 	}
-	return heir, nil
+	return successor, nil
 }
 
-// findHeir looks for the Booster that can lead. One that is there, and has not got the last messages at this moment, is waited for.
-func (b *Broker) findHeir(ctx context.Context) (v *view, heir string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, heirPatience)
+// findSuccessor looks for the Booster that can lead. One that is there, and has not got the last messages at this moment, is waited for.
+func (b *Broker) findSuccessor(ctx context.Context) (v *view, successor string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, successorTimeout)
 	defer cancel()
 	for {
 		if v, err = b.look(ctx); err != nil {
@@ -90,13 +90,13 @@ func (b *Broker) findHeir(ctx context.Context) (v *view, heir string, err error)
 // stepDown answers `omflow-booster cluster step-down`.
 func (b *Broker) stepDown(req micro.Request) {
 	b.awaitAudit()
-	heir, err := b.handOver(context.Background())
+	successor, err := b.handOver(context.Background())
 	if err != nil {
 		_ = req.Error("500", bus.HeaderText(err.Error()), nil)
 		return
 	}
-	b.log.Info().Str("active", heir).Msg("stepped down by order of an operator")
-	respond(req, bus.SteppedDown{Active: heir})
+	b.log.Info().Str("active", successor).Msg("stepped down by order of an operator")
+	respond(req, bus.SteppedDown{Active: successor})
 }
 
 // respond answers with JSON. Whoever does not get the answer asks again.

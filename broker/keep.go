@@ -20,8 +20,8 @@ import (
 // (worker/queue.go), and runs no step by the one before.
 const leaseRest = time.Minute
 
-// keepAlone compares the streams of a single Booster with what is wanted, until ctx ends.
-func (b *Broker) keepAlone(ctx context.Context) {
+// keepSingle compares the streams of a single Booster with what is wanted, until ctx ends.
+func (b *Broker) keepSingle(ctx context.Context) {
 	var last string
 	for bus.Sleep(ctx, watchEvery) {
 		v := &view{streams: map[string]streamView{}}

@@ -30,7 +30,7 @@ func wanted(t *testing.T, c *bus.Client, lease time.Duration, storeMB int64) {
 		consumer, err := c.JS.Consumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers)
 		require.NoError(now, err)
 		require.Equal(now, lease, consumer.CachedInfo().Config.AckWait)
-	}, patience, 100*time.Millisecond)
+	}, timeout, 100*time.Millisecond)
 }
 
 // former is the stream that older programs made.
@@ -81,7 +81,7 @@ func TestChangedSettingsReachAnExistingCluster(t *testing.T) {
 	require.Eventually(t, func() bool {
 		again, err := c.JS.Consumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers)
 		return err == nil && again.CachedInfo().Created.After(removed.CachedInfo().Created)
-	}, patience, 50*time.Millisecond, "nobody makes it again")
+	}, timeout, 50*time.Millisecond, "nobody makes it again")
 	wanted(t, c, 4*time.Second, 300)
 	activeOf(t, "no automatic takeover: no witness", a, b)
 	_, err = c.JS.Publish(t.Context(), "work.k.f.q1", make([]byte, 5000))
@@ -97,7 +97,7 @@ func TestChangedSettingsReachAnExistingCluster(t *testing.T) {
 		}
 		msg := <-batch.Messages()
 		return msg != nil && msg.DoubleAck(t.Context()) == nil
-	}, patience, 50*time.Millisecond, "no step comes from it")
+	}, timeout, 50*time.Millisecond, "no step comes from it")
 	require.Eventually(t, func() bool { // whoever is active says who has less room
 		for _, br := range []*Broker{a, b} {
 			for _, n := range br.describe().Booster.Notes {
@@ -107,7 +107,7 @@ func TestChangedSettingsReachAnExistingCluster(t *testing.T) {
 			}
 		}
 		return b.active()
-	}, patience, 50*time.Millisecond)
+	}, timeout, 50*time.Millisecond)
 }
 
 // Until a worker has looked, it renews a step at a quarter of the former lease: a lease that is shorter than that would give
@@ -165,7 +165,7 @@ func TestRemovedConsumerIsMadeAgainWhenNoLeaseIsLeft(t *testing.T) {
 
 	require.NoError(t, c.JS.DeleteConsumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers))
 	require.ErrorIs(t, keep(), jetstream.ErrConsumerNotFound)
-	_, err = c.NC.Request(running.Reply(), []byte("+WPI"), patience)
+	_, err = c.NC.Request(running.Reply(), []byte("+WPI"), timeout)
 	require.ErrorIs(t, err, nats.ErrNoResponders, "no lease is renewed meanwhile")
 	b.workersGone = time.Now().Add(-59 * time.Second)
 	require.ErrorIs(t, keep(), jetstream.ErrConsumerNotFound)
@@ -215,7 +215,7 @@ func TestRoomOfAMember(t *testing.T) {
 	}
 }
 
-func TestStoreShrinksAtOnceAndGrowsWithPatience(t *testing.T) {
+func TestStoreShrinksAtOnceAndGrowsSlowly(t *testing.T) {
 	t.Parallel()
 	const gib = int64(1) << 30
 	b := &Broker{limit: 8 * gib}
@@ -241,7 +241,7 @@ func TestStoreShrinksAtOnceAndGrowsWithPatience(t *testing.T) {
 	b.rooms = b.rooms[:2]
 	small := decide()
 	require.Less(t, small, 3*gib, "room that comes and goes is not room")
-	b.roomier = time.Now().Add(-growPatience)
+	b.roomier = time.Now().Add(-growTimeout)
 	require.Equal(t, 6*gib, decide())
 	b.all, b.rooms = false, b.rooms[:1]
 	require.Equal(t, 6*gib, decide(), "who is away comes back with the disk that he has")

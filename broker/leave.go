@@ -15,9 +15,9 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// leavePatience is how long a Booster that has left stays to vote at most: without a witness the other one copies nothing
+// leaveTimeout is how long a Booster that has left stays to vote at most: without a witness the other one copies nothing
 // without it. Mostly the other one ends its server, and with it the connection, long before.
-const leavePatience = 30 * time.Minute
+const leaveTimeout = 30 * time.Minute
 
 // tellToLeave tells the other Booster that this one goes on alone.
 func (b *Broker) tellToLeave(ctx context.Context, other string) error {
@@ -40,7 +40,7 @@ func (b *Broker) tellToLeave(ctx context.Context, other string) error {
 // answerLeave notes that this Booster has left, before the other one is told so: from then on it will not start again with this store.
 func (b *Broker) answerLeave(req micro.Request) {
 	other := strings.TrimSpace(string(req.Data()))
-	err := b.store.change(func(m *marker) {
+	err := b.store.change(func(m *bootState) {
 		m.Left = fmt.Sprintf("%s, when %s went on alone", time.Now().UTC().Format(time.DateTime), other)
 	})
 	if err != nil {
@@ -63,7 +63,7 @@ func (b *Broker) leave(ctx context.Context, other string) error {
 	if err := b.server.ReloadOptions(opts); err != nil {
 		return fmt.Errorf("close the doors: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, leavePatience)
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	for {
 		routes, err := b.server.Routez(&server.RoutezOptions{})

@@ -25,7 +25,7 @@ func TestBoosterThatHasLeftStopsAtOnce(t *testing.T) {
 	require.Eventually(t, func() bool {
 		routes, err := b.server.Routez(&server.RoutezOptions{})
 		return err == nil && len(routes.Routes) > 0
-	}, patience, 10*time.Millisecond)
+	}, timeout, 10*time.Millisecond)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	left := make(chan error, 1)
@@ -39,7 +39,7 @@ func TestBoosterThatHasLeftStopsAtOnce(t *testing.T) {
 	select {
 	case err := <-left:
 		require.NoError(t, err)
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("does not stop")
 	}
 }

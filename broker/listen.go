@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	lookupTimeout   = 10 * time.Second
-	addressPatience = time.Minute // for an interface to get its address when the host boots
-	addressRetry    = 100 * time.Millisecond
+	lookupTimeout  = 10 * time.Second
+	addressTimeout = time.Minute // for an interface to get its address when the host boots
+	addressRetry   = 100 * time.Millisecond
 )
 
 // place is where a service listens, as its operator has said it: at the address by which others reach it, or, where a router or

@@ -61,7 +61,7 @@ func TestAddressOfABoosterThatRanBeforeIsWaitedFor(t *testing.T) {
 	require.ErrorAs(t, err, &wrong, "it never ran: the setting is wrong")
 
 	asked = 0
-	require.NoError(t, os.WriteFile(filepath.Join(b.cfg.DataDir, markerName), []byte("{}"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(b.cfg.DataDir, bootStateName), []byte("{}"), 0o600))
 	host, err := b.awaitAddress(t.Context(), booting)
 	require.NoError(t, err)
 	require.Equal(t, "192.0.2.7", host)

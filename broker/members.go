@@ -44,7 +44,7 @@ func (b *Broker) lookAround() {
 	now := bus.Moment{Time: time.Now()}
 	c.other.Role, c.other.Address, c.other.There = bus.ServiceBooster, hostPort(b.cfg.HAIP, b.cfg.HAClusterPort), false
 	c.witness.Role, c.witness.There = bus.RoleWitness, false
-	c.witness.Address = b.store.marker().Witness
+	c.witness.Address = b.store.bootState().Witness
 	if v := b.view.Load(); v != nil {
 		if v.grant != nil {
 			c.witness.Name, c.witness.Address = v.grant.Name, v.grant.Address

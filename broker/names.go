@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	resolvePatience = 2 * time.Second  // for all names together
-	resolvedFor     = 10 * time.Second // a name that is asked for is looked up again after this
+	resolveTimeout = 2 * time.Second  // for all names together
+	resolvedFor    = 10 * time.Second // a name that is asked for is looked up again after this
 )
 
 // names are the addresses of hosts, as a name server said last. The controller asks for them while it holds steering, and looks
@@ -65,7 +65,7 @@ func (n *names) missing() bool {
 
 // resolve looks up what was asked for since, and forgets what nobody asks for. A name that is not answered in time keeps its addresses.
 func (n *names) resolve(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, resolvePatience)
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
 	var all sync.WaitGroup
 	for _, host := range n.due() {

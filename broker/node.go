@@ -116,11 +116,11 @@ func (n *node) connect(ctx context.Context, started <-chan struct{}) error {
 	case <-ctx.Done():
 		return fmt.Errorf("recover the store in %s: %w; BOOSTER_START_TIMEOUT limits it", n.opts.StoreDir, ctx.Err())
 	}
-	patience := time.Minute
+	timeout := time.Minute
 	if deadline, ok := ctx.Deadline(); ok {
-		patience = time.Until(deadline)
+		timeout = time.Until(deadline)
 	}
-	if !n.server.ReadyForConnections(patience) {
+	if !n.server.ReadyForConnections(timeout) {
 		return errors.New("NATS server does not accept connections; its log says why")
 	}
 	if !n.server.JetStreamEnabled() {

@@ -86,7 +86,7 @@ func TestNameServerThatHangsHoldsUpNobody(t *testing.T) {
 	go func() { chosen <- b.chooseAgent(nodes, nil) }()
 	select {
 	case <-chosen:
-	case <-time.After(patience / 4):
+	case <-time.After(timeout / 4):
 		t.Fatal("it waits for the name server")
 	}
 	require.True(t, b.names.missing(), "nobody is appointed before the name was looked up")

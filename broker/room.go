@@ -15,9 +15,9 @@ import (
 // How much the streams may fill. Each member keeps all of them, so the one with the least room decides: a stream that is full says so to
 // its callers, whose rows wait in SQL, while a disk that is full takes the member away, and then the next one.
 const (
-	gatherEvery  = 10 * time.Second
-	roomReserve  = minFree / 2 // of each disk: for logs of the members and for what others write
-	growPatience = time.Minute // room that comes and goes is not room
+	gatherEvery = 10 * time.Second
+	roomReserve = minFree / 2 // of each disk: for logs of the members and for what others write
+	growTimeout = time.Minute // room that comes and goes is not room
 )
 
 // room is what one member may give to the streams.
@@ -157,7 +157,7 @@ func (b *Broker) storeBytes(v *view) (total int64, notes []string) {
 	if b.roomier.IsZero() {
 		b.roomier = time.Now()
 	}
-	if !b.all || b.sized && time.Since(b.roomier) < growPatience {
+	if !b.all || b.sized && time.Since(b.roomier) < growTimeout {
 		return current, notes
 	}
 	b.sized = true

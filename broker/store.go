@@ -30,10 +30,10 @@ const (
 )
 
 const (
-	markerName = "booster.json" // beside the store: who wrote it and how
-	lockName   = "booster.lock"
-	pidName    = "booster.pid" // process id of who holds the lock
-	storeName  = "jetstream"   // the server's own directory
+	bootStateName = "booster.json" // beside the store: who wrote it and how
+	lockName      = "booster.lock"
+	pidName       = "booster.pid" // process id of who holds the lock
+	storeName     = "jetstream"   // the server's own directory
 
 	mib        = 1 << 20
 	minStoreMB = 256
@@ -45,26 +45,26 @@ const (
 // store is the data directory while this process holds it.
 type store struct {
 	dir  string
-	book *document.Document[marker] // booster.json
+	book *document.Document[bootState] // booster.json
 	lock *flock.Flock
 }
 
-// marker is booster.json.
-type marker struct {
+// bootState is booster.json.
+type bootState struct {
 	Format  int    `json:"format"` // of this file and the directory's layout
 	Mode    string `json:"mode"`
 	Machine string `json:"machine,omitempty"` // identity of the machine that the directory was made on
 	Growth  string `json:"growth,omitempty"`  // how far growing from one Booster to two is, see grow.go
 	// Restored are the streams that a growth has brought into the cluster: from then on they are in use.
 	Restored []string  `json:"restored,omitempty"`
-	Alone    string    `json:"alone,omitempty"`   // how far going on alone is, see alone.go
+	Shrink   string    `json:"alone,omitempty"`   // how far going on alone is, see shrink.go
 	Left     string    `json:"left,omitempty"`    // this Booster has left its cluster: when, and for whom
 	Witness  string    `json:"witness,omitempty"` // address of the witness that was known last
 	Name     string    `json:"name"`              // of this Booster on the bus; generated once, because peers are known by it
 	Created  time.Time `json:"created"`
 }
 
-const markerFormat = 1
+const bootStateFormat = 1
 
 // openStore takes the data directory for this process, or says in one line why it cannot.
 func openStore(ctx context.Context, dir, name, mode string) (*store, error) {
@@ -101,17 +101,17 @@ func (s *store) open(name, mode, machine string) error {
 	}
 	var err error
 	var unreadable *fs.PathError
-	switch s.book, err = document.Open[marker](filepath.Join(s.dir, markerName)); {
+	switch s.book, err = document.Open[bootState](filepath.Join(s.dir, bootStateName)); {
 	case errors.As(err, &unreadable):
 		return err
 	case err != nil:
-		return s.refuse(fmt.Sprintf("%s is damaged (%s)", markerName, err))
+		return s.refuse(fmt.Sprintf("%s is damaged (%s)", bootStateName, err))
 	}
-	switch m := s.marker(); {
+	switch m := s.bootState(); {
 	case !s.book.Saved():
 		return s.create(name, mode, machine)
-	case m.Format > markerFormat:
-		return s.refuse(fmt.Sprintf("it was written by a newer omflow-booster (format %d, this one knows %d)", m.Format, markerFormat))
+	case m.Format > bootStateFormat:
+		return s.refuse(fmt.Sprintf("it was written by a newer omflow-booster (format %d, this one knows %d)", m.Format, bootStateFormat))
 	case machine != "" && m.Machine != "" && machine != m.Machine && name != m.Name:
 		return &config.Error{
 			Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("data directory %s was made on another machine: two Boosters named %q would fight",
@@ -124,8 +124,8 @@ func (s *store) open(name, mode, machine string) error {
 			Fix: "unset it, or use another data directory",
 		}
 	}
-	if s.marker().Left != "" {
-		return s.refuse("this Booster has left its cluster (" + s.marker().Left + ")")
+	if s.bootState().Left != "" {
+		return s.refuse("this Booster has left its cluster (" + s.bootState().Left + ")")
 	}
 	return s.fit(mode)
 }
@@ -135,23 +135,23 @@ func (s *store) fit(mode string) error {
 	switch {
 	case mode == modeStandalone && s.growing():
 		return s.abandonGrowth()
-	case s.marker().Mode == mode, s.marker().Alone != "": // it was told so, see alone.go
+	case s.bootState().Mode == mode, s.bootState().Shrink != "": // it was told so, see shrink.go
 		return nil
-	case s.marker().Mode == modeStandalone && mode == modeCluster:
+	case s.bootState().Mode == modeStandalone && mode == modeCluster:
 		return nil // it grows first, see grow.go
 	case mode == modeStandalone:
 		return s.refuse(fmt.Sprintf("it was written in mode %q and this Booster runs alone (HA_BOOSTER_IP is not set); `omflow-booster "+
 			"cluster shrink` makes one Booster of two",
-			s.marker().Mode))
+			s.bootState().Mode))
 	default:
-		return s.refuse(fmt.Sprintf("it was written in mode %q, and this is a %s", s.marker().Mode, mode))
+		return s.refuse(fmt.Sprintf("it was written in mode %q, and this is a %s", s.bootState().Mode, mode))
 	}
 }
 
 // create marks an empty directory as ours.
 func (s *store) create(name, mode, machine string) error {
 	if entries, err := os.ReadDir(filepath.Join(s.dir, storeName)); err == nil && len(entries) > 0 {
-		return s.refuse("it holds a JetStream store without " + markerName + ": another program wrote it")
+		return s.refuse("it holds a JetStream store without " + bootStateName + ": another program wrote it")
 	}
 	if name == "" {
 		machine, err := os.Hostname()
@@ -160,18 +160,18 @@ func (s *store) create(name, mode, machine string) error {
 		}
 		name = strings.Join(strings.Fields(strings.ToLower(machine)), "-") + "-" + strings.ToLower(rand.Text()[:6]) // no blanks, says the server
 	}
-	made := marker{Format: markerFormat, Mode: mode, Machine: machine, Name: name, Created: time.Now().UTC().Truncate(time.Second)}
-	if err := s.change(func(m *marker) { *m = made }); err != nil {
+	made := bootState{Format: bootStateFormat, Mode: mode, Machine: machine, Name: name, Created: time.Now().UTC().Truncate(time.Second)}
+	if err := s.change(func(m *bootState) { *m = made }); err != nil {
 		return &config.Error{Var: "BOOSTER_DATA_DIR", Problem: err.Error(), Fix: "make the directory writable or choose another"}
 	}
 	return nil
 }
 
-// marker is what booster.json says.
-func (s *store) marker() marker { return s.book.Get() }
+// bootState is what booster.json says.
+func (s *store) bootState() bootState { return s.book.Get() }
 
 // change changes booster.json.
-func (s *store) change(how func(m *marker)) error { return s.book.Change(how) }
+func (s *store) change(how func(m *bootState)) error { return s.book.Change(how) }
 
 // machineID tells machines apart; empty where the system does not say.
 func machineID(ctx context.Context) string {

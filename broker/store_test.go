@@ -13,16 +13,16 @@ func TestNoteThatIsNotSavedIsNone(t *testing.T) {
 	s, err := openStore(t.Context(), t.TempDir(), "", modeCluster)
 	require.NoError(t, err)
 	t.Cleanup(s.close)
-	require.NoError(t, os.Rename(s.path(markerName), s.path("aside")))
-	require.NoError(t, os.Mkdir(s.path(markerName), 0o700)) // nothing can be written here
-	require.Error(t, s.change(func(m *marker) { m.Left = "for b, at noon" }))
-	require.Empty(t, s.marker().Left)
+	require.NoError(t, os.Rename(s.path(bootStateName), s.path("aside")))
+	require.NoError(t, os.Mkdir(s.path(bootStateName), 0o700)) // nothing can be written here
+	require.Error(t, s.change(func(m *bootState) { m.Left = "for b, at noon" }))
+	require.Empty(t, s.bootState().Left)
 
-	require.NoError(t, os.Remove(s.path(markerName)))
-	require.NoError(t, s.change(func(m *marker) { m.Witness = "host:5169" }))
+	require.NoError(t, os.Remove(s.path(bootStateName)))
+	require.NoError(t, s.change(func(m *bootState) { m.Witness = "host:5169" }))
 	s.close()
 	again, err := openStore(t.Context(), s.dir, "", modeCluster)
 	require.NoError(t, err)
 	t.Cleanup(again.close)
-	require.Equal(t, "host:5169", again.marker().Witness)
+	require.Equal(t, "host:5169", again.bootState().Witness)
 }

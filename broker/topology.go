@@ -18,7 +18,7 @@ import (
 
 const (
 	controlEvery  = time.Second
-	foundPatience = time.Minute // before a missing stream is made anew
+	createTimeout = time.Minute // before a missing stream is made anew
 	maxReplicas   = 3
 )
 
@@ -64,9 +64,9 @@ func (b *Broker) controlTopology(ctx context.Context) {
 	var last string
 	for ctx.Err() == nil {
 		b.names.resolve(ctx)
-		b.steering.Lock()
+		b.placing.Lock()
 		err := b.control(ctx)
-		b.steering.Unlock()
+		b.placing.Unlock()
 		switch {
 		case err == nil:
 			last = "" // the same thing later is news
@@ -102,13 +102,13 @@ func (b *Broker) control(ctx context.Context) error {
 		return nil
 	}
 	if len(bus.MissingStreams(v.names)) > 0 {
-		return b.found(ctx, v)
+		return b.createStreams(ctx, v)
 	}
 	b.missingSince = time.Time{}
 	if _, answered := v.streams[bus.StreamWork]; !answered {
 		return fmt.Errorf("nobody leads %s yet", bus.StreamWork)
 	}
-	if err := b.steer(ctx, v); err != nil {
+	if err := b.placeLeaders(ctx, v); err != nil {
 		return err
 	}
 	if !b.leads() || v.metaLeader != b.name() {
@@ -117,13 +117,13 @@ func (b *Broker) control(ctx context.Context) error {
 	if err := b.dismiss(ctx, v); err != nil {
 		return err
 	}
-	if err := b.spread(ctx, v); err != nil {
+	if err := b.setReplicas(ctx, v); err != nil {
 		return err
 	}
 	return errors.Join(b.appointWitness(ctx, v), b.keep(ctx, v))
 }
 
-func (b *Broker) name() string { return b.store.marker().Name }
+func (b *Broker) name() string { return b.store.bootState().Name }
 
 // look asks the own server and, for the streams, the cluster. Who is witness is not in it.
 func (b *Broker) look(ctx context.Context) (*view, error) {
@@ -204,14 +204,14 @@ func (b *Broker) served() bool {
 	}
 }
 
-// found makes the streams of a new cluster, or one that is missing for long. The leader of the meta group does it, so that it
+// createStreams makes the streams of a new cluster, or one that is missing for long. The leader of the meta group does it, so that it
 // happens once. A stream that is missing for a moment is left alone: `omflow-booster restore` replaces streams one after the
 // other.
-func (b *Broker) found(ctx context.Context, v *view) error {
+func (b *Broker) createStreams(ctx context.Context, v *view) error {
 	if b.missingSince.IsZero() {
 		b.missingSince = time.Now()
 	}
-	if v.metaLeader != b.name() || (b.served() && time.Since(b.missingSince) < foundPatience) {
+	if v.metaLeader != b.name() || (b.served() && time.Since(b.missingSince) < createTimeout) {
 		return nil
 	}
 	if err := b.othersAgree(ctx, v); err != nil {
@@ -226,9 +226,9 @@ func (b *Broker) found(ctx context.Context, v *view) error {
 // replicas is how many copies the members allow: dead members count, for they come back or are removed.
 func replicas(v *view) int { return max(1, min(maxReplicas, v.size)) }
 
-// steer brings every leadership to one Booster: off the witness, which only votes and stores, and to where WORK is led, so that one
+// placeLeaders brings every leadership to one Booster: off the witness, which only votes and stores, and to where WORK is led, so that one
 // Booster can go without the other noticing. Only a member that has everything may lead.
-func (b *Broker) steer(ctx context.Context, v *view) error {
+func (b *Broker) placeLeaders(ctx context.Context, v *view) error {
 	work := v.streams[bus.StreamWork]
 	if isWitness(work.leader) {
 		if !work.isCurrent(b.name()) {
@@ -291,8 +291,8 @@ func apiError(data []byte) error {
 	return nil
 }
 
-// spread gives every stream as many replicas as there are members, one stream at a time and only while everybody is there.
-func (b *Broker) spread(ctx context.Context, v *view) error {
+// setReplicas gives every stream as many replicas as there are members, one stream at a time and only while everybody is there.
+func (b *Broker) setReplicas(ctx context.Context, v *view) error {
 	want := replicas(v)
 	online := 0
 	for _, p := range v.peers {

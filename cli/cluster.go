@@ -109,19 +109,19 @@ const staysActive = time.Second
 
 // awaitActive returns when a Booster is active and stays it, as the Boosters themselves say. One of an older release says
 // nothing: its heartbeat does.
-func awaitActive(ctx context.Context, c *bus.Client, heir string) error {
+func awaitActive(ctx context.Context, c *bus.Client, successor string) error {
 	var since time.Time
 	for {
 		asked := time.Now()
 		cluster := bus.AskCluster(ctx, c.NC)
 		active := cluster.Active()
-		if active == "" && len(cluster) > 0 && !slices.ContainsFunc(cluster, func(s bus.ClusterState) bool { return s.Name == heir }) {
+		if active == "" && len(cluster) > 0 && !slices.ContainsFunc(cluster, func(s bus.ClusterState) bool { return s.Name == successor }) {
 			active, _ = activeBooster(ctx, c)
 		}
 		switch {
 		case len(cluster) == 0 && ctx.Err() == nil:
 			return nil
-		case active != heir:
+		case active != successor:
 			since = time.Time{}
 		case since.IsZero():
 			since = asked
@@ -129,7 +129,7 @@ func awaitActive(ctx context.Context, c *bus.Client, heir string) error {
 			return nil
 		}
 		if !bus.Sleep(ctx, 100*time.Millisecond) {
-			return fmt.Errorf("%s is not active after %s; see `omflow-booster status`", oneLine(heir), handOverTimeout)
+			return fmt.Errorf("%s is not active after %s; see `omflow-booster status`", oneLine(successor), handOverTimeout)
 		}
 	}
 }
@@ -151,7 +151,7 @@ func (a *App) shrinkCommand() *cobra.Command {
 		"that it has")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return a.goAlone(cmd.Context(), broker.AloneOptions{Gone: *gone}, *asJSON)
+		return a.shrink(cmd.Context(), broker.ShrinkOptions{Gone: *gone}, *asJSON)
 	}
 	return cmd
 }
@@ -173,7 +173,7 @@ func (a *App) recoverCommand() *cobra.Command {
 	fenced := cmd.Flags().String("others-are-fenced", "", "name of this Booster, instead of being asked for it")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return a.goAlone(cmd.Context(), broker.AloneOptions{
+		return a.shrink(cmd.Context(), broker.ShrinkOptions{
 			Lost:    true,
 			Confirm: func(name string) error { return a.confirmFenced(name, *fenced) },
 		}, *asJSON)
@@ -203,8 +203,8 @@ func (a *App) confirmFenced(name, given string) error {
 	return nil
 }
 
-// goAlone takes everything that this host's Booster holds along, so that its next start is that of a single one.
-func (a *App) goAlone(ctx context.Context, o broker.AloneOptions, asJSON bool) error {
+// shrink takes everything that this host's Booster holds along, so that its next start is that of a single one.
+func (a *App) shrink(ctx context.Context, o broker.ShrinkOptions, asJSON bool) error {
 	var cfg broker.Config
 	if err := config.Load(&cfg); err != nil {
 		return err
@@ -220,7 +220,7 @@ func (a *App) goAlone(ctx context.Context, o broker.AloneOptions, asJSON bool) e
 	}
 	progress, end := a.streamProgress("taken along")
 	o.Progress = progress
-	report, err := broker.GoAlone(ctx, cfg, logging.New(cfg.Config, a.Stderr, bus.ServiceBooster), o)
+	report, err := broker.Shrink(ctx, cfg, logging.New(cfg.Config, a.Stderr, bus.ServiceBooster), o)
 	end()
 	if err != nil {
 		return err

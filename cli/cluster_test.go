@@ -100,7 +100,7 @@ func TestStepDownThatIsNotPossible(t *testing.T) {
 	}
 }
 
-func TestGoingAloneNeedsAMember(t *testing.T) {
+func TestShrinkNeedsAMember(t *testing.T) {
 	useBooster(t, "")
 	t.Setenv("BOOSTER_DATA_DIR", t.TempDir())
 	for _, command := range []string{"shrink", "recover"} {

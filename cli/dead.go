@@ -95,7 +95,7 @@ func (a *App) printDead(list stepList[deadStep], now time.Time) error {
 	}
 	t := newTable(a.Stdout, "ID", "KIND", "FLOW", "KEY", "ATTEMPTS", "DIED", "WORKER", "REASON", "ERROR")
 	for _, d := range list.Steps {
-		t.row(d.ID, d.Kind, d.Flow, d.Key, d.Attempts, age(now.Sub(d.At))+" ago", d.Worker, d.Reason, shorten(d.Error, errorWidth))
+		t.row(d.ID, d.Kind, d.Flow, d.Ticket, d.Attempts, age(now.Sub(d.At))+" ago", d.Worker, d.Reason, shorten(d.Error, errorWidth))
 	}
 	if err := t.flush(); err != nil {
 		return err

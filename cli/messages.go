@@ -19,7 +19,7 @@ type step struct {
 	ID       string    `json:"id"`
 	Kind     string    `json:"kind"`
 	Flow     string    `json:"flow"`
-	Key      string    `json:"key"`
+	Ticket   string    `json:"key"`
 	Sequence uint64    `json:"sequence"`
 	Bytes    int       `json:"bytes"`
 	At       time.Time `json:"at"` // when the message was stored
@@ -31,7 +31,7 @@ func describeStep(m *jetstream.RawStreamMsg) step {
 		kind = name // as the queue is called; the subject has it in small letters
 	}
 	return step{
-		ID: id, Kind: kind, Flow: flow, Key: m.Header.Get(bus.HeaderKey),
+		ID: id, Kind: kind, Flow: flow, Ticket: m.Header.Get(bus.HeaderKey),
 		Sequence: m.Sequence, Bytes: len(m.Data), At: m.Time.UTC(),
 	}
 }
@@ -73,7 +73,7 @@ func (d detail) print(w io.Writer, now time.Time) error {
 	t.row("Step", d.ID)
 	t.row("Kind", d.Kind)
 	t.row("Flow", d.Flow)
-	t.row("Key", d.Key)
+	t.row("Key", d.Ticket)
 	t.row("Since", d.At.Format(time.RFC3339)+" ("+age(now.Sub(d.At))+" ago)")
 	t.row("Subject", d.Subject)
 	t.row("Sequence", d.Sequence)

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	driftPatience  = 3 * time.Second  // for the answers of agents
-	repairPatience = 10 * time.Minute // for one to have its files again
+	driftTimeout  = 3 * time.Second  // for the answers of agents
+	repairTimeout = 10 * time.Minute // for one to have its files again
 )
 
 func (a *App) driftCommand() *cobra.Command {
@@ -75,7 +75,7 @@ func (a *App) driftCommand() *cobra.Command {
 			case slices.ContainsFunc(list, func(d bus.Drift) bool { return d.Total > 0 }):
 				return errDrift
 			case !alike(list):
-				return errUnlike
+				return errMismatch
 			}
 			return nil
 		})
@@ -88,7 +88,7 @@ func repairDrift(ctx context.Context, c *bus.Client, given []string) error {
 	if len(given) == 0 {
 		return usageError{errors.New("--repair is for one server; name it")}
 	}
-	ctx, cancel := context.WithTimeout(ctx, repairPatience)
+	ctx, cancel := context.WithTimeout(ctx, repairTimeout)
 	defer cancel()
 	if _, err := c.NC.RequestWithContext(ctx, bus.RepairSubject(given[0]), nil); err != nil {
 		return fmt.Errorf("%s was told to bring its files back: %w", oneLine(given[0]), err)
@@ -104,13 +104,13 @@ func repairDrift(ctx context.Context, c *bus.Client, given []string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s has not brought its files back within %s", oneLine(given[0]), repairPatience)
+	return fmt.Errorf("%s has not brought its files back within %s", oneLine(given[0]), repairTimeout)
 }
 
 // errDrift is said by the exit code.
 var errDrift = fmt.Errorf("files were changed by hand")
 
-var errUnlike = errors.New("servers that are on the same patches do not have the same files (BASELINE): make one like most of the " +
+var errMismatch = errors.New("servers that are on the same patches do not have the same files (BASELINE): make one like most of the " +
 	"others with --repair, " +
 	"or all alike with `omflow-booster patch publish --exact`")
 
@@ -178,7 +178,7 @@ func askDrift(ctx context.Context, c *bus.Client, names []string) ([]bus.Drift, 
 		return list, nil
 	}
 	names = slices.Clone(names)
-	ctx, cancel := context.WithTimeout(ctx, driftPatience)
+	ctx, cancel := context.WithTimeout(ctx, driftTimeout)
 	defer cancel()
 	err := bus.AskAll(ctx, c.NC, bus.DriftSubject, nil, func(answer []byte) bool {
 		var d bus.Drift
@@ -189,7 +189,7 @@ func askDrift(ctx context.Context, c *bus.Client, names []string) ([]bus.Drift, 
 		return len(names) == 0
 	})
 	if err == nil && len(names) > 0 {
-		err = fmt.Errorf("no answer from %s within %s", oneLine(strings.Join(names, ", ")), driftPatience)
+		err = fmt.Errorf("no answer from %s within %s", oneLine(strings.Join(names, ", ")), driftTimeout)
 	}
 	if err != nil {
 		return nil, err

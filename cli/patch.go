@@ -25,7 +25,7 @@ func (a *App) patchCommand() *cobra.Command {
 			"if it is signed with a key that their join file names (BOOSTER_JOIN_FILE, see `omflow-booster join`).",
 		"  omflow-booster patch publish ./fix --note 'correct the leave form'\n  omflow-booster patch ls",
 		a.patchPublishCommand(), a.patchApplyCommand(), a.patchListCommand(), a.patchShowCommand(), a.patchApproveCommand(),
-		a.patchPauseCommand(), a.patchResumeCommand(), a.patchAbortCommand(), a.patchRollbackCommand(), a.patchResolveCommand(),
+		a.patchPauseCommand(), a.patchResumeCommand(), a.patchAbortCommand(), a.patchRevertCommand(), a.patchResolveCommand(),
 		a.patchBuildCommand(), a.patchInspectCommand(), a.patchVerifyCommand(), a.patchKeysCommand(), a.patchRevokeCommand())
 }
 

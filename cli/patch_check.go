@@ -74,7 +74,7 @@ func checkFrom(from string, agents []bus.Node, announced []patch.Announcement) e
 
 // checkTo refuses an older version that every server would pass over.
 func checkTo(m patch.Manifest, agents []bus.Node) error {
-	if m.Undoes != "" || slices.ContainsFunc(agents, func(n bus.Node) bool { return !patch.Older(m.To, n.Agent.HomeVersion) }) {
+	if m.Reverts != "" || slices.ContainsFunc(agents, func(n bus.Node) bool { return !patch.Older(m.To, n.Agent.HomeVersion) }) {
 		return nil
 	}
 	return usageError{fmt.Errorf("it leads to version %s, and every server has a newer one (%s has %s), so all would pass it over: if going back is meant, say --from %s",

@@ -29,10 +29,10 @@ func TestVersionThatEveryServerWouldPassOver(t *testing.T) {
 		{Name: "srv2", Agent: &bus.AgentState{HomeVersion: "1.1.6.0"}},
 	}
 	for _, c := range []struct {
-		to, undoes string
-		refused    bool
+		to, reverts string
+		refused     bool
 	}{{"1.1.4.0", "", true}, {"1.1.4.0", "x", false}, {"1.1.5.0", "", false}, {"1.1.7.0", "", false}, {"", "", false}} {
-		if err := checkTo(patch.Manifest{To: c.to, Undoes: c.undoes}, nodes); (err != nil) != c.refused {
+		if err := checkTo(patch.Manifest{To: c.to, Reverts: c.reverts}, nodes); (err != nil) != c.refused {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}

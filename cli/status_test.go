@@ -299,8 +299,8 @@ func TestStatusJSON(t *testing.T) {
 		},
 		Work: &workState{
 			Waiting: 1, Delivered: 2, Running: 1, Delayed: 1, Dead: 1,
-			OldestWaiting:    &step{ID: "q4", Kind: "FormFlow", Flow: "f1", Key: "f1/7", Sequence: 4, Bytes: 90},
-			OldestUnfinished: &step{ID: "q2", Kind: "FormFlow", Flow: "f1", Key: "f1/7", Sequence: 2, Bytes: 90},
+			OldestWaiting:    &step{ID: "q4", Kind: "FormFlow", Flow: "f1", Ticket: "f1/7", Sequence: 4, Bytes: 90},
+			OldestUnfinished: &step{ID: "q2", Kind: "FormFlow", Flow: "f1", Ticket: "f1/7", Sequence: 2, Bytes: 90},
 		},
 		Workers:  []bus.Node{workerNode("w1", asIs)},
 		Agents:   []bus.Node{agentNode("om1", asIs)},

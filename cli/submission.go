@@ -23,9 +23,9 @@ const (
 	chunkBytes    = 1 << 20
 	submitTimeout = 15 * time.Second // a worker writes 500 rows and publishes 500 messages in it
 
-	submitPatience = time.Minute // without one accepted chunk
-	submitPause    = 250 * time.Millisecond
-	submitPauseMax = 5 * time.Second
+	resubmitTimeout = time.Minute // without one accepted chunk
+	submitPause     = 250 * time.Millisecond
+	submitPauseMax  = 5 * time.Second
 )
 
 // submitItem is one checked item of the input.
@@ -194,7 +194,7 @@ type submitResult struct {
 // submitter sends chunks one after the other and keeps account of them.
 type submitter struct {
 	request  func(ctx context.Context, body []byte) (reply, error)
-	patience time.Duration // how long one chunk is tried
+	timeout  time.Duration // how long one chunk is tried
 	pause    time.Duration // before the second try; doubles
 	progress func(done int)
 	waiting  func(err error, pause time.Duration)
@@ -220,14 +220,14 @@ func (s *submitter) run(ctx context.Context, chunks [][]submitItem) error {
 	return nil
 }
 
-// send tries a chunk again as long as it is certain that no worker took it, and patience lasts.
+// send tries a chunk again as long as it is certain that no worker took it, and the timeout has not passed.
 func (s *submitter) send(ctx context.Context, chunk []submitItem) (reply, error) {
 	var body bytes.Buffer
 	for _, item := range chunk {
 		body.Write(item.body)
 		body.WriteByte('\n')
 	}
-	giveUp := time.Now().Add(s.patience)
+	giveUp := time.Now().Add(s.timeout)
 	for pause := s.pause; ; pause = min(2*pause, submitPauseMax) {
 		answer, err := s.request(ctx, body.Bytes())
 		if err == nil && len(answer.Items) != len(chunk) {

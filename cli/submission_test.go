@@ -167,7 +167,7 @@ func TestSubmitter(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		script   []error
-		patience time.Duration
+		timeout  time.Duration
 		calls    int
 		accepted int
 		unknown  int
@@ -179,7 +179,7 @@ func TestSubmitter(t *testing.T) {
 			name: "busy for a moment", script: []error{busy, nil, busy, busy}, calls: 6, accepted: 1200,
 		},
 		{
-			name: "busy for too long", script: []error{nil, busy, busy}, patience: time.Nanosecond, calls: 2, accepted: 500, failure: busy,
+			name: "busy for too long", script: []error{nil, busy, busy}, timeout: time.Nanosecond, calls: 2, accepted: 500, failure: busy,
 			says: "the worker answered: the queue is full (503); items 1 to 500 (lines 1 to 500) accepted; items 501 to 1200 (lines 501 to " +
 				"1200) not submitted; go on with --skip 500",
 		},
@@ -206,13 +206,13 @@ func TestSubmitter(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			f := &fakeWorker{script: c.script}
-			patience := c.patience
-			if patience == 0 {
-				patience = time.Minute
+			timeout := c.timeout
+			if timeout == 0 {
+				timeout = time.Minute
 			}
 			progress := 0
 			s := submitter{
-				request: f.request, patience: patience, pause: time.Millisecond,
+				request: f.request, timeout: timeout, pause: time.Millisecond,
 				progress: func(done int) { progress = done }, waiting: func(error, time.Duration) {},
 			}
 			items := itemsOf(1200, 10)
@@ -240,8 +240,8 @@ func TestSubmitter(t *testing.T) {
 func TestSubmitterDoesNotTrustAShortAnswer(t *testing.T) {
 	t.Parallel()
 	s := submitter{
-		request:  func(context.Context, []byte) (reply, error) { return reply{}, nil },
-		patience: time.Minute, pause: time.Millisecond, progress: func(int) {}, waiting: func(error, time.Duration) {},
+		request: func(context.Context, []byte) (reply, error) { return reply{}, nil },
+		timeout: time.Minute, pause: time.Millisecond, progress: func(int) {}, waiting: func(error, time.Duration) {},
 	}
 	if err := s.run(context.Background(), [][]submitItem{itemsOf(2, 10)}); err == nil || s.unknown != 2 || len(s.accepted) != 0 {
 		t.Errorf("error %v, %+v", err, s)
@@ -252,8 +252,8 @@ func TestSubmitterEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := submitter{
-		request:  func(context.Context, []byte) (reply, error) { return reply{}, &refusal{503, "busy"} },
-		patience: 2 * time.Hour, pause: time.Hour, progress: func(int) {},
+		request: func(context.Context, []byte) (reply, error) { return reply{}, &refusal{503, "busy"} },
+		timeout: 2 * time.Hour, pause: time.Hour, progress: func(int) {},
 		waiting: func(error, time.Duration) { cancel() },
 	}
 	if err := s.run(ctx, [][]submitItem{itemsOf(1, 10)}); !errors.Is(err, context.Canceled) || s.unknown != 0 {

@@ -89,7 +89,7 @@ func (a *App) printSteps(list stepList[step], now time.Time) error {
 	}
 	t := newTable(a.Stdout, "ID", "KIND", "FLOW", "KEY", "QUEUED", "SIZE")
 	for _, s := range list.Steps {
-		t.row(s.ID, s.Kind, s.Flow, s.Key, age(now.Sub(s.At))+" ago", size(s.Bytes))
+		t.row(s.ID, s.Kind, s.Flow, s.Ticket, age(now.Sub(s.At))+" ago", size(s.Bytes))
 	}
 	if err := t.flush(); err != nil {
 		return err

@@ -85,7 +85,7 @@ func (a *App) submit(ctx context.Context, c *bus.Client, items []submitItem, asJ
 	}
 	s := submitter{
 		request:  func(ctx context.Context, body []byte) (reply, error) { return requestSubmit(ctx, c.NC, body) },
-		patience: submitPatience,
+		timeout:  resubmitTimeout,
 		pause:    submitPause,
 		progress: a.submitProgress(len(items)),
 		waiting: func(err error, pause time.Duration) {

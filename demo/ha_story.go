@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	haPatience   = 6 * time.Minute  // for everything together; it takes a third of that
-	healPatience = 60 * time.Second // until everything is as it was before an event
-	frozenFor    = 30 * time.Second
+	haTimeout   = 6 * time.Minute  // for everything together; it takes a third of that
+	healTimeout = 60 * time.Second // until everything is as it was before an event
+	frozenFor   = 30 * time.Second
 
 	// Writes may pause this long. An election takes 4 to 9 s (NATS waits that long for a leader that is silent), a client of a Booster
 	// that is frozen notices that after three pings, and a full stop lasts until a majority has started again.
@@ -56,7 +56,7 @@ type event struct {
 }
 
 func (s *haStory) tell(ctx context.Context) (*haResult, error) {
-	ctx, cancel := context.WithTimeout(ctx, haPatience)
+	ctx, cancel := context.WithTimeout(ctx, haTimeout)
 	defer cancel()
 	if err := s.start(ctx); err != nil {
 		return nil, err
@@ -218,20 +218,20 @@ func (s *haStory) suffer(ctx context.Context, what string, limit time.Duration, 
 }
 
 // takenOver returns when the other Booster is active and a write was accepted.
-func (s *haStory) takenOver(heir *booster) func(ctx context.Context, since time.Time) error {
+func (s *haStory) takenOver(successor *booster) func(ctx context.Context, since time.Time) error {
 	return func(ctx context.Context, since time.Time) error {
-		ctx, cancel := context.WithTimeout(ctx, healPatience)
+		ctx, cancel := context.WithTimeout(ctx, healTimeout)
 		defer cancel()
 		return s.until(ctx, "writes to be accepted", func(ctx context.Context) (bool, error) {
 			active, err := s.active(ctx, since)
-			return err == nil && active.PID == heir.pid() && s.probe.AcceptedSince(since), errors.Join(err, s.probe.Failure())
+			return err == nil && active.PID == successor.pid() && s.probe.AcceptedSince(since), errors.Join(err, s.probe.Failure())
 		})
 	}
 }
 
 // healed returns when both Boosters and the witness are there, have everything and say so: heartbeats from before since do not count.
 func (s *haStory) healed(ctx context.Context, since time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, healPatience)
+	ctx, cancel := context.WithTimeout(ctx, healTimeout)
 	defer cancel()
 	return s.until(ctx, "a takeover to be possible", func(ctx context.Context) (bool, error) {
 		if s.probe != nil && !s.probe.AcceptedSince(since) {
@@ -280,7 +280,7 @@ func (s *haStory) active(ctx context.Context, since time.Time) (active bus.Node,
 }
 
 func (s *haStory) pair(ctx context.Context) (active, standby *booster, err error) {
-	ctx, cancel := context.WithTimeout(ctx, healPatience)
+	ctx, cancel := context.WithTimeout(ctx, healTimeout)
 	defer cancel()
 	since := time.Now()
 	err = s.until(ctx, "one Booster to be active", func(ctx context.Context) (bool, error) {

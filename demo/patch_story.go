@@ -18,12 +18,12 @@ import (
 )
 
 const (
-	patchServers  = 5
-	patchPatience = 6 * time.Minute // for everything together; it takes a quarter of that
-	handed        = 2               // index of the server on which files are changed
-	freshSteps    = 100             // that the new server does before the end
-	badVersion    = "1.1.4.2"
-	flowFile      = "omflow/production/demo/1/main.py"
+	patchServers = 5
+	patchTimeout = 6 * time.Minute // for everything together; it takes a quarter of that
+	handed       = 2               // index of the server on which files are changed
+	freshSteps   = 100             // that the new server does before the end
+	badVersion   = "1.1.4.2"
+	flowFile     = "omflow/production/demo/1/main.py"
 )
 
 // patchHaste is what only this story wants: nobody watches it for a minute to see that a server does not become healthy.
@@ -64,7 +64,7 @@ type first struct{ had, away time.Duration }
 func (s *patchStory) hand() *server { return s.in.servers[handed] }
 
 func (s *patchStory) tell(ctx context.Context) (*patchResult, error) {
-	ctx, cancel := context.WithTimeout(ctx, patchPatience)
+	ctx, cancel := context.WithTimeout(ctx, patchTimeout)
 	defer cancel()
 	if err := s.start(ctx); err != nil {
 		return nil, err
@@ -139,15 +139,15 @@ func (s *patchStory) fail(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var undo struct {
+	var revert struct {
 		By   string `json:"undone_by"`
 		From string `json:"from"`
 	}
-	if err := json.Unmarshal(answer, &undo); err != nil {
+	if err := json.Unmarshal(answer, &revert); err != nil {
 		return fmt.Errorf("omflow-booster patch rollback: %w: %s", err, answer)
 	}
-	s.out.event("omflow-booster patch rollback %s: %s takes it back", a.ID, undo.By)
-	if err := s.through(ctx, undo.By, []string{patch.StateApplied, patch.StateSkipped}, func(r patch.Report) {
+	s.out.event("omflow-booster patch rollback %s: %s takes it back", a.ID, revert.By)
+	if err := s.through(ctx, revert.By, []string{patch.StateApplied, patch.StateSkipped}, func(r patch.Report) {
 		if r.State == patch.StateSkipped {
 			s.out.event("%s passes that over: it never had the patch", r.Node)
 			return

@@ -19,7 +19,7 @@ const (
 	glance    = 150 * time.Millisecond // between two looks at everything
 	lookLimit = 2 * time.Second        // of one look
 
-	drainPatience = 60 * time.Second // until the last ticket is closed
+	drainTimeout = 60 * time.Second // until the last ticket is closed
 )
 
 // stage is what every story is played on.
@@ -73,7 +73,7 @@ func (s *stage) start(ctx context.Context) error {
 
 // drained waits until every step is done and the queue is empty.
 func (s *stage) drained(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, drainPatience)
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	return s.until(ctx, "every step to be done", func(ctx context.Context) (bool, error) {
 		p, err := omflowtest.Count(ctx, s.db.DB)

@@ -18,7 +18,7 @@ const (
 	patchAt = 0.50
 )
 
-const patience = 2 * time.Minute // for everything together; it takes a tenth of that
+const timeout = 2 * time.Minute // for everything together; it takes a tenth of that
 
 // playWork shows how a patch and a killed worker are survived. It returns the table of the end, and an error if a count is off.
 func playWork(ctx context.Context, st *stage, o options) (shown string, err error) {
@@ -47,7 +47,7 @@ type story struct {
 // tell runs the whole demo and returns what came out. Everything is decided in one loop that looks at the database and the bus;
 // only the feed runs beside it.
 func (s *story) tell(ctx context.Context) (*result, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := s.start(ctx); err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func (s *story) tell(ctx context.Context) (*result, error) {
 			}
 			fed = nil // all are filed
 		case <-ctx.Done():
-			return nil, fmt.Errorf("not over after %s: %w", patience, context.Cause(ctx))
+			return nil, fmt.Errorf("not over after %s: %w", timeout, context.Cause(ctx))
 		case <-time.After(glance):
 		}
 	}

@@ -47,7 +47,7 @@ func TestServerAndWorkerThatDieAreStartedAgain(t *testing.T) {
 		srv.agent.signal(before.WorkerPID, syscall.SIGKILL)
 		// then its agent starts both again
 		srv.agent.running(before)
-		testkit.Await(t, startPatience, srv.name+" to answer again", srv.healthy)
+		testkit.Await(t, startTimeout, srv.name+" to answer again", srv.healthy)
 	}
 	s.afterSteps(20)
 	// then nothing is lost and nothing happened twice
@@ -57,7 +57,7 @@ func TestServerAndWorkerThatDieAreStartedAgain(t *testing.T) {
 // running waits until server and worker run, each as another process than before.
 func (a *agent) running(before bus.AgentState) (now bus.AgentState) {
 	a.t.Helper()
-	testkit.Await(a.t, startPatience, "server and worker of "+a.name, func(ctx context.Context) (err error) {
+	testkit.Await(a.t, startTimeout, "server and worker of "+a.name, func(ctx context.Context) (err error) {
 		now, err = a.state(ctx)
 		if err == nil && (now.Server != "running" || now.Worker != "running" || now.ServerPID == before.ServerPID || now.WorkerPID == before.WorkerPID) {
 			err = fmt.Errorf("%+v", now)
@@ -94,15 +94,15 @@ func TestPatchReachesEveryServerAlsoTheOneThatWasAway(t *testing.T) {
 			}
 			away.agent.restart()
 		}
-		testkit.Await(t, patience, srv.name+" to run "+newVersion, srv.runs(newVersion))
-		testkit.Await(t, patience, srv.name+" to have its files, and no others", func(context.Context) error {
+		testkit.Await(t, timeout, srv.name+" to run "+newVersion, srv.runs(newVersion))
+		testkit.Await(t, timeout, srv.name+" to have its files, and no others", func(context.Context) error {
 			if home := homeOf(t, srv); !maps.Equal(home, files) {
 				return fmt.Errorf("it has %v, want %v", home, files)
 			}
 			return nil
 		})
 	}
-	testkit.Await(t, patience, "patch ls to say so", func(context.Context) error {
+	testkit.Await(t, timeout, "patch ls to say so", func(context.Context) error {
 		if got, want := s.patches(), []string{"server-1 applied", "server-2 applied", "server-3 applied"}; !slices.Equal(got, want) {
 			return fmt.Errorf("it says %v, want %v", got, want)
 		}
@@ -147,7 +147,7 @@ func TestCorruptedArtifactIsRefusedAndTheHomeStays(t *testing.T) {
 		// then it fails, or waits where a good copy would do, and says why
 		says := func(what string) string {
 			var got []string
-			testkit.Await(t, patience, "the patch to say "+what, func(context.Context) error {
+			testkit.Await(t, timeout, "the patch to say "+what, func(context.Context) error {
 				if got = s.patches(); len(got) != i+1 || !strings.HasPrefix(got[i], what) {
 					return fmt.Errorf("patch ls says %v", got)
 				}
@@ -174,7 +174,7 @@ func TestCorruptedArtifactIsRefusedAndTheHomeStays(t *testing.T) {
 	// then the next patch, which is sound, gets its turn
 	sound := good("third")
 	s.announce(sound, sound)
-	testkit.Await(t, patience, "the sound patch", srv.runs(newVersion))
+	testkit.Await(t, timeout, "the sound patch", srv.runs(newVersion))
 	srv.stop()
 }
 

@@ -65,7 +65,7 @@ func (s *site) waiting() []int64 {
 // untilGone returns when none of these rows is left.
 func (s *site) untilGone(rows []int64) {
 	s.t.Helper()
-	testkit.Await(s.t, patience, fmt.Sprintf("%d rows to be done", len(rows)), func(ctx context.Context) error {
+	testkit.Await(s.t, timeout, fmt.Sprintf("%d rows to be done", len(rows)), func(ctx context.Context) error {
 		left, err := s.count(ctx, `SELECT count(*) FROM omflow_queuedata WHERE id = ANY($1)`, rows)
 		if err == nil && left > 0 {
 			err = fmt.Errorf("%d are left; %s", left, s.queue(ctx))

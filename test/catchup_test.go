@@ -55,7 +55,7 @@ func TestServerThatMissedTenPatchesAppliesThemInOrder(t *testing.T) {
 	s.appliedOn(ids[len(ids)-1], "server-1", "server-2", "server-3")
 	for _, srv := range s.servers {
 		checkOrder(t, srv, ids)
-		testkit.Await(t, patience, srv.name+" to run "+version, srv.runs(version))
+		testkit.Await(t, timeout, srv.name+" to run "+version, srv.runs(version))
 		if home := homeOf(t, srv); !maps.Equal(home, want) {
 			t.Errorf("%s has %v, want %v", srv.name, home, want)
 		}
@@ -68,7 +68,7 @@ func TestServerThatMissedTenPatchesAppliesThemInOrder(t *testing.T) {
 // appliedOn waits until servers have applied a patch.
 func (s *site) appliedOn(id string, servers ...string) {
 	s.t.Helper()
-	testkit.Await(s.t, rolloutPatient, fmt.Sprintf("patch %s on %v", id, servers), func(context.Context) error {
+	testkit.Await(s.t, rolloutTimeout, fmt.Sprintf("patch %s on %v", id, servers), func(context.Context) error {
 		states, _, err := s.show(id)
 		if err != nil {
 			return err

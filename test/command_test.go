@@ -21,7 +21,7 @@ type answer struct {
 // ask runs one command line of the product to its end, as a person or a script does, with input as its standard input.
 func ask(t testing.TB, vars env, input string, args ...string) answer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), commandPatience) // not the test's: a cleanup may ask too
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout) // not the test's: a cleanup may ask too
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Env = environ(vars)
@@ -33,7 +33,7 @@ func ask(t testing.TB, vars env, input string, args ...string) answer {
 		t.Fatalf("omflow-booster %s: %s", strings.Join(args, " "), err)
 	}
 	if ctx.Err() != nil {
-		t.Errorf("omflow-booster %s has not ended within %s", strings.Join(args, " "), commandPatience)
+		t.Errorf("omflow-booster %s has not ended within %s", strings.Join(args, " "), commandTimeout)
 	}
 	if found := broken.FindString(stderr.String()); found != "" {
 		t.Errorf("omflow-booster %s: %s\n%s", strings.Join(args, " "), found, lastLines(stderr.String(), 200))

@@ -32,7 +32,7 @@ func TestDatabaseIsAwayUnderLoad(t *testing.T) {
 	s.closeDatabase()
 	began := time.Now()
 	for _, srv := range s.servers {
-		testkit.Await(t, patience, srv.name+" to notice", func(ctx context.Context) error {
+		testkit.Await(t, timeout, srv.name+" to notice", func(ctx context.Context) error {
 			state, err := srv.worker.state(ctx)
 			if err == nil && (state.Database == "ok" || time.Since(began) < awayFor) {
 				err = fmt.Errorf("after %s it says that the database is %s", time.Since(began), state.Database)

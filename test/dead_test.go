@@ -74,7 +74,7 @@ func poisonedSite(t *testing.T, tickets int) (s *site, poisoned []string) {
 	s.vars = merge(s.vars, env{"OMFLOWTEST_POISON": "0.1", "OMFLOWTEST_SEED": strconv.FormatInt(faults.Seed, 10)})
 	s.servers = append(s.servers, s.startServer("server-1"))
 	s.file(tickets)
-	testkit.Await(t, patience, "every ticket to be closed or stuck", func(ctx context.Context) error {
+	testkit.Await(t, timeout, "every ticket to be closed or stuck", func(ctx context.Context) error {
 		stuck, err := s.rows(ctx)
 		if err != nil {
 			return err
@@ -143,7 +143,7 @@ func TestDeadStepsThatArePurgedAreGone(t *testing.T) {
 		t.Errorf("dead purge: code %d\n%s", code, out)
 	}
 	// then their rows go as well, and nothing is left that could bring them back; that they had no effect is on purpose
-	testkit.Await(t, patience, "rows and messages to go", func(ctx context.Context) error {
+	testkit.Await(t, timeout, "rows and messages to go", func(ctx context.Context) error {
 		o, err := s.outcome(ctx)
 		if err == nil && o.Waiting+int(o.work+o.dead) > 0 {
 			err = fmt.Errorf("it looks like this:%s", o)

@@ -18,7 +18,7 @@ import (
 const (
 	largeFiles    = 200
 	largeFile     = 1 << 20
-	largePatient  = 15 * time.Minute
+	largeTimeout  = 15 * time.Minute
 	agentMemoryMB = 64 // that a host has to have for an agent, whatever the patch
 )
 
@@ -46,8 +46,8 @@ func BenchmarkLargePatch(b *testing.B) {
 		id := query[struct{ ID string }](b, booster, "patch", "publish", source).ID
 		published := time.Since(began)
 		for done := 0; done < fleet; {
-			if time.Since(began) > largePatient {
-				b.Fatalf("%d of %d agents have it after %s", done, fleet, largePatient)
+			if time.Since(began) > largeTimeout {
+				b.Fatalf("%d of %d agents have it after %s", done, fleet, largeTimeout)
 			}
 			time.Sleep(100 * time.Millisecond)
 			done = 0

@@ -117,7 +117,7 @@ func TestUpgradeOfAWholeInstallation(t *testing.T) {
 	s.holds(outcome{dead: 1})
 	s.file(waiting)
 	s.holds(outcome{dead: 1, work: waiting})
-	testkit.Await(t, patience, "the agent to wait with the second patch", func(ctx context.Context) error {
+	testkit.Await(t, timeout, "the agent to wait with the second patch", func(ctx context.Context) error {
 		if now, err := srv.agent.state(ctx); err != nil || now.PatchNext != waits {
 			return fmt.Errorf("%+v (%w)", now, err)
 		}
@@ -140,11 +140,11 @@ func TestUpgradeOfAWholeInstallation(t *testing.T) {
 		t.Errorf("the rollout of the second patch is %+v (%v)", r, err)
 	}
 	srv.agent.restart()
-	testkit.Await(t, startPatience, srv.name+" to answer", srv.healthy)
+	testkit.Await(t, startTimeout, srv.name+" to answer", srv.healthy)
 	// then the second patch is applied once it is approved, and the first one not again
 	succeed(t, s.booster.env(), "patch", "approve", waits)
 	s.rolledOut(waits)
-	testkit.Await(t, patience, "the second patch", srv.runs("1.1.4.2"))
+	testkit.Await(t, timeout, "the second patch", srv.runs("1.1.4.2"))
 	checkOrder(t, srv, []string{applied, waits})
 	// then every step is done, and the dead one when it is tried again
 	succeed(t, s.booster.env(), "dead", "retry", "--all")
@@ -163,7 +163,7 @@ func threeFiles(version string) map[string]string {
 // holds waits until the Booster has so many steps.
 func (s *site) holds(want outcome) {
 	s.t.Helper()
-	testkit.Await(s.t, patience, fmt.Sprintf("%d steps on WORK and %d on DEAD", want.work, want.dead), func(ctx context.Context) error {
+	testkit.Await(s.t, timeout, fmt.Sprintf("%d steps on WORK and %d on DEAD", want.work, want.dead), func(ctx context.Context) error {
 		o, err := s.outcome(ctx)
 		if err == nil && (o.work != want.work || o.dead != want.dead) {
 			err = fmt.Errorf("it looks like this:%s", o)
@@ -209,7 +209,7 @@ func TestWorkersOfTwoReleases(t *testing.T) {
 	w := s.servers[0].worker
 	w.stop()
 	w.again()
-	if code := w.exitCode(startPatience); code == 0 || !strings.Contains(w.output(), "update omflow-booster on this host") {
+	if code := w.exitCode(startTimeout); code == 0 || !strings.Contains(w.output(), "update omflow-booster on this host") {
 		t.Errorf("a worker of the former release ended with code %d", code)
 	}
 	// then it goes on with this release
@@ -238,7 +238,7 @@ func TestPatchReachesAgentsOfTwoReleases(t *testing.T) {
 	// then both have it: the former agent starts the worker of this release
 	s.rolledOut(id)
 	for _, srv := range s.servers {
-		testkit.Await(t, patience, srv.name+" to run "+newVersion, srv.runs(newVersion))
+		testkit.Await(t, timeout, srv.name+" to run "+newVersion, srv.runs(newVersion))
 	}
 	s.servers[0].agent.running(before)
 	s.after(10, "steps of server-1", `SELECT count(*) FROM omflowtest_effect WHERE server = 'server-1'`)
@@ -279,7 +279,7 @@ func TestFormerBoosterWithThisRelease(t *testing.T) {
 	// then both have it, one after the other
 	s.rolledOut(id)
 	for _, srv := range s.servers {
-		testkit.Await(t, patience, srv.name+" to run "+newVersion, srv.runs(newVersion))
+		testkit.Await(t, timeout, srv.name+" to run "+newVersion, srv.runs(newVersion))
 	}
 	// then no step is lost, failed or done twice
 	s.afterSteps(20)

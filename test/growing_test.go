@@ -30,7 +30,7 @@ const (
 	killSteps = 5_000   // the same where it grows again and again
 	growDead  = 50      // given up on, the rows after these
 
-	growPatience = 3 * time.Minute // until a growth has come to its next stage: the race detector on busy cores, and every message flushed twice
+	growTimeout = 3 * time.Minute // until a growth has come to its next stage: the race detector on busy cores, and every message flushed twice
 )
 
 // growing is a Booster that has worked alone, and the other one, which is not there yet.
@@ -51,14 +51,14 @@ func firstSteps(tickets int) []work.Item {
 	return items
 }
 
-// startAlone starts one Booster, and uses it: steps wait, the last ones are dead, a patch was published.
-func startAlone(t *testing.T, items []work.Item, vars env) *growing {
+// startSingle starts one Booster, and uses it: steps wait, the last ones are dead, a patch was published.
+func startSingle(t *testing.T, items []work.Item, vars env) *growing {
 	t.Helper()
 	own, other := pairEnv(t)
 	g := &growing{pair: &pair{t: t}, steps: len(items) - growDead, ha: own["HA_BOOSTER_IP"]}
 	g.first, g.second = prepareOfPair(t, own, vars), prepareOfPair(t, other, vars)
 	g.boosters = [2]*booster{g.first, g.second}
-	g.alone()
+	g.startFirst()
 	c := g.first.dial()
 	began := time.Now()
 	for i, it := range items {
@@ -67,13 +67,13 @@ func startAlone(t *testing.T, items []work.Item, vars env) *growing {
 			msg.Subject = "dead" + strings.TrimPrefix(msg.Subject, "work")
 			msg.Header.Set(bus.HeaderDeadReason, "failed 5 times")
 		}
-		if _, err := c.JS.PublishMsgAsync(msg, jetstream.WithStallWait(patience)); err != nil {
+		if _, err := c.JS.PublishMsgAsync(msg, jetstream.WithStallWait(timeout)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	select {
 	case <-c.JS.PublishAsyncComplete():
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("the steps are not queued in time")
 	}
 	source := dir(t)
@@ -115,7 +115,7 @@ func stepMessage(t testing.TB, it work.Item) *nats.Msg {
 // grow starts the first Booster as one of two, alone as a single one.
 func (g *growing) grow() { g.first.vars["HA_BOOSTER_IP"] = g.ha; g.first.again() }
 
-func (g *growing) alone() {
+func (g *growing) startFirst() {
 	delete(g.first.vars, "HA_BOOSTER_IP")
 	g.first.again()
 	g.first.waitReady()
@@ -147,9 +147,9 @@ func (g *growing) state() (s growState) {
 	for _, e := range entries {
 		s.streams = append(s.streams, e.Name())
 	}
-	marker, err := os.ReadFile(filepath.Join(data, "booster.json"))
+	state, err := os.ReadFile(filepath.Join(data, "booster.json"))
 	if err == nil {
-		err = json.Unmarshal(marker, &s)
+		err = json.Unmarshal(state, &s)
 	}
 	if err != nil {
 		g.t.Error(err)
@@ -179,7 +179,7 @@ func (g *growing) killWhen(stage string, reached func(growState) bool) {
 			g.t.Logf("NOT SEEN: %s; the growth was over before: %s", stage, s)
 			return
 		}
-		if time.Since(began) > growPatience || !g.first.running() {
+		if time.Since(began) > growTimeout || !g.first.running() {
 			g.t.Fatalf("%s was not reached: %s", stage, g.state())
 		}
 	}
@@ -217,7 +217,7 @@ func (g *growing) run(worker *bus.Client, want copyOfStream) bool {
 // contents is all that is in each stream, but for the heartbeats, asked through a Booster.
 func (g *growing) contents(b *booster) map[string]copyOfStream {
 	g.t.Helper()
-	c := b.dialTo(b.alone())
+	c := b.dialTo(b.only())
 	all := map[string]copyOfStream{}
 	g.await("the streams of "+b.name, func(ctx context.Context) error {
 		names := c.JS.StreamNames(ctx)

@@ -37,8 +37,8 @@ func (b *booster) readLed(stream string) copyOfStream { return b.readAs(stream, 
 
 func (b *booster) readAs(stream, leader string) (messages copyOfStream) {
 	b.t.Helper()
-	c := b.dialTo(b.alone())
-	testkit.Await(b.t, growPatience, stream+" to be read through "+b.name, func(ctx context.Context) (err error) {
+	c := b.dialTo(b.only())
+	testkit.Await(b.t, growTimeout, stream+" to be read through "+b.name, func(ctx context.Context) (err error) {
 		messages, err = readCopy(ctx, c, stream, leader)
 		return err
 	})

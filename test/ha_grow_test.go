@@ -22,11 +22,11 @@ import (
 func TestGrowthIsKilledAtEachStage(t *testing.T) {
 	t.Parallel()
 	// given a Booster that was in use
-	g := startAlone(t, firstSteps(killSteps+growDead), nil)
+	g := startSingle(t, firstSteps(killSteps+growDead), nil)
 	before := g.contents(g.first)
 	back := func() {
 		t.Helper()
-		g.alone()
+		g.startFirst()
 		g.checkSame("back to one Booster", before, g.contents(g.first))
 		g.first.stop()
 	}
@@ -56,7 +56,7 @@ func TestGrowthIsKilledAtEachStage(t *testing.T) {
 	back()
 
 	// when it is killed at each stage again, and goes on, while a worker takes what it can get
-	worker, err := bus.Connect(g.second.alone(), "worker", zerolog.Nop())
+	worker, err := bus.Connect(g.second.only(), "worker", zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestOneBoosterGrowsUnderLoad(t *testing.T) {
 	s := emptySite(t, env{"BOOSTER_LEASE": "3s", "WORKER_RECONCILE": "2s"})
 	items := firstSteps(growSteps + growDead)
 	fileAtOnce(t, s.database, items)
-	g := startAlone(t, items, s.vars)
+	g := startSingle(t, items, s.vars)
 	g.first.second, g.second.second = g.second, g.first
 	s.booster = g.first
 	for i := range 2 {
@@ -115,7 +115,7 @@ func TestOneBoosterGrowsUnderLoad(t *testing.T) {
 	s.afterTickets(3)
 	began := time.Now()
 	g.grow()
-	testkit.Await(t, growPatience, "the end of the growth", func(context.Context) error {
+	testkit.Await(t, growTimeout, "the end of the growth", func(context.Context) error {
 		if now := g.state(); now.Mode != "cluster" || now.Growth != "" {
 			return fmt.Errorf("it has %s", now)
 		}
@@ -127,7 +127,7 @@ func TestOneBoosterGrowsUnderLoad(t *testing.T) {
 
 	// then a witness makes three copies, and the patch that was published before has arrived there
 	joinPair(t, g.pair)
-	testkit.Await(t, growPatience, "both Boosters to be there", func(ctx context.Context) error {
+	testkit.Await(t, growTimeout, "both Boosters to be there", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, lookLimit)
 		defer cancel()
 		nodes, err := bus.Nodes(ctx, g.bus.JS)
@@ -144,7 +144,7 @@ func TestOneBoosterGrowsUnderLoad(t *testing.T) {
 	})
 	home := dir(t)
 	agent := startAgent(t, "agent-1", g.first, home, merge(witnessEnv(t), env{"AGENT_WORKER": "off", "AGENT_RESTART_MIN": "100ms"}))
-	testkit.Await(t, growPatience, "the patch to be applied", func(ctx context.Context) error {
+	testkit.Await(t, growTimeout, "the patch to be applied", func(ctx context.Context) error {
 		state, err := agent.state(ctx)
 		if err == nil && state.HomeVersion != newVersion {
 			err = fmt.Errorf("the home has version %q", state.HomeVersion)

@@ -37,8 +37,8 @@ const (
 	// Both Boosters have to start again, and then to wait for an election.
 	restartGap = 25 * time.Second
 
-	healPatience = 90 * time.Second // until everything is as before: the race detector on busy cores
-	lookLimit    = 2 * time.Second  // of one question: one that a Booster took with it is never answered
+	healTimeout = 90 * time.Second // until everything is as before: the race detector on busy cores
+	lookLimit   = 2 * time.Second  // of one question: one that a Booster took with it is never answered
 )
 
 // pair is two Boosters that know each other. The witness is beside one of the agents that a scenario starts.
@@ -154,7 +154,7 @@ func (p *pair) suffer(what string, limit time.Duration, act func(), over func(si
 // await is testkit.Await with a limit for each look.
 func (p *pair) await(what string, check func(ctx context.Context) error) {
 	p.t.Helper()
-	testkit.Await(p.t, healPatience, what, func(ctx context.Context) error {
+	testkit.Await(p.t, healTimeout, what, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, lookLimit)
 		defer cancel()
 		return check(ctx)
@@ -199,12 +199,12 @@ func (p *pair) rolesSince(ctx context.Context, since time.Time) (active, standby
 
 // takenOver returns when this Booster leads WORK and a write was accepted. It asks the server, not the heartbeats: those are in memory, and
 // when all three members have died they come back with the third.
-func (p *pair) takenOver(heir *booster) func(since time.Time) {
+func (p *pair) takenOver(successor *booster) func(since time.Time) {
 	return func(since time.Time) {
 		p.t.Helper()
-		p.await(heir.name+" to take over", func(ctx context.Context) error {
+		p.await(successor.name+" to take over", func(ctx context.Context) error {
 			work, err := p.bus.JS.Stream(ctx, bus.StreamWork)
-			if err == nil && work.CachedInfo().Cluster.Leader != heir.vars["BOOSTER_NAME"] {
+			if err == nil && work.CachedInfo().Cluster.Leader != successor.vars["BOOSTER_NAME"] {
 				err = fmt.Errorf("%q leads %s", work.CachedInfo().Cluster.Leader, bus.StreamWork)
 			}
 			return errors.Join(err, p.writtenSince(since))
@@ -325,7 +325,7 @@ func (b *booster) metaLeader(ctx context.Context) (leader string, err error) {
 	if err != nil {
 		return "", err
 	}
-	c := b.alone()
+	c := b.only()
 	nc, err := nats.Connect(fmt.Sprintf("nats://%s:%d", c.IP, c.Port), nats.UserInfo("system", string(password)))
 	if err != nil {
 		return "", err

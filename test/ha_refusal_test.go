@@ -22,7 +22,7 @@ func TestOneBoosterOfTwoWaitsForTheOther(t *testing.T) {
 	t.Parallel()
 	own, other := pairEnv(t)
 	first := launchOfPair(t, own, nil)
-	testkit.Await(t, startPatience, "the Booster to say what it waits for", func(context.Context) error {
+	testkit.Await(t, startTimeout, "the Booster to say what it waits for", func(context.Context) error {
 		if !first.running() {
 			t.Fatalf("it ended with code %d", first.exitCode(0))
 		}

@@ -51,7 +51,7 @@ func watchPair(t testing.TB, p *pair, every time.Duration) *watch {
 	w := &watch{probes: map[string]*omflowtest.Probe{}, beliefs: map[string][]span{}, every: every, end: cancel}
 	t.Cleanup(func() { w.end(); w.over.Wait() })
 	for _, b := range p.boosters {
-		client, err := bus.Connect(b.alone(), "watch", zerolog.Nop())
+		client, err := bus.Connect(b.only(), "watch", zerolog.Nop())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,7 +21,7 @@ const (
 )
 
 // client asks the web processes of all servers.
-var client = &http.Client{Timeout: startPatience, Transport: &http.Transport{DisableKeepAlives: true}}
+var client = &http.Client{Timeout: startTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // load is people who file tickets at every server, at a steady pace and more slowly while much is waiting, but on and on,
 // whatever happens behind the servers.

@@ -208,7 +208,7 @@ func (n *network) must(args ...string) {
 }
 
 func ip(args ...string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), startPatience) // cleanups call it too
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout) // cleanups call it too
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, "ip", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))

@@ -96,15 +96,15 @@ func (b *booster) waitReady() {
 
 // client is how to reach the Booster or, if that does not answer, the other one.
 func (b *booster) client() bus.ClientConfig {
-	c := b.alone()
+	c := b.only()
 	if b.second != nil {
 		c.SecondIP, c.SecondPort = b.second.vars["BOOSTER_IP"], b.second.port
 	}
 	return c
 }
 
-// alone is how to reach this Booster and no other.
-func (b *booster) alone() bus.ClientConfig {
+// only is how to reach this Booster and no other.
+func (b *booster) only() bus.ClientConfig {
 	return bus.ClientConfig{IP: b.vars["BOOSTER_IP"], Port: b.port}
 }
 
@@ -131,7 +131,7 @@ func (b *booster) dialTo(where bus.ClientConfig) *bus.Client {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(c.Close)
-	ctx, cancel := context.WithTimeout(context.Background(), startPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	if err := c.WaitReady(ctx); err != nil {
 		b.t.Fatal(err)
@@ -154,7 +154,7 @@ func startWorker(t testing.TB, name string, b *booster, vars env) *worker {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
-	w := &worker{socket: socket, http: &http.Client{Transport: transport, Timeout: startPatience}}
+	w := &worker{socket: socket, http: &http.Client{Transport: transport, Timeout: startTimeout}}
 	w.process = start(t, name, merge(b.env(), env{
 		"WORKER_NAME":   name,
 		"WORKER_SOCKET": socket,

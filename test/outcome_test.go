@@ -86,23 +86,23 @@ func (s *site) finish() {
 	s.verdict()
 }
 
-// drainPatience is for a busy machine, as long as it gets on.
-const drainPatience = 10 * time.Minute
+// drainTimeout is for a busy machine, as long as it gets on.
+const drainTimeout = 10 * time.Minute
 
 // drain waits until every step that was accepted is done and the queue is empty.
 func (s *site) drain() {
 	s.t.Helper()
 	var o outcome
 	done, moved := 0, time.Now()
-	testkit.Await(s.t, drainPatience, "every step to be done", func(ctx context.Context) (err error) {
+	testkit.Await(s.t, drainTimeout, "every step to be done", func(ctx context.Context) (err error) {
 		if o, err = s.outcome(ctx); err != nil {
 			return err
 		}
 		if o.Effects > done {
 			done, moved = o.Effects, time.Now()
 		}
-		if time.Since(moved) > patience {
-			s.t.Fatalf("no step was done for %s; it looks like this:%s", patience, o)
+		if time.Since(moved) > timeout {
+			s.t.Fatalf("no step was done for %s; it looks like this:%s", timeout, o)
 		}
 		if o.Waiting+o.Outbox+int(o.work) > 0 || o.Effects < o.Tickets*omflowtest.Steps {
 			return fmt.Errorf("it looks like this:%s", o)

@@ -47,7 +47,7 @@ func TestProcessStopsAndStartsAgain(t *testing.T) {
 func TestKillLeavesChildrenAndKillAllDoesNot(t *testing.T) {
 	t.Parallel()
 	p := shell(t, `sleep 600 & (sleep 600 & sleep 600) & echo $GREETING; wait`)
-	testkit.Await(t, startPatience, "children", func(context.Context) error {
+	testkit.Await(t, startTimeout, "children", func(context.Context) error {
 		if n := len(p.members()); n < 4 {
 			return fmt.Errorf("%d processes", n)
 		}
@@ -73,7 +73,7 @@ func TestFrozenProcessDoesNothingUntilItThaws(t *testing.T) {
 		t.Error("a frozen process went on")
 	}
 	p.thaw()
-	testkit.Await(t, startPatience, "the thawed process to go on", func(context.Context) error {
+	testkit.Await(t, startTimeout, "the thawed process to go on", func(context.Context) error {
 		if len(p.output()) == len(before) {
 			return errors.New("says nothing")
 		}

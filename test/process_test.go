@@ -22,10 +22,10 @@ import (
 )
 
 const (
-	startPatience   = time.Minute      // until a process is ready: the race detector and two cores are slow
-	commandPatience = 2 * time.Minute  // until a command for people has ended: one of them waits for elections
-	stopPatience    = 60 * time.Second // until a process has handed over and ended
-	childPatience   = 5 * time.Second  // until a process that was told to end is gone
+	startTimeout   = time.Minute      // until a process is ready: the race detector and two cores are slow
+	commandTimeout = 2 * time.Minute  // until a command for people has ended: one of them waits for elections
+	stopTimeout    = 60 * time.Second // until a process has handed over and ended
+	childTimeout   = 5 * time.Second  // until a process that was told to end is gone
 )
 
 // env is environment variables. A process sees these and PATH, HOME and TMPDIR, nothing else of the tester's own.
@@ -140,13 +140,13 @@ func (p *process) running() bool {
 func (p *process) kill() {
 	p.t.Helper()
 	p.signal(p.pid(), syscall.SIGKILL)
-	p.waitEnd(stopPatience)
+	p.waitEnd(stopTimeout)
 }
 
 // killAll ends the process and everything that it started, as a power cut of its host would.
 func (p *process) killAll() {
 	p.t.Helper()
-	testkit.Await(p.t, startPatience, "end of "+p.name+" and its children", func(context.Context) error {
+	testkit.Await(p.t, startTimeout, "end of "+p.name+" and its children", func(context.Context) error {
 		left := p.members() // may start one more while we look
 		for _, pid := range left {
 			p.signal(pid, syscall.SIGKILL)
@@ -156,7 +156,7 @@ func (p *process) killAll() {
 		}
 		return nil
 	})
-	p.waitEnd(stopPatience)
+	p.waitEnd(stopTimeout)
 }
 
 // freeze stops the clock of the process and of everything that it started, as a suspended host does. It returns when
@@ -174,7 +174,7 @@ func (p *process) freezeOnly(pids ...int) {
 
 func (p *process) freezeEach(pids func() []int) {
 	p.t.Helper()
-	testkit.Await(p.t, startPatience, p.name+" to freeze", func(context.Context) error {
+	testkit.Await(p.t, startTimeout, p.name+" to freeze", func(context.Context) error {
 		for _, pid := range pids() {
 			if s, ok := stat(pid); ok && s.state != 'T' {
 				p.signal(pid, syscall.SIGSTOP)
@@ -197,10 +197,10 @@ func (p *process) thaw() {
 func (p *process) stop() {
 	p.t.Helper()
 	p.signal(p.pid(), syscall.SIGTERM)
-	if code := p.exitCode(stopPatience); code != 0 {
+	if code := p.exitCode(stopTimeout); code != 0 {
 		p.t.Errorf("%s ended with code %d after SIGTERM, want 0", p.name, code)
 	}
-	testkit.Await(p.t, childPatience, "what "+p.name+" had started to end with it", func(context.Context) error {
+	testkit.Await(p.t, childTimeout, "what "+p.name+" had started to end with it", func(context.Context) error {
 		if left := p.members(); len(left) > 0 {
 			return fmt.Errorf("still there: %v", left)
 		}
@@ -209,28 +209,28 @@ func (p *process) stop() {
 }
 
 // exitCode waits until the process has ended. It is -1 after a signal.
-func (p *process) exitCode(patience time.Duration) int {
+func (p *process) exitCode(timeout time.Duration) int {
 	p.t.Helper()
-	p.waitEnd(patience)
+	p.waitEnd(timeout)
 	return p.cmd.ProcessState.ExitCode()
 }
 
-func (p *process) waitEnd(patience time.Duration) {
+func (p *process) waitEnd(timeout time.Duration) {
 	p.t.Helper()
 	if !p.running() {
 		return
 	}
 	select {
 	case <-p.ended:
-	case <-time.After(patience):
-		p.t.Fatalf("%s has not ended within %s", p.name, patience)
+	case <-time.After(timeout):
+		p.t.Fatalf("%s has not ended within %s", p.name, timeout)
 	}
 }
 
 // ready waits until check succeeds, and fails at once when the process ends before.
 func (p *process) ready(check func(ctx context.Context) error) {
 	p.t.Helper()
-	testkit.Await(p.t, startPatience, p.name+" to be ready", func(ctx context.Context) error {
+	testkit.Await(p.t, startTimeout, p.name+" to be ready", func(ctx context.Context) error {
 		if !p.running() {
 			p.t.Fatalf("%s ended with code %d before it was ready", p.name, p.exitCode(0))
 		}

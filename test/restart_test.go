@@ -36,7 +36,7 @@ func TestStepsAreDoneOnceOverRestarts(t *testing.T) {
 	submit := func() {
 		t.Helper()
 		lines := strings.Repeat(`{"queue_id": "q", "name": "FormFlow", "module_name": "m", "method_name": "main", "input_param": {}}`+"\n", 20)
-		testkit.Await(t, startPatience, "the worker to know whose steps the Booster carries", func(ctx context.Context) error {
+		testkit.Await(t, startTimeout, "the worker to know whose steps the Booster carries", func(ctx context.Context) error {
 			status, answer, err := w.call(ctx, http.MethodPost, "/v1/items", []byte(lines))
 			if err == nil && status == http.StatusServiceUnavailable { // nothing was taken
 				return fmt.Errorf("%s", answer)
@@ -50,7 +50,7 @@ func TestStepsAreDoneOnceOverRestarts(t *testing.T) {
 	}
 	done := func() {
 		t.Helper()
-		testkit.Await(t, startPatience, "every step to be done", func(context.Context) error {
+		testkit.Await(t, startTimeout, "every step to be done", func(context.Context) error {
 			if n := steps.effects(); n != sent {
 				return fmt.Errorf("%d of %d", n, sent)
 			}
@@ -99,7 +99,7 @@ func TestRefusedStepIsTriedAgain(t *testing.T) {
 	if status, answer, err := w.call(t.Context(), http.MethodPost, "/v1/items", item); err != nil || status != http.StatusOK {
 		t.Fatalf("submit: %d %s %v", status, answer, err)
 	}
-	testkit.Await(t, startPatience, "the second try", func(context.Context) error {
+	testkit.Await(t, startTimeout, "the second try", func(context.Context) error {
 		if steps.effects() != 1 {
 			return errors.New("not done")
 		}
@@ -132,7 +132,7 @@ func TestAgentStartsAgainWhatDies(t *testing.T) {
 
 	pgtest.Exec(t, database, `INSERT INTO omflow_queuedata (queue_id, name, module_name, method_name, input_param)
 		VALUES ('q', 'FormFlow', 'm', 'main', '{}')`)
-	testkit.Await(t, startPatience, "the new worker to do a step", func(context.Context) error {
+	testkit.Await(t, startTimeout, "the new worker to do a step", func(context.Context) error {
 		if steps.effects() != 1 {
 			return errors.New("not done")
 		}

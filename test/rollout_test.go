@@ -19,7 +19,7 @@ import (
 
 const (
 	fleet          = 5
-	rolloutPatient = 5 * time.Minute // five servers, one after the other, under load
+	rolloutTimeout = 5 * time.Minute // five servers, one after the other, under load
 )
 
 // startFleet starts servers under agents at which people file tickets. Their boosters are up.
@@ -96,7 +96,7 @@ func (o *outages) check(t testing.TB) {
 // rolledOut waits until a patch is applied on every server.
 func (s *site) rolledOut(id string) {
 	s.t.Helper()
-	testkit.Await(s.t, rolloutPatient, "patch "+id+" on every server", func(context.Context) error {
+	testkit.Await(s.t, rolloutTimeout, "patch "+id+" on every server", func(context.Context) error {
 		states, _, err := s.show(id)
 		if err != nil {
 			return err
@@ -144,7 +144,7 @@ func TestPatchGoesFromServerToServer(t *testing.T) {
 	// then every server runs it, each was away once, and never two at the same time
 	watch.check(t)
 	for _, srv := range s.servers {
-		testkit.Await(t, patience, srv.name+" to run "+newVersion, srv.runs(newVersion))
+		testkit.Await(t, timeout, srv.name+" to run "+newVersion, srv.runs(newVersion))
 	}
 	// then no step is lost, failed or done twice
 	s.afterSteps(20)
@@ -160,7 +160,7 @@ func TestPatchThatFailsHalts(t *testing.T) {
 	files := versionFiles(newVersion)
 	files[omflowtest.UnhealthyFile] = "server-1 server-2 server-3 server-5\n"
 	id := s.publish(files, "--canary", "server-4")
-	testkit.Await(t, rolloutPatient, "the rollout to halt", func(context.Context) error {
+	testkit.Await(t, rolloutTimeout, "the rollout to halt", func(context.Context) error {
 		states, r, err := s.show(id)
 		if err == nil && r.State != "halted" {
 			err = fmt.Errorf("it is %q: %v", r.State, states)
@@ -180,7 +180,7 @@ func TestPatchThatFailsHalts(t *testing.T) {
 		if srv.name == "server-4" {
 			want = newVersion
 		}
-		testkit.Await(t, patience, srv.name+" to run "+want, srv.runs(want))
+		testkit.Await(t, timeout, srv.name+" to run "+want, srv.runs(want))
 		if v := homeOf(t, srv)[omflowtest.VersionFile]; v != "version="+want+"\n" {
 			t.Errorf("%s has %q, want %s", srv.name, v, want)
 		}
@@ -211,7 +211,7 @@ func TestRolloutGoesOnAfterATakeover(t *testing.T) {
 	id := s.publish(versionFiles(newVersion))
 	applied := func(want int) {
 		t.Helper()
-		testkit.Await(t, rolloutPatient, fmt.Sprintf("%d servers to have it", want), func(context.Context) error {
+		testkit.Await(t, rolloutTimeout, fmt.Sprintf("%d servers to have it", want), func(context.Context) error {
 			states, _, err := s.show(id)
 			if err != nil {
 				return err
@@ -237,7 +237,7 @@ func TestRolloutGoesOnAfterATakeover(t *testing.T) {
 	s.rolledOut(id)
 	watch.check(t)
 	for _, srv := range s.servers {
-		testkit.Await(t, patience, srv.name+" to run "+newVersion, srv.runs(newVersion))
+		testkit.Await(t, timeout, srv.name+" to run "+newVersion, srv.runs(newVersion))
 	}
 	active.restart()
 	s.afterSteps(10)

@@ -21,7 +21,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
-const patience = 60 * time.Second // until something that a scenario waits for has happened
+const timeout = 60 * time.Second // until something that a scenario waits for has happened
 
 // site is a whole installation: a database, a Booster, and OMFLOW Servers (stand-ins) with a worker beside each. A scenario
 // begins with startSite, lets something happen while people file tickets, and ends with finish, which counts.
@@ -150,7 +150,7 @@ func (s *site) startUnderAgent(name, version string, vars env) *server {
 		"OMFLOW_COMMAND":        "'" + standIn + "' server",
 		"OMFLOW_HEALTH_URL":     srv.url + "/health/",
 	}, vars))
-	testkit.Await(s.t, startPatience, name+" to answer", srv.healthy)
+	testkit.Await(s.t, startTimeout, name+" to answer", srv.healthy)
 	return srv
 }
 
@@ -214,7 +214,7 @@ func (s *site) afterTickets(n int) {
 func (s *site) after(n int, what, query string) {
 	s.t.Helper()
 	first := -1
-	testkit.Await(s.t, patience, fmt.Sprintf("%d more %s", n, what), func(ctx context.Context) error {
+	testkit.Await(s.t, timeout, fmt.Sprintf("%d more %s", n, what), func(ctx context.Context) error {
 		now, err := s.count(ctx, query)
 		if err != nil {
 			return err

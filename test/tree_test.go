@@ -20,7 +20,7 @@ const deployedFlow = "omflow/production/form/1/main.py" // what OMFLOW writes wh
 // published waits until so many patches were published, and returns the newest one.
 func (s *site) published(want int) (id, author string) {
 	s.t.Helper()
-	testkit.Await(s.t, patience, fmt.Sprintf("%d patches to be published", want), func(context.Context) error {
+	testkit.Await(s.t, timeout, fmt.Sprintf("%d patches to be published", want), func(context.Context) error {
 		list := query[struct {
 			Patches []struct{ ID, Author string } `json:"patches"`
 		}](s.t, s.booster, "patch", "ls").Patches
@@ -52,24 +52,24 @@ func TestServerThatIsChangedByHandTakesTheOthersAlong(t *testing.T) {
 	s.rolledOut(id)
 	watch.check(t)
 	for _, srv := range s.servers {
-		testkit.Await(t, patience, srv.name+" to run "+newVersion, srv.runs(newVersion))
+		testkit.Await(t, timeout, srv.name+" to run "+newVersion, srv.runs(newVersion))
 		if home := homeOf(t, srv); !maps.Equal(home, files) {
 			t.Errorf("%s has %v, want %v", srv.name, home, files)
 		}
 	}
-	testkit.Await(t, patience, "nothing to differ any more", func(context.Context) error {
+	testkit.Await(t, timeout, "nothing to differ any more", func(context.Context) error {
 		if a := ask(t, s.booster.env(), "", "nodes", "drift"); a.code != 0 {
 			return fmt.Errorf("code %d: %s%s", a.code, a.stdout, a.stderr)
 		}
 		return nil
 	})
 	// then it can be taken back everywhere
-	undone := query[struct {
+	revert := query[struct {
 		By string `json:"undone_by"`
 	}](t, s.booster, "patch", "rollback", id, "--note", "of a scenario").By
-	s.rolledOut(undone)
+	s.rolledOut(revert)
 	for _, srv := range s.servers {
-		testkit.Await(t, patience, srv.name+" to run "+oldVersion, srv.runs(oldVersion))
+		testkit.Await(t, timeout, srv.name+" to run "+oldVersion, srv.runs(oldVersion))
 		if _, err := os.Stat(filepath.Join(srv.home, deployedFlow)); err == nil {
 			t.Errorf("%s still has %s", srv.name, deployedFlow)
 		}
@@ -93,11 +93,11 @@ func TestNewHostBecomesAServer(t *testing.T) {
 	fresh := s.startUnderAgent("server-3", "", env{"AGENT_WATCH": "report", "AGENT_WATCH_QUIET": "1s"})
 	s.servers = append(s.servers, fresh)
 	// then it is a server of the same version, and does its share of the steps
-	testkit.Await(t, patience, fresh.name+" to run "+newVersion, fresh.runs(newVersion))
+	testkit.Await(t, timeout, fresh.name+" to run "+newVersion, fresh.runs(newVersion))
 	if got, want := homeOf(t, fresh), versionFiles(newVersion); !maps.Equal(got, want) {
 		t.Errorf("it has %v, want %v", got, want)
 	}
-	testkit.Await(t, patience, fresh.name+" to execute steps", func(ctx context.Context) error {
+	testkit.Await(t, timeout, fresh.name+" to execute steps", func(ctx context.Context) error {
 		n := 0
 		err := s.db.QueryRowContext(ctx, "SELECT count(*) FROM omflowtest_effect WHERE server = '"+fresh.name+"'").Scan(&n)
 		if err == nil && n == 0 {
@@ -118,7 +118,7 @@ func TestNewHostBecomesAServer(t *testing.T) {
 	}
 	// then what is changed there by hand is shown, and brought back on demand
 	writeFiles(t, fresh.home, map[string]string{"omflow/app.py": "# by hand\n"})
-	testkit.Await(t, patience, "the change to be noticed", func(context.Context) error {
+	testkit.Await(t, timeout, "the change to be noticed", func(context.Context) error {
 		if a := ask(t, s.booster.env(), "", "nodes", "drift", "server-3"); a.code != 1 || !strings.Contains(a.stdout, "changed omflow/app.py") {
 			return fmt.Errorf("code %d: %s%s", a.code, a.stdout, a.stderr)
 		}

@@ -34,7 +34,7 @@ func TestWorkerIsKilledUnderLoad(t *testing.T) {
 		victim := s.any().worker
 		victim.untilBusy()
 		victim.kill()
-		testkit.Await(t, childPatience, "the runners to end with their worker", func(context.Context) error {
+		testkit.Await(t, childTimeout, "the runners to end with their worker", func(context.Context) error {
 			if left := victim.members(); len(left) > 0 {
 				return fmt.Errorf("still there: %v", left)
 			}
@@ -66,7 +66,7 @@ func TestWorkerIsFrozenForLongerThanItsLease(t *testing.T) {
 			frozen.untilBusy()
 			freeze(frozen)
 			began := time.Now()
-			testkit.Await(t, patience, "the steps of the frozen worker to come again", func(context.Context) error {
+			testkit.Await(t, timeout, "the steps of the frozen worker to come again", func(context.Context) error {
 				if n := other.redelivered() - redelivered; n == 0 || time.Since(began) < 2*shortLease {
 					return fmt.Errorf("%d have, after %s", n, time.Since(began))
 				}
@@ -110,7 +110,7 @@ func TestRunnerThatHangsIsReplaced(t *testing.T) {
 	w.freezeOnly(w.runners()...)
 	// then the step is tried again in another one
 	s.finish()
-	s.checkOneTryLost("step ran longer than 3s")
+	s.checkOneAttemptLost("step ran longer than 3s")
 }
 
 func TestRunnerIsKilledInItsStep(t *testing.T) {
@@ -124,7 +124,7 @@ func TestRunnerIsKilledInItsStep(t *testing.T) {
 	}
 	// then the step is tried again in another one
 	s.finish()
-	s.checkOneTryLost("signal: killed")
+	s.checkOneAttemptLost("signal: killed")
 }
 
 // A step that takes longer than its lease is nobody else's, and is run once.
@@ -164,7 +164,7 @@ func siteInSlowStep(t *testing.T, vars env) *site {
 
 // checkOneTryLost looks into the history, which a worker writes out when it stops: the first try of the first step has failed
 // in this way, the second one did it, and no other step has noticed.
-func (s *site) checkOneTryLost(reason string) {
+func (s *site) checkOneAttemptLost(reason string) {
 	s.t.Helper()
 	s.checkTries("failed", reason, 1)
 	for what, n := range map[string]int{
@@ -181,13 +181,13 @@ func (s *site) checkOneTryLost(reason string) {
 // checkTries compares how many tries the history has with an outcome and a piece of an error.
 func (s *site) checkTries(outcome, text string, want int) {
 	s.t.Helper()
-	if n := s.tries(outcome, text); n != want {
+	if n := s.attempts(outcome, text); n != want {
 		s.t.Errorf("%d tries %s with %q, want %d", n, outcome, text, want)
 	}
 }
 
 // tries reads the history, which a worker writes out when it stops.
-func (s *site) tries(outcome, text string) int {
+func (s *site) attempts(outcome, text string) int {
 	s.t.Helper()
 	return s.must(`SELECT count(*) FROM omflow_booster_history WHERE outcome = $1 AND strpos(error, $2) > 0`, outcome, text)
 }
@@ -195,7 +195,7 @@ func (s *site) tries(outcome, text string) int {
 // untilBusy returns when a step runs in the worker.
 func (w *worker) untilBusy() {
 	w.t.Helper()
-	testkit.Await(w.t, patience, w.name+" to run a step", func(ctx context.Context) error {
+	testkit.Await(w.t, timeout, w.name+" to run a step", func(ctx context.Context) error {
 		state, err := w.state(ctx)
 		if err == nil && state.Running == 0 {
 			err = errors.New("it is idle")

@@ -15,7 +15,7 @@ import (
 // deadLetter writes a step that is given up on to DEAD, and only then removes it from WORK. Its row stays.
 func (d *delivery) deadLetter(reason string, cause error, started time.Time) {
 	death := bus.Death{Worker: d.worker, Reason: reason, Err: cause, Attempt: d.step.Attempt}
-	err := d.insist("write to DEAD", func(ctx context.Context) error { return deadletter.Write(ctx, d.js, d.msg, death) })
+	err := d.retryWhileLeased("write to DEAD", func(ctx context.Context) error { return deadletter.Write(ctx, d.js, d.msg, death) })
 	if err != nil {
 		d.log.Error().Err(err).Msg("step not written to DEAD; it stays in WORK")
 		d.nak(deadRetry)

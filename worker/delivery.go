@@ -18,10 +18,10 @@ import (
 )
 
 const (
-	ackTimeout   = 5 * time.Second // of one confirmed ack, nak or publish to DEAD
-	retryCeiling = 5 * time.Minute // longest wait between two tries
-	patienceMax  = 10 * time.Second
-	deadRetry    = 30 * time.Second
+	ackTimeout     = 5 * time.Second // of one confirmed ack, nak or publish to DEAD
+	retryCeiling   = 5 * time.Minute // longest wait between two tries
+	returnDelayMax = 10 * time.Second
+	deadRetry      = 30 * time.Second
 )
 
 // deliveries runs each delivered step to its end: done, to be tried again, or dead. All times are bounded but the step's own.
@@ -40,7 +40,7 @@ type deliveries struct {
 	finish   func(ctx context.Context, id work.ID, redelivered bool) error
 	executor Executor
 	submit   func(ctx context.Context, items []work.Item) ([]Accepted, error)
-	record   func(outbox.Try)
+	record   func(outbox.Attempt)
 	counts   *counters
 	log      zerolog.Logger
 
@@ -118,14 +118,14 @@ func (ds *deliveries) open(msg jetstream.Msg, asked time.Time) (*delivery, error
 	if err != nil && !d.discard { // what is thrown away need not be readable
 		return nil, err
 	}
-	flow, key := it.Flow()
+	flow, ticket := it.Flow()
 	d.step = Step{
-		ID: id, Attempt: int(min(meta.NumDelivered, 1<<30)), Kind: it.Name, Flow: flow, Key: key, Item: it,
+		ID: id, Attempt: int(min(meta.NumDelivered, 1<<30)), Kind: it.Name, Flow: flow, Ticket: ticket, Item: it,
 		Lease: NewLease(asked.Add(ds.queue.leaseTime())),
 	}
 	d.lost = ds.queue.delivered(d.seq)
 	d.step.Put = d.put
-	d.log = ds.log.With().Stringer(logging.Work, id).Str(logging.Key, key).Uint64("delivery", meta.NumDelivered).Logger()
+	d.log = ds.log.With().Stringer(logging.Work, id).Str(logging.Ticket, ticket).Uint64("delivery", meta.NumDelivered).Logger()
 	return d, nil
 }
 
@@ -155,7 +155,7 @@ func (d *delivery) execute(ctx context.Context) {
 	case errors.Is(err, ErrNotStarted):
 		delay := d.backoff(1)
 		if errors.As(err, &later) {
-			delay = d.patience(later.Wait)
+			delay = d.returnDelay(later.Wait)
 		}
 		d.log.Warn().Err(err).Dur("again_in", delay).Msg("step not started; given back")
 		d.release(delay)
@@ -164,11 +164,11 @@ func (d *delivery) execute(ctx context.Context) {
 	}
 }
 
-// patience is for how long a step is given back that asks to be tried again after wait: longer with each delivery, because the
+// returnDelay is for how long a step is given back that asks to be tried again after wait: longer with each delivery, because the
 // queue gives what is due again before anything new, and some steps that wait for each other must not keep all others from
 // being delivered.
-func (d *delivery) patience(wait time.Duration) time.Duration {
-	return max(wait, min(wait*time.Duration(min(d.delivered, 1000)), patienceMax))
+func (d *delivery) returnDelay(wait time.Duration) time.Duration {
+	return max(wait, min(wait*time.Duration(min(d.delivered, 1000)), returnDelayMax))
 }
 
 // await leaves the row of a step to the server, which goes on with it when an answer comes. The message stays, so that nobody
@@ -273,14 +273,14 @@ func (d *delivery) complete(ctx context.Context) {
 	}
 }
 
-// giveBack returns a message that arrived when the worker was stopping already.
-func (ds *deliveries) giveBack(msg jetstream.Msg) {
+// release returns a message that arrived when the worker was stopping already.
+func (ds *deliveries) release(msg jetstream.Msg) {
 	if d, err := ds.open(msg, time.Now()); err == nil {
 		d.release(0)
 	}
 }
 
-// backoff is the wait after the given try: doubling from retryBase, with a fifth of jitter so that a storm spreads.
+// backoff is the wait after the given attempt: doubling from retryBase, with a fifth of jitter so that a storm spreads.
 func (d *delivery) backoff(attempt int) time.Duration {
 	wait := d.retryBase
 	for range min(attempt-1, 20) {
@@ -290,17 +290,17 @@ func (d *delivery) backoff(attempt int) time.Duration {
 }
 
 func (d *delivery) note(outcome string, cause error, started time.Time) {
-	try := outbox.Try{
-		WorkID: d.step.ID.String(), Kind: d.step.Kind, Flow: d.step.Flow, Ticket: d.step.Key, Worker: d.worker,
+	attempt := outbox.Attempt{
+		WorkID: d.step.ID.String(), Kind: d.step.Kind, Flow: d.step.Flow, Ticket: d.step.Ticket, Worker: d.worker,
 		Attempt: d.step.Attempt, Outcome: outcome, Started: started,
 	}
 	if started.IsZero() {
-		try.Started = time.Now()
+		attempt.Started = time.Now()
 	} else {
-		try.Duration = time.Since(started).Microseconds()
+		attempt.Duration = time.Since(started).Microseconds()
 	}
 	if cause != nil {
-		try.Error = cause.Error()
+		attempt.Error = cause.Error()
 	}
-	d.record(try)
+	d.record(attempt)
 }

@@ -31,7 +31,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
 
-const patience = 30 * time.Second
+const timeout = 30 * time.Second
 
 // site is a database and a bus on which a test runs workers.
 type site struct {
@@ -155,7 +155,7 @@ func (s *site) start(exec worker.Executor, change ...func(*worker.Config)) *runn
 	if s.c.NC.IsConnected() {
 		select {
 		case <-ready:
-		case <-time.After(patience):
+		case <-time.After(timeout):
 			s.t.Fatal("worker does not become ready")
 		}
 	}
@@ -195,7 +195,7 @@ func (s *site) launch(exec worker.Executor, change ...func(*worker.Config)) (*ru
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", cfg.Socket)
 	}}
-	r.http = &http.Client{Transport: transport, Timeout: patience}
+	r.http = &http.Client{Transport: transport, Timeout: timeout}
 	go func() {
 		err := w.Run(ctx)
 		client.Close()
@@ -216,7 +216,7 @@ func (r *running) end() {
 			require.NoError(r.t, err)
 			close(r.ended)
 		}
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		r.t.Fatal("worker does not stop")
 	}
 }
@@ -284,7 +284,7 @@ func (e *executor) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 func (e *executor) Ready() <-chan struct{}        { return e.readyCh }
 
 // tries returns the attempts of a step in the order in which they ran.
-func (e *executor) tries(id string) []int {
+func (e *executor) attemptsOf(id string) []int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return append([]int(nil), e.attempts[id]...)

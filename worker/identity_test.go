@@ -53,7 +53,7 @@ func (s *site) runToTheEnd(exec worker.Executor, change ...func(*worker.Config))
 		f(&cfg)
 	}
 	client := s.bus.Client()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	err := worker.New(cfg, client, outbox.New(s.open()), exec, zerolog.New(zerolog.NewTestWriter(s.t))).Run(ctx)
 	require.NoError(s.t, ctx.Err(), "the worker runs on")
@@ -100,7 +100,7 @@ func TestWorkerThatComesToTheBoosterOfAnotherDatabaseStops(t *testing.T) {
 	select {
 	case err := <-ended:
 		require.ErrorContains(t, err, "postgres://elsewhere/x")
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("it goes on")
 	}
 }

@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	tellEvery   = 250 * time.Millisecond // between two tries to reach the Booster about a step
-	renewRetry  = time.Second
-	errLeaseMsg = "lease lost: this worker or its Booster stood still for too long, or the Booster lost its queue"
+	sendAckEvery = 250 * time.Millisecond // between two tries to reach the Booster about a step
+	renewRetry   = time.Second
+	errLeaseMsg  = "lease lost: this worker or its Booster stood still for too long, or the Booster lost its queue"
 )
 
 // The verbs of an ack, as NATS defines them. Each is sent as a request: the Booster's answer says that it has arrived. The answer does not
@@ -40,7 +40,7 @@ func (d *delivery) keepLease(ctx context.Context, cancel context.CancelCauseFunc
 				break
 			}
 			next = min(renewRetry, lease/8)
-			if d.tell(ctx, verbRenew) == nil {
+			if d.sendAck(ctx, verbRenew) == nil {
 				lease = d.queue.leaseTime()
 				d.step.Lease.Renew(began.Add(lease))
 				next = lease / 4
@@ -72,8 +72,8 @@ func (d *delivery) pauseOrLost(ctx context.Context, wait time.Duration) bool {
 	}
 }
 
-// tell sends one verb about the step and waits for the Booster's answer. It says nothing to a queue that it does not know to be the same.
-func (d *delivery) tell(ctx context.Context, verb string) error {
+// sendAck sends one verb about the step and waits for the Booster's answer. It says nothing to a queue that it does not know to be the same.
+func (d *delivery) sendAck(ctx context.Context, verb string) error {
 	if err := bus.Away(d.nc); err != nil {
 		return err
 	}
@@ -85,18 +85,18 @@ func (d *delivery) tell(ctx context.Context, verb string) error {
 		return ErrLeaseLost
 	default:
 	}
-	ctx, cancel := context.WithTimeout(ctx, min(ackTimeout, max(d.queue.leaseTime()/4, tellEvery)))
+	ctx, cancel := context.WithTimeout(ctx, min(ackTimeout, max(d.queue.leaseTime()/4, sendAckEvery)))
 	defer cancel()
 	_, err := d.nc.RequestWithContext(ctx, d.msg.Reply(), []byte(verb))
 	return err
 }
 
-// insist does what must be done while the step is ours, again and again: a Booster that restarts is back within seconds, and
+// retryWhileLeased does what must be done while the step is ours, again and again: a Booster that restarts is back within seconds, and
 // what was decided must not be forgotten because of it.
 //
 // Only the lease that the step has now counts: an ack that the Booster carried out before it died is never answered, while renewals of a
 // delivery that it does not know are, so with renewals this would hold its slot for ever.
-func (d *delivery) insist(what string, do func(ctx context.Context) error) error {
+func (d *delivery) retryWhileLeased(what string, do func(ctx context.Context) error) error {
 	until := d.step.Lease.Deadline()
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
@@ -112,7 +112,7 @@ func (d *delivery) insist(what string, do func(ctx context.Context) error) error
 			errors.Is(err, nats.ErrConnectionClosed) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		if !d.pauseOrLost(context.Background(), tellEvery) {
+		if !d.pauseOrLost(context.Background(), sendAckEvery) {
 			return fmt.Errorf("%s: %w", what, ErrLeaseLost)
 		}
 	}
@@ -120,7 +120,7 @@ func (d *delivery) insist(what string, do func(ctx context.Context) error) error
 
 // ack removes the message from WORK. An ack that is lost costs a delivery, which finds the row gone.
 func (d *delivery) ack() {
-	if err := d.insist("ack", func(ctx context.Context) error { return d.tell(ctx, verbAck) }); err != nil {
+	if err := d.retryWhileLeased("ack", func(ctx context.Context) error { return d.sendAck(ctx, verbAck) }); err != nil {
 		d.log.Warn().Err(err).Msg("ack not confirmed; the next delivery will find the step done")
 	}
 }
@@ -134,7 +134,7 @@ func (d *delivery) nak(delay time.Duration) {
 	if delay > 0 {
 		verb = fmt.Sprintf(`%s {"delay": %d}`, verbNak, delay.Nanoseconds())
 	}
-	if err := d.insist("nak", func(ctx context.Context) error { return d.tell(ctx, verb) }); err != nil {
+	if err := d.retryWhileLeased("nak", func(ctx context.Context) error { return d.sendAck(ctx, verb) }); err != nil {
 		d.log.Warn().Err(err).Msg("not given back; the step comes again when its lease ends")
 	}
 }
@@ -143,7 +143,7 @@ func (d *delivery) nak(delay time.Duration) {
 func (d *delivery) release(delay time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
-	if err := d.rows.GiveBack(ctx, d.step.ID, d.seq); err != nil {
+	if err := d.rows.Release(ctx, d.step.ID, d.seq); err != nil {
 		d.log.Warn().Err(err).Msg("giving the step back costs an attempt")
 	}
 	d.nak(delay)

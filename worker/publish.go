@@ -91,7 +91,7 @@ func (p *publisher) Submit(ctx context.Context, items []work.Item) ([]Accepted, 
 	}
 	// Full is a certain answer. If it was the answer for everything, and every row that this call needed was made by it, those rows go again
 	// and the sender comes back with the work; else what was taken stays taken.
-	if len(refused) == len(steps) && len(steps) > 0 && !slices.ContainsFunc(steps, (*outgoing).shared) && p.undo(refused) == nil {
+	if len(refused) == len(steps) && len(steps) > 0 && !slices.ContainsFunc(steps, (*outgoing).shared) && p.rollBack(refused) == nil {
 		return nil, errFull
 	}
 	return accepted(steps), nil
@@ -215,8 +215,8 @@ func (p *publisher) insert(ctx context.Context, subs []outbox.Submission) ([]int
 	return rows, nil
 }
 
-// undo removes the rows that this call made, and no others.
-func (p *publisher) undo(steps []*outgoing) error {
+// rollBack removes the rows that this call made, and no others.
+func (p *publisher) rollBack(steps []*outgoing) error {
 	var ids []work.ID
 	for _, s := range steps {
 		if s.outbox && !s.named {
@@ -233,13 +233,13 @@ func (p *publisher) undo(steps []*outgoing) error {
 
 // insertCalls writes the submissions of several calls together.
 func insertCalls(insert func(context.Context, []outbox.Submission) ([]int64, error),
-	blames func(error) bool,
+	isBadInput func(error) bool,
 ) func(context.Context, [][]outbox.Submission) ([][]int64, error) {
 	return func(ctx context.Context, calls [][]outbox.Submission) ([][]int64, error) {
 		ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 		defer cancel()
 		rows, err := insert(ctx, slices.Concat(calls...))
-		if err != nil && blames(err) {
+		if err != nil && isBadInput(err) {
 			return nil, fmt.Errorf("%w: %w", batch.ErrBadInput, err)
 		}
 		if err != nil {
@@ -255,8 +255,8 @@ func insertCalls(insert func(context.Context, []outbox.Submission) ([]int64, err
 
 // message is a step of this database as it travels on WORK.
 func message(id work.ID, it work.Item, body []byte, database string) *nats.Msg {
-	flow, key := it.Flow()
-	step := bus.StepMessage{ID: id, Kind: it.Name, Flow: flow, Key: key, Database: database, Body: body}
+	flow, ticket := it.Flow()
+	step := bus.StepMessage{ID: id, Kind: it.Name, Flow: flow, Ticket: ticket, Database: database, Body: body}
 	if len(it.Lean().InputParam) < len(it.InputParam) {
 		step.Digest = it.Digest()
 	}

@@ -26,7 +26,7 @@ type puller struct {
 	slots    chan struct{}        // a token for each free slot
 	lease    func() time.Duration // of a step: a setting that may change
 	deliver  func(msg jetstream.Msg, asked time.Time)
-	giveBack func(jetstream.Msg)
+	release  func(jetstream.Msg)
 	usable   func(ctx context.Context) bool // waits until steps can be run at all; false when ctx ends
 	running  *atomic.Int64                  // steps that were delivered and are not over
 	log      zerolog.Logger
@@ -138,7 +138,7 @@ func (p *puller) start(ctx context.Context, msg jetstream.Msg, began time.Time, 
 		p.running.Add(1)
 		defer p.running.Add(-1)
 		if ctx.Err() != nil {
-			p.giveBack(msg)
+			p.release(msg)
 			return
 		}
 		p.deliver(msg, began)

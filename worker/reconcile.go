@@ -40,7 +40,7 @@ type reconciler struct {
 		IDs(ctx context.Context) ([]work.ID, error)
 		Load(ctx context.Context, ids []work.ID) ([]outbox.Stored, error)
 		Prune(ctx context.Context, before time.Time, limit int) (int64, error)
-		PruneGivebacks(ctx context.Context) error
+		PruneReleases(ctx context.Context) error
 	}
 	publish  func(ctx context.Context, steps []*outgoing)
 	every    time.Duration
@@ -204,7 +204,7 @@ func (r *reconciler) prune(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
 	r.pruned = time.Now()
-	err := r.store.PruneGivebacks(ctx)
+	err := r.store.PruneReleases(ctx)
 	for n := int64(pruneBatch); err == nil && n == pruneBatch && r.keep > 0; {
 		n, err = r.store.Prune(ctx, r.pruned.Add(-r.keep), pruneBatch)
 	}

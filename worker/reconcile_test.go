@@ -77,7 +77,7 @@ func TestRowIsLookedAtWhenSomebodyAsks(t *testing.T) {
 	dead, err := s.c.JS.Stream(t.Context(), bus.StreamDead)
 	require.NoError(t, err)
 	require.NoError(t, dead.DeleteMsg(t.Context(), s.dead(subject).Sequence))
-	_, err = s.c.NC.Request("worker.prove", []byte("q1 q2 nonsense"), patience)
+	_, err = s.c.NC.Request("worker.prove", []byte("q1 q2 nonsense"), timeout)
 	require.NoError(t, err, "the reconciler hears it")
 	s.eventually("it runs", func() bool { return s.rows("omflow_queuedata") == 0 })
 }

@@ -146,7 +146,7 @@ func (r *reconciler) isDead(ctx context.Context, s outbox.Stored) (bool, error) 
 // deadLetter makes a row that can never be carried visible in DEAD, without a body.
 func (r *reconciler) deadLetter(ctx context.Context, s outbox.Stored) {
 	flow, key := s.Item.Flow()
-	step := bus.StepMessage{ID: s.ID, Kind: s.Item.Name, Flow: flow, Key: key, Database: r.database, Digest: s.Item.Digest()}
+	step := bus.StepMessage{ID: s.ID, Kind: s.Item.Name, Flow: flow, Ticket: key, Database: r.database, Digest: s.Item.Digest()}
 	call, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
 	err := deadletter.WriteUnqueued(call, r.js, step, bus.Death{Worker: r.worker, Reason: "the row cannot be carried", Err: s.Err})

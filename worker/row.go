@@ -15,7 +15,7 @@ const databaseWait = time.Second // between two looks at a database that does no
 // rows is what the worker needs of the database for each step; implemented by outbox.Store.
 type rows interface {
 	Check(ctx context.Context, id work.ID, seq uint64) (outbox.Check, error)
-	GiveBack(ctx context.Context, id work.ID, seq uint64) error
+	Release(ctx context.Context, id work.ID, seq uint64) error
 	Load(ctx context.Context, ids []work.ID) ([]outbox.Stored, error)
 }
 
@@ -45,7 +45,7 @@ func (d *delivery) checkRow(ctx context.Context) (run bool) {
 		d.ack() // and its row stays
 		return false
 	}
-	d.step.Attempt = max(1, d.step.Attempt-check.Free)
+	d.step.Attempt = max(1, d.step.Attempt-check.Released)
 	return true
 }
 
@@ -65,7 +65,7 @@ func (d *delivery) readItem(ctx context.Context) (run bool) {
 		d.deadLetter("the row cannot be carried", stored[0].Err, time.Time{})
 	default:
 		d.step.Item = stored[0].Item
-		d.step.Flow, d.step.Key = d.step.Item.Flow()
+		d.step.Flow, d.step.Ticket = d.step.Item.Flow()
 		return true
 	}
 	return false
@@ -109,7 +109,7 @@ func (d *delivery) returnUnseen(err error) {
 		return
 	}
 	d.log.Error().Err(err).Msg("step given back")
-	d.release(d.patience(databaseWait))
+	d.release(d.returnDelay(databaseWait))
 }
 
 // wait is a pause. It tells whether to go on: not when the worker is asked to stop.

@@ -16,7 +16,7 @@ type Step struct {
 	Attempt int    // from 1; deliveries that were given back unstarted do not count
 	Kind    string // name of the queue, for example FormFlow
 	Flow    string // flow uuid, or empty
-	Key     string // ticket, or empty
+	Ticket  string // ticket, or empty
 	Item    work.Item
 	Lease   *Lease
 

@@ -26,7 +26,7 @@ func TestMissingTableIsNotAMissingRow(t *testing.T) {
 	s.db.MustExec(`CREATE SCHEMA hidden`)
 	exec := newExecutor(nil)
 	exec.run = func(context.Context, worker.Step) error {
-		if len(exec.tries("q1")) == 1 {
+		if len(exec.attemptsOf("q1")) == 1 {
 			s.db.MustExec(`ALTER TABLE omflow_queuedata SET SCHEMA hidden`)
 			return errors.New("relation omflow_queuedata does not exist")
 		}
@@ -39,7 +39,7 @@ func TestMissingTableIsNotAMissingRow(t *testing.T) {
 	s.db.MustExec(`ALTER TABLE hidden.omflow_queuedata SET SCHEMA public`)
 	s.eventually("done", func() bool { return s.rows("omflow_queuedata") == 0 && s.messages(bus.StreamWork) == 0 })
 	w.end()
-	require.Equal(t, []int{1, 1}, exec.tries("q1"))
+	require.Equal(t, []int{1, 1}, exec.attemptsOf("q1"))
 	require.Equal(t, 1, s.rows("omflow_booster_history"), "it was done once")
 }
 

@@ -27,10 +27,10 @@ func TestSecondWorkerOfANameIsRefused(t *testing.T) {
 	})
 	cfg := worker.Config{
 		ClientConfig: s.bus.Config(), DatabaseURL: s.url, Executor: "runner", Slots: 1, Socket: filepath.Join(t.TempDir(), "s"),
-		MaxAttempts: 3, RetryBase: time.Second, StepTimeout: time.Minute, StopTimeout: patience, Reconcile: time.Second, Name: name,
+		MaxAttempts: 3, RetryBase: time.Second, StepTimeout: time.Minute, StopTimeout: timeout, Reconcile: time.Second, Name: name,
 	}
 	client := s.bus.Client()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	err := worker.New(cfg, client, outbox.New(s.open()), newExecutor(nop), zerolog.Nop()).Run(ctx)
 	var wrong *config.Error

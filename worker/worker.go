@@ -81,7 +81,7 @@ func New(cfg Config, client *bus.Client, store *outbox.Store, executor Executor,
 	w.history = newHistory(store.Record, w.log)
 	w.finished = batch.New(outboxBatch, w.finishBatch)
 	w.publisher = &publisher{
-		nc: client.NC, js: client.JS, inserts: batch.New(outboxBatch, insertCalls(store.Insert, store.Blames)),
+		nc: client.NC, js: client.JS, inserts: batch.New(outboxBatch, insertCalls(store.Insert, store.IsBadInput)),
 		remove: func(ctx context.Context, ids []work.ID) error { return store.Finish(ctx, ids, false) }, load: store.Load,
 	}
 	return w
@@ -218,17 +218,17 @@ func (w *Worker) pull(ctx, base context.Context, fatal chan<- error) error {
 		soft:      ctx, hard: hard,
 	}
 	p := newPuller(consumer, w.cfg.Slots, queue.leaseTime)
-	p.deliver, p.giveBack, p.usable, p.running, p.log = ds.handle, ds.giveBack, w.usable, &w.counts.running, w.log
+	p.deliver, p.release, p.usable, p.running, p.log = ds.handle, ds.release, w.usable, &w.counts.running, w.log
 
 	w.log.Info().Int("slots", w.cfg.Slots).Str("executor", w.cfg.Executor).Dur("lease", queue.leaseTime()).Str("socket",
 		w.cfg.Socket).Msg("worker ready")
 	close(w.ready)
 	w.pullUncordoned(ctx, p.run)
 
-	patience, cancel := context.WithTimeout(base, w.cfg.StopTimeout)
+	stopping, cancel := context.WithTimeout(base, w.cfg.StopTimeout)
 	defer cancel()
 	w.log.Info().Int64("running", w.counts.running.Load()).Msg("stopping: waiting for running steps")
-	if !p.idle(patience) {
+	if !p.idle(stopping) {
 		w.log.Warn().Int64("running", w.counts.running.Load()).Msg("steps did not finish in time; ending them")
 		endSteps()
 		last, cancel := context.WithTimeout(base, 3*ackTimeout)
@@ -264,7 +264,7 @@ func (w *Worker) finishBatch(ctx context.Context, steps []finished) ([]struct{},
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
 	err := w.store.Finish(ctx, ids, redelivered)
-	if w.store.Blames(err) {
+	if w.store.IsBadInput(err) {
 		err = fmt.Errorf("%w: %w", batch.ErrBadInput, err)
 	}
 	return make([]struct{}, len(steps)), err

@@ -115,7 +115,7 @@ func TestFailingStepIsTriedAgainAndThenDead(t *testing.T) {
 	s.eventually("dead", func() bool { return s.messages(bus.StreamDead) == 1 && s.messages(bus.StreamWork) == 0 })
 
 	id := fmt.Sprintf("q%d", row)
-	require.Equal(t, []int{1, 2, 3}, exec.tries(id))
+	require.Equal(t, []int{1, 2, 3}, exec.attemptsOf(id))
 	msg := s.dead(bus.DeadSubject("FormFlow", "f1", id))
 	require.Equal(t, "failed 3 times", msg.Header.Get(bus.HeaderDeadReason))
 	require.Equal(t, "no such form second line", msg.Header.Get(bus.HeaderDeadError))
@@ -127,8 +127,8 @@ func TestFailingStepIsTriedAgainAndThenDead(t *testing.T) {
 	// Several rounds of the reconciler later it is still dead, and tried no more.
 	row2 := s.queueRow(2)
 	s.eventually("reconciled and dead too", func() bool { return s.messages(bus.StreamDead) == 2 })
-	require.Len(t, exec.tries(id), 3)
-	require.Len(t, exec.tries(fmt.Sprintf("q%d", row2)), 3)
+	require.Len(t, exec.attemptsOf(id), 3)
+	require.Len(t, exec.attemptsOf(fmt.Sprintf("q%d", row2)), 3)
 }
 
 func TestPermanentFailureIsDeadAtOnce(t *testing.T) {
@@ -159,7 +159,7 @@ func TestStepThatDidNotStartCostsNoAttempt(t *testing.T) {
 	row := s.queueRow(1)
 	w.submit(item(1, row))
 	s.eventually("done", func() bool { return s.rows("omflow_queuedata") == 0 && s.rows("omflow_booster_giveback") == 0 })
-	require.Equal(t, []int{1, 1, 1, 1, 1, 1}, exec.tries(fmt.Sprintf("q%d", row)))
+	require.Equal(t, []int{1, 1, 1, 1, 1, 1}, exec.attemptsOf(fmt.Sprintf("q%d", row)))
 }
 
 func TestRedeliveredStepWhoseRowIsGoneIsNotRunAgain(t *testing.T) {
@@ -174,7 +174,7 @@ func TestRedeliveredStepWhoseRowIsGoneIsNotRunAgain(t *testing.T) {
 	w := s.start(exec)
 	w.submit(item(1, row))
 	s.eventually("skipped", func() bool { return s.messages(bus.StreamWork) == 0 })
-	require.Equal(t, []int{1}, exec.tries(fmt.Sprintf("q%d", row)))
+	require.Equal(t, []int{1}, exec.attemptsOf(fmt.Sprintf("q%d", row)))
 	require.Zero(t, s.messages(bus.StreamDead))
 }
 
@@ -221,7 +221,7 @@ func TestStepThatIsTooLargeForTheBusRuns(t *testing.T) {
 	}
 	rowOfAStep := make(chan work.Item, 1)
 	exec.run = func(ctx context.Context, st worker.Step) error {
-		params <- st.Key + " " + fmt.Sprint(len(st.Item.InputParam))
+		params <- st.Ticket + " " + fmt.Sprint(len(st.Item.InputParam))
 		select {
 		case next := <-rowOfAStep:
 			ids, err := st.Put(ctx, []work.Item{next})
@@ -282,7 +282,7 @@ func TestOneWrongItemKeepsNoOtherFromBeingTaken(t *testing.T) {
 	require.JSONEq(t, want, reply)
 	s.eventually("done", func() bool { return s.rows("omflow_queuedata") == 2 })
 
-	answer, err := s.c.NC.Request(bus.SubjectSubmit, body, patience)
+	answer, err := s.c.NC.Request(bus.SubjectSubmit, body, timeout)
 	require.NoError(t, err)
 	require.JSONEq(t, want, string(answer.Data), "over the bus too")
 
@@ -391,7 +391,7 @@ func TestGivingBackCountsForOneMessageOnly(t *testing.T) {
 	w := s.start(exec)
 	w.submit(item(1, row))
 	s.eventually("dead", func() bool { return s.messages(bus.StreamDead) == 1 })
-	require.Equal(t, []int{1, 2, 3}, exec.tries(fmt.Sprintf("q%d", row)), "what was given back of another message does not count")
+	require.Equal(t, []int{1, 2, 3}, exec.attemptsOf(fmt.Sprintf("q%d", row)), "what was given back of another message does not count")
 }
 
 func TestDecisionOutlivesARestartOfTheBooster(t *testing.T) {
@@ -459,7 +459,7 @@ func TestHistoryHasOneLineForOneEffect(t *testing.T) {
 			s.bus.Start()
 		}
 		s.eventually("queued", func() bool { status, _, _ := w.submit(item(1, row)); return status == http.StatusOK })
-		s.eventually("over", func() bool { return len(exec.tries("q1")) == n+1 && s.messages(bus.StreamWork) == 0 })
+		s.eventually("over", func() bool { return len(exec.attemptsOf("q1")) == n+1 && s.messages(bus.StreamWork) == 0 })
 	}
 	w.end()
 	require.Equal(t, [2]int{1, 1}, [2]int{effects, s.rows("omflow_booster_history WHERE outcome = 'done'")})
@@ -483,8 +483,8 @@ func TestRowThatIsKeptWaitsForItsAnswer(t *testing.T) {
 	s.eventually("the first is sent", func() bool { all, _ := exec.steps(); return all == 1 })
 	w.submit(item(2, silent))
 	s.eventually("the other one is given up", func() bool { return s.messages(bus.StreamDead) == 1 && s.messages(bus.StreamWork) == 0 })
-	require.Equal(t, []int{1}, exec.tries(fmt.Sprint("q", answered)))
-	require.Equal(t, []int{1, 2}, exec.tries(fmt.Sprint("q", silent)), "once in the time of a step")
+	require.Equal(t, []int{1}, exec.attemptsOf(fmt.Sprint("q", answered)))
+	require.Equal(t, []int{1, 2}, exec.attemptsOf(fmt.Sprint("q", silent)), "once in the time of a step")
 	require.Equal(t, 1, s.rows("omflow_queuedata"), "its row stays all the same")
 }
 
@@ -507,7 +507,7 @@ func TestFullDeadHoldsNoSlot(t *testing.T) {
 	}
 	w := s.start(exec, func(c *worker.Config) { c.Slots, c.Reconcile = 1, time.Hour })
 	w.submit(item(1, bad))
-	s.eventually("it has failed", func() bool { return len(exec.tries(fmt.Sprint("q", bad))) > 0 })
+	s.eventually("it has failed", func() bool { return len(exec.attemptsOf(fmt.Sprint("q", bad))) > 0 })
 	w.submit(item(2, s.queueRow(2)))
 	s.eventually("the slot is free", func() bool { return s.rows("omflow_queuedata") == 1 })
 	require.EqualValues(t, 1, s.messages(bus.StreamWork), "it stays in WORK until there is room in DEAD")
@@ -564,7 +564,7 @@ func TestAnotherQueueEndsWhatRuns(t *testing.T) {
 	select {
 	case err := <-ended:
 		require.ErrorIs(t, err, worker.ErrLeaseLost, "its sequence number may be another step's now")
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("a step of a queue that is gone goes on")
 	}
 }
@@ -602,7 +602,7 @@ func TestSoftStopFinishesRunningSteps(t *testing.T) {
 	second := newExecutor(nil)
 	s.start(second)
 	s.eventually("the rest runs elsewhere", func() bool { return s.rows("omflow_queuedata") == 0 })
-	require.EqualValues(t, 1, second.tries("q5")[0])
+	require.EqualValues(t, 1, second.attemptsOf("q5")[0])
 }
 
 func TestHardStopGivesStepsBackWithoutAnAttempt(t *testing.T) {
@@ -618,7 +618,7 @@ func TestHardStopGivesStepsBackWithoutAnAttempt(t *testing.T) {
 	second := newExecutor(nil)
 	s.start(second)
 	s.eventually("done elsewhere", func() bool { return s.rows("omflow_queuedata") == 0 })
-	require.Equal(t, []int{1}, second.tries(fmt.Sprintf("q%d", row)))
+	require.Equal(t, []int{1}, second.attemptsOf(fmt.Sprintf("q%d", row)))
 }
 
 func TestLongStepKeepsItsLease(t *testing.T) {
@@ -637,7 +637,7 @@ func TestLongStepKeepsItsLease(t *testing.T) {
 	row := s.queueRow(1)
 	w.submit(item(1, row))
 	s.eventually("done", func() bool { return s.rows("omflow_queuedata") == 0 })
-	require.Equal(t, []int{1}, exec.tries(fmt.Sprintf("q%d", row)))
+	require.Equal(t, []int{1}, exec.attemptsOf(fmt.Sprintf("q%d", row)))
 }
 
 func TestStepEndsWhenItsLeaseCannotBeRenewed(t *testing.T) {
@@ -658,7 +658,7 @@ func TestStepEndsWhenItsLeaseCannotBeRenewed(t *testing.T) {
 	select {
 	case err := <-ended:
 		require.ErrorIs(t, err, worker.ErrLeaseLost, "a step without a lease queues nothing")
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("the step goes on without a lease")
 	}
 	s.bus.Start()
@@ -694,10 +694,10 @@ func TestSubmitOverTheBus(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.start(newExecutor(nil))
-	reply, err := s.c.NC.Request(bus.SubjectSubmit, append(append(item(1, 0), '\n'), item(2, 0)...), patience)
+	reply, err := s.c.NC.Request(bus.SubjectSubmit, append(append(item(1, 0), '\n'), item(2, 0)...), timeout)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"items":[{"id":"o1","queued":true},{"id":"o2","queued":true}]}`, string(reply.Data))
-	reply, err = s.c.NC.Request(bus.SubjectSubmit, []byte("{}"), patience)
+	reply, err = s.c.NC.Request(bus.SubjectSubmit, []byte("{}"), timeout)
 	require.NoError(t, err)
 	require.Equal(t, "400", reply.Header.Get("Nats-Service-Error-Code"))
 }

@@ -72,17 +72,17 @@ func TestStatements(t *testing.T) {
 	for i, id := range []work.ID{ids[0], ids[2]} {
 		item := stored[2*i].Item
 		require.Equal(t, outbox.Check{Found: true, Item: item}, check(t, s, id))
-		require.NoError(t, s.GiveBack(ctx, id, 1))
-		require.NoError(t, s.GiveBack(ctx, id, 1))
-		require.Equal(t, outbox.Check{Found: true, Free: 2, Item: item}, check(t, s, id))
+		require.NoError(t, s.Release(ctx, id, 1))
+		require.NoError(t, s.Release(ctx, id, 1))
+		require.Equal(t, outbox.Check{Found: true, Released: 2, Item: item}, check(t, s, id))
 		require.NoError(t, s.Finish(ctx, []work.ID{id}, true))
 		require.Equal(t, outbox.Check{}, check(t, s, id))
 	}
 
 	began := time.Now().Add(-time.Hour)
-	tries := []outbox.Try{{WorkID: "q1", Started: began, Outcome: "done"}, {WorkID: "q2", Started: time.Now(), Outcome: "done"}}
+	tries := []outbox.Attempt{{WorkID: "q1", Started: began, Outcome: "done"}, {WorkID: "q2", Started: time.Now(), Outcome: "done"}}
 	require.NoError(t, s.Record(ctx, tries))
-	var read []outbox.Try
+	var read []outbox.Attempt
 	require.NoError(t, db.SelectContext(ctx, &read, `SELECT work_id, started_at, outcome FROM omflow_booster_history ORDER BY id`))
 	require.WithinDuration(t, began, read[0].Started, time.Millisecond)
 	pruned, err := s.Prune(ctx, time.Now().Add(-time.Minute).In(time.FixedZone("far away", -11*3600)), 10)

@@ -23,11 +23,11 @@ var statements = sqldb.Statements{
 
 	DeleteQueue:    `DELETE FROM omflow_queuedata WHERE id IN (?)`,
 	DeleteOutbox:   `DELETE FROM omflow_booster_outbox WHERE id IN (?)`,
-	DeleteGiveback: `DELETE FROM omflow_booster_giveback WHERE source = ? AND row_id IN (?)`,
-	AddGiveback: `INSERT INTO omflow_booster_giveback (source, row_id, stream_seq, deliveries) VALUES (?, ?, ?, 1)
+	DeleteReleases: `DELETE FROM omflow_booster_giveback WHERE source = ? AND row_id IN (?)`,
+	AddRelease: `INSERT INTO omflow_booster_giveback (source, row_id, stream_seq, deliveries) VALUES (?, ?, ?, 1)
 		ON CONFLICT (source, row_id) DO UPDATE SET stream_seq = excluded.stream_seq,
 			deliveries = CASE WHEN stream_seq = excluded.stream_seq THEN deliveries + 1 ELSE 1 END`,
-	PruneGiveback: `DELETE FROM omflow_booster_giveback WHERE
+	PruneReleases: `DELETE FROM omflow_booster_giveback WHERE
 		(source = 'o' AND row_id NOT IN (SELECT id FROM omflow_booster_outbox))
 		OR (source = 'q' AND row_id NOT IN (SELECT id FROM omflow_queuedata))`,
 

@@ -18,7 +18,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/leaktest"
 )
 
-const patience = 20 * time.Second
+const timeout = 20 * time.Second
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
@@ -119,7 +119,7 @@ func TestHeartbeatComesAndGoes(t *testing.T) {
 		}
 		return names
 	}
-	require.Eventually(t, func() bool { return len(names()) == 1 }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return len(names()) == 1 }, timeout, 20*time.Millisecond)
 	require.Equal(t, []string{"host.name 1"}, names())
 	stop()
 	<-over
@@ -158,7 +158,7 @@ func TestLockHasOneHolderAndPassesOn(t *testing.T) {
 		stops = append(stops, lock(t, b.Client().JS, name, hold))
 	}
 	for range stops { // whoever holds it stops; another follows at once, without waiting for the TTL
-		require.Eventually(t, func() bool { return holders.Load() == 1 }, patience, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return holders.Load() == 1 }, timeout, 5*time.Millisecond)
 		stops[0]()
 		stops = stops[1:]
 	}
@@ -178,7 +178,7 @@ func TestLockOfADeadHolderIsTakenAfterItsTTL(t *testing.T) {
 	select {
 	case after := <-taken:
 		require.GreaterOrEqual(t, after, 600*time.Millisecond, "never before the holder must have stopped")
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("lock of a dead holder is never taken")
 	}
 }
@@ -197,13 +197,13 @@ func TestLockEndsWhenItCannotBeTrusted(t *testing.T) {
 	b.Stop()
 	select {
 	case <-lost:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("the holder trusts a lock that it cannot renew")
 	}
 	b.Start()
 	select {
 	case <-held: // and comes back to it
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("the lock is not taken again")
 	}
 }

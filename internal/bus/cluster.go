@@ -14,8 +14,8 @@ import (
 // SubjectCluster is where every Booster says how it sees its cluster. It needs no stream, so one that has no majority answers, too.
 const SubjectCluster = "booster.cluster"
 
-// clusterPatience is how long answers are waited for when one is missing: a Booster that is frozen gives none.
-const clusterPatience = 2 * time.Second
+// clusterTimeout is how long answers are waited for when one is missing: a Booster that is frozen gives none.
+const clusterTimeout = 2 * time.Second
 
 // ClusterState is how one Booster sees its cluster. A single one has a majority and no other members.
 type ClusterState struct {
@@ -53,7 +53,7 @@ type Cluster []ClusterState
 
 // AskCluster asks the Boosters that can be reached by a connection. Nobody answers in a NATS cluster of one's own.
 func AskCluster(ctx context.Context, nc *nats.Conn) (c Cluster) {
-	ctx, cancel := context.WithTimeout(ctx, clusterPatience)
+	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
 	defer cancel()
 	_ = AskAll(ctx, nc, SubjectCluster, nil, func(answer []byte) bool {
 		var s ClusterState

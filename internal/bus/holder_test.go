@@ -43,7 +43,7 @@ func holder(t *testing.T, c *bus.Client, host string) {
 	require.Eventually(t, func() bool {
 		nodes, err := bus.Nodes(t.Context(), c.JS)
 		return err == nil && len(nodes) == 1 && nodes[0].Host == host
-	}, patience, 20*time.Millisecond, "the name is not held by %s", host)
+	}, timeout, 20*time.Millisecond, "the name is not held by %s", host)
 }
 
 func refused(t *testing.T, p beating, host string) {
@@ -53,7 +53,7 @@ func refused(t *testing.T, p beating, host string) {
 		var clone *bus.CloneError
 		require.ErrorAs(t, err, &clone)
 		require.Equal(t, host, clone.Other.Host)
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("two processes have one name")
 	}
 }
@@ -94,7 +94,7 @@ func TestOfTwoThatStartTogetherOneStays(t *testing.T) {
 		stays = "host-b"
 	case err := <-other.ended:
 		require.Error(t, err)
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("two processes have one name")
 	}
 	holder(t, b.Client(), stays)

@@ -55,26 +55,26 @@ type HomeTransfer struct {
 	SettingsError string          `json:"settings_error,omitempty"`
 }
 
-// UndoSubject is where agents are asked who can take a patch back, whose id is the request; each that can answers with an UndoOffer.
-const UndoSubject = ServiceAgent + "." + EndpointUndo
+// RevertSubject is where agents are asked who can take a patch back, whose id is the request; each that can answers with an RevertOffer.
+const RevertSubject = ServiceAgent + "." + EndpointRevert
 
-// UndoBySubject is where one agent receives the order to publish a revert. The request is the id of the patch, the answer the
+// RevertBySubject is where one agent receives the order to publish a revert. The request is the id of the patch, the answer the
 // announcement of the revert.
-func UndoBySubject(node string) string {
-	return ServiceAgent + "." + EndpointUndoBy + "." + Token(node)
+func RevertBySubject(node string) string {
+	return ServiceAgent + "." + EndpointRevertBy + "." + Token(node)
 }
 
-// HeaderUndoOrder is the header of such a request that holds an UndoOrder: an agent of a former release takes all of the body for the id.
-const HeaderUndoOrder = "Undo-Order"
+// HeaderRevertOrder is the header of such a request that holds an RevertOrder: an agent of a former release takes all of the body for the id.
+const HeaderRevertOrder = "Undo-Order"
 
-// UndoOrder says who wants a patch taken back, and why, as JSON.
-type UndoOrder struct {
+// RevertOrder says who wants a patch taken back, and why, as JSON.
+type RevertOrder struct {
 	By   string `json:"by"`
 	Note string `json:"note"`
 }
 
-// UndoOffer is what an agent could bring back, as JSON.
-type UndoOffer struct {
+// RevertOffer is what an agent could bring back, as JSON.
+type RevertOffer struct {
 	Node      string `json:"node"`
 	Files     int    `json:"files"`
 	Deletions int    `json:"deletions"`

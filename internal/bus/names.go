@@ -71,8 +71,8 @@ const (
 	EndpointRepair   = "repair"
 	EndpointHome     = "home"
 	EndpointTransfer = "give"
-	EndpointUndo     = "undo"
-	EndpointUndoBy   = "undo-by"
+	EndpointRevert   = "undo"
+	EndpointRevertBy = "undo-by"
 
 	EndpointPlace   = "place"
 	EndpointPlaceBy = "place-by"

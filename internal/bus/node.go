@@ -71,7 +71,7 @@ type WorkerState struct {
 	Slots       int    `json:"slots"`
 	Running     int    `json:"running"`
 	Done        int64  `json:"done"`
-	Failed      int64  `json:"failed"` // tries that failed
+	Failed      int64  `json:"failed"` // attempts that failed
 	Dead        int64  `json:"dead"`
 	Redelivered int64  `json:"redelivered"` // deliveries that were not the first
 	Skipped     int64  `json:"skipped"`     // deliveries whose row was gone: done already

@@ -19,7 +19,7 @@ type StepMessage struct {
 	ID       work.ID
 	Kind     string // name of the queue
 	Flow     string
-	Key      string // ticket, may be empty
+	Ticket   string // ticket, may be empty
 	Database string // id of the database that has the row
 	Digest   string // of an item that is not in the body, or not all of it; may be empty
 	Body     []byte // the item; nothing for one that cannot be carried
@@ -45,8 +45,8 @@ func (s StepMessage) message(subject string) *nats.Msg {
 	msg.Header.Set(HeaderID, s.ID.String())
 	msg.Header.Set(HeaderKind, HeaderText(s.Kind))
 	msg.Header.Set(HeaderDatabase, s.Database)
-	if s.Key != "" {
-		msg.Header.Set(HeaderKey, HeaderText(s.Key))
+	if s.Ticket != "" {
+		msg.Header.Set(HeaderKey, HeaderText(s.Ticket))
 	}
 	if s.Digest != "" {
 		msg.Header.Set(HeaderDigest, s.Digest)

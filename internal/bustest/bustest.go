@@ -14,7 +14,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/freeport"
 )
 
-const patience = 20 * time.Second
+const timeout = 20 * time.Second
 
 // Bus is a server that a test may stop, wipe and start again, on the same port.
 type Bus struct {
@@ -55,11 +55,11 @@ func (b *Bus) Start() {
 		b.t.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(patience) {
+	if !s.ReadyForConnections(timeout) {
 		b.t.Fatal("the test's NATS server does not start")
 	}
 	b.server = s
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	c, err := bus.Dial(b.Config(), "set-up")
 	if err != nil {
@@ -91,7 +91,7 @@ func (b *Bus) Client() *bus.Client {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(c.Close)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if err := c.WaitReady(ctx); err != nil {
 		b.t.Fatal(err)

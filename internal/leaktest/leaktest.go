@@ -10,7 +10,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-const patience = 30 * time.Second
+const timeout = 30 * time.Second
 
 // Main is the body of TestMain: it runs the tests and, if all passed, fails for each goroutine that does not end. goleak's own
 // VerifyTestMain waits less than half a second for them; on a busy machine an embedded server takes longer to go.
@@ -26,7 +26,7 @@ func Main(m *testing.M) {
 }
 
 func leaked() (err error) {
-	for end := time.Now().Add(patience); ; {
+	for end := time.Now().Add(timeout); ; {
 		err = goleak.Find(
 			// nats.go 1.55 loses it now and then in ObjectStore.Put: cleanupReplySub may set the channel to nil before the goroutine that is to read
 			// it has looked. It ends with the process, and only publishing starts it.

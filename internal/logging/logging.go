@@ -16,7 +16,7 @@ const (
 	Service = "service" // booster, worker, agent
 	Node    = "node"    // name of this node on the bus
 	Work    = "work"    // identity of a queue item: q<row> or o<row>
-	Key     = "key"     // ticket of a queue item
+	Ticket  = "key"     // ticket of a queue item
 	Flow    = "flow"    // flow of a queue item
 	Attempt = "attempt" // which try of a step, from 1
 	Patch   = "patch"   // id of a patch

@@ -26,7 +26,7 @@ type Announcement struct {
 	Files     int       `json:"files"`
 	Deletions int       `json:"deletions"`
 	Bytes     int64     `json:"bytes"`            // of the files, unpacked
-	Undoes    string    `json:"undoes,omitempty"` // id of the patch that it takes back
+	Reverts   string    `json:"undoes,omitempty"` // id of the patch that it takes back
 
 	Seq uint64 `json:"-"` // in PATCH
 }
@@ -35,7 +35,7 @@ type Announcement struct {
 func announcementOf(m Manifest) Announcement {
 	return Announcement{
 		ID: m.ID, From: m.From, To: m.To, Author: m.Author, Note: m.Note, Created: m.Created,
-		Files: len(m.Files), Deletions: len(m.Deletions), Bytes: m.Bytes(), Undoes: m.Undoes,
+		Files: len(m.Files), Deletions: len(m.Deletions), Bytes: m.Bytes(), Reverts: m.Reverts,
 	}
 }
 

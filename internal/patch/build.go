@@ -36,7 +36,7 @@ type Options struct {
 	Limit     int64     // default: DefaultLimit
 	Signer    Signer    // required
 	Whole     bool
-	Undoes    string
+	Reverts   string
 
 	Secrets bool // files that look like secrets are meant to be carried
 
@@ -69,7 +69,7 @@ func Build(w io.Writer, dir fs.FS, o Options) (Manifest, error) {
 	m := Manifest{
 		Format: Format, ID: NewID(o.Now), From: o.From, To: o.To, Author: o.Author, Note: o.Note,
 		Created: o.Now.UTC().Truncate(time.Millisecond), Deletions: o.Deletions,
-		Hooks: o.Hooks, Whole: o.Whole, Undoes: o.Undoes,
+		Hooks: o.Hooks, Whole: o.Whole, Reverts: o.Reverts,
 	}
 	var err error
 	if m.Files, err = files(dir, o); err != nil {

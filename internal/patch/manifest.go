@@ -58,7 +58,7 @@ type Manifest struct {
 	Deletions []string  `json:"deletions"` // files that go away; one that is not there is no error, nor is a directory in its place
 	Hooks     Hooks     `json:"hooks"`
 	Whole     bool      `json:"whole"`  // it holds all files of a home: for a server that has none yet
-	Undoes    string    `json:"undoes"` // id of the patch that it takes back
+	Reverts   string    `json:"undoes"` // id of the patch that it takes back
 }
 
 // File is one file of a patch. Paths are relative to the server's home, with forward slashes.
@@ -120,8 +120,8 @@ func (m Manifest) Validate(limit int64) error {
 	if len(m.Note) > MaxNoteBytes || max(len(m.Author), len(m.From), len(m.To)) > maxNameBytes {
 		return invalid("note, author or version is too long (at most %d, %d and %d bytes)", MaxNoteBytes, maxNameBytes, maxNameBytes)
 	}
-	if m.Undoes != "" && !ValidID(m.Undoes) {
-		return invalid("%q, which it takes back, is not the id of a patch", m.Undoes)
+	if m.Reverts != "" && !ValidID(m.Reverts) {
+		return invalid("%q, which it takes back, is not the id of a patch", m.Reverts)
 	}
 	if len(m.Files)+len(m.Deletions) == 0 {
 		return invalid("it has no files and deletes none")

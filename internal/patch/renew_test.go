@@ -13,7 +13,7 @@ import (
 func TestRenewedArtifactDoesTheSame(t *testing.T) {
 	t.Parallel()
 	artifact, old := build(t, map[string]string{"omflow/a.py": "a", "omflow/deep/b.py": "b"}, Options{
-		Author: "srv1", Note: "takes back p1", Undoes: "p1", Deletions: []string{"omflow/c.py"},
+		Author: "srv1", Note: "takes back p1", Reverts: "p1", Deletions: []string{"omflow/c.py"},
 		Bases: map[string]string{"omflow/a.py": digest("was")},
 	})
 	began := time.Now().UTC().Truncate(time.Millisecond)
@@ -42,7 +42,7 @@ func TestRenewedArtifactDoesTheSame(t *testing.T) {
 // A signature of now answers for what was verified now: nothing is renewed that would not be taken as it is.
 func TestWhatCannotBeTrustedIsNotRenewed(t *testing.T) {
 	t.Parallel()
-	artifact, _ := build(t, map[string]string{"omflow/a.py": strings.Repeat("a", 1000)}, Options{Undoes: "p1"})
+	artifact, _ := build(t, map[string]string{"omflow/a.py": strings.Repeat("a", 1000)}, Options{Reverts: "p1"})
 	damaged := honest()
 	damaged.contents[1] = "other"
 	strange := honest()

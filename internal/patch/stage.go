@@ -37,8 +37,8 @@ func (j *Journal) StageExact(artifact io.Reader, limit int64, begun Report, remo
 		return err
 	}
 	err = fmt.Errorf("stage patch %s: %w", m.ID, err)
-	if undo := j.Restore(""); undo != nil {
-		return errors.Join(err, undo)
+	if failed := j.Restore(""); failed != nil {
+		return errors.Join(err, failed)
 	}
 	return errors.Join(err, j.End())
 }

@@ -31,8 +31,8 @@ func TestFileBecomesADirectoryAndADirectoryAFile(t *testing.T) {
 	before := snapshot(t, home.Name())
 	j := open(t, home, t.TempDir(), nil)
 	require.NoError(t, j.Stage(bytes.NewReader(artifact), DefaultLimit, Report{}))
-	var undo bytes.Buffer
-	m, err := j.Undo(&undo, ann, "ann")
+	var revert bytes.Buffer
+	m, err := j.Revert(&revert, ann, "ann")
 	require.NoError(t, err)
 	require.Equal(t, []string{"forms", "views/__init__.py", "views/deep/er.py"}, m.Deletions)
 	require.NoError(t, j.Switch())
@@ -50,7 +50,7 @@ func TestFileBecomesADirectoryAndADirectoryAFile(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, again, "a home that has the patch is not written to")
 
-	_, err = apply(t, home, undo.Bytes(), DefaultLimit)
+	_, err = apply(t, home, revert.Bytes(), DefaultLimit)
 	require.NoError(t, err)
 	require.Equal(t, before, snapshot(t, home.Name()), "the way back")
 }

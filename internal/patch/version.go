@@ -51,7 +51,7 @@ func (a Announcement) FitsHome(version string) (fits bool, err error) {
 	if version == "" {
 		return true, nil
 	}
-	if a.Undoes == "" && a.From != version && a.To != "" && Older(a.To, version) {
+	if a.Reverts == "" && a.From != version && a.To != "" && Older(a.To, version) {
 		return false, nil
 	}
 	if a.From != "" && version != a.From && version != a.To {

@@ -20,7 +20,7 @@ import (
 // Env is the variable with the URL of a cluster in which tests may create databases.
 const Env = "TEST_DATABASE_URL"
 
-const patience = 30 * time.Second // for one statement: creating a database copies files
+const timeout = 30 * time.Second // for one statement: creating a database copies files
 
 // New creates an empty database, drops it at the end of the test whoever is still connected, and returns its URL.
 func New(t testing.TB) string {
@@ -59,7 +59,7 @@ func OMFLOWTables(t testing.TB, databaseURL string) {
 // It may be called from a cleanup, so it does not use the context of the test, which has ended by then.
 func Exec(t testing.TB, databaseURL, statement string, args ...any) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, databaseURL)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
-const patience = time.Minute
+const timeout = time.Minute
 
 // shell starts a script and returns its first line of output.
 func shell(t *testing.T, script string, o Options) (p *Process, said string) {
@@ -45,14 +45,14 @@ func awaitDone(t *testing.T, p *Process) {
 	t.Helper()
 	select {
 	case <-p.Done():
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("the child has not ended")
 	}
 }
 
 func TestChildIsAskedToEnd(t *testing.T) {
 	t.Parallel()
-	p, _ := shell(t, "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done", Options{Grace: patience})
+	p, _ := shell(t, "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done", Options{Grace: timeout})
 	require.NoError(t, p.Ask())
 	awaitDone(t, p)
 	require.Equal(t, 7, p.State().ExitCode())
@@ -70,20 +70,20 @@ func TestKillEndsTheWholeGroup(t *testing.T) {
 	awaitDone(t, p)
 	require.EqualError(t, p.Err(), "signal: killed")
 	gone := func() bool { return syscall.Kill(-p.PID(), 0) != nil }
-	require.Eventually(t, gone, patience, 10*time.Millisecond)
+	require.Eventually(t, gone, timeout, 10*time.Millisecond)
 }
 
 func TestRestOfTheGroupHasItsGrace(t *testing.T) {
 	t.Parallel()
 	polite := "sh -c 'trap \"exit\" TERM; echo ready; while :; do sleep 0.01; done' & exec sleep 0.5"
-	p, _ := shell(t, polite, Options{Grace: patience})
+	p, _ := shell(t, polite, Options{Grace: timeout})
 	awaitDone(t, p) // long before its grace has passed
 	require.NoError(t, p.Err())
 
 	rude := "sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.01; done' & exec sleep 0.5"
 	p, _ = shell(t, rude, Options{Grace: 50 * time.Millisecond})
 	awaitDone(t, p)
-	require.Eventually(t, func() bool { return syscall.Kill(-p.PID(), 0) != nil }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return syscall.Kill(-p.PID(), 0) != nil }, timeout, 10*time.Millisecond)
 }
 
 func TestCommandThatCannotBeStarted(t *testing.T) {

@@ -25,10 +25,10 @@ const (
 type Coordinator struct {
 	JS      jetstream.JetStream
 	Policy  Policy        // of patches that were published without one
-	Patient time.Duration // how long a node may be at a patch
+	Timeout time.Duration // how long a node may be at a patch
 	Log     zerolog.Logger
-	// Alone says, right before a decision is written, that no other coordinator can be at work.
-	Alone func() bool
+	// Exclusive says, right before a decision is written, that no other coordinator can be at work.
+	Exclusive func() bool
 
 	plans   map[string]Plan // those that somebody may be at, by patch
 	members members
@@ -71,7 +71,7 @@ func (c *Coordinator) Run(ctx context.Context) {
 
 // round looks at every plan that somebody waits for or is at.
 func (c *Coordinator) round(ctx context.Context) error {
-	if !c.Alone() {
+	if !c.Exclusive() {
 		c.plans, c.roster = nil, roster{}
 		return nil
 	}
@@ -167,14 +167,14 @@ func (c *Coordinator) step(ctx context.Context, id string, members []Member) err
 	now := time.Now()
 	next := decide(p, situation{
 		now: now, members: members, away: c.roster.away(members, now), reports: reports, others: others,
-		patient: c.Patient,
+		patient: c.Timeout,
 	})
 	if ok && reflect.DeepEqual(next, stored) {
 		c.keep(p)
 		c.nudge(p)
 		return nil
 	}
-	if !c.Alone() {
+	if !c.Exclusive() {
 		return nil
 	}
 	if err := Write(ctx, c.JS, next); err != nil && !errors.Is(err, ErrChanged) {

@@ -17,7 +17,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
-const patience = 30 * time.Second
+const timeout = 30 * time.Second
 
 // site is a bus with nodes that apply one patch after the other; how it ends on a node, a test decides.
 type site struct {
@@ -31,7 +31,7 @@ type site struct {
 }
 
 func (s *site) coordinate(ctx context.Context, alone func() bool) {
-	c := &Coordinator{JS: s.bus.Client().JS, Policy: Policy{MaxUnavailable: 1}, Patient: patience, Log: s.log, Alone: alone}
+	c := &Coordinator{JS: s.bus.Client().JS, Policy: Policy{MaxUnavailable: 1}, Timeout: timeout, Log: s.log, Exclusive: alone}
 	done := make(chan struct{})
 	go func() { defer close(done); c.Run(ctx) }()
 	s.t.Cleanup(func() { <-done })
@@ -80,7 +80,7 @@ func (s *site) all(nodes []<-chan struct{}) {
 	for _, over := range nodes {
 		select {
 		case <-over:
-		case <-time.After(patience):
+		case <-time.After(timeout):
 			s.t.Fatal("a node waits for ever")
 		}
 	}
@@ -121,7 +121,7 @@ func TestAnotherCoordinatorGoesOn(t *testing.T) {
 	for i := range 3 {
 		nodes = append(nodes, s.node(ctx, fmt.Sprint("n", i), applied, "p1", "p2"))
 	}
-	require.Eventually(t, func() bool { return s.at.Load() == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return s.at.Load() == 1 }, timeout, time.Millisecond)
 	stop()
 	second.Store(true)
 	s.all(nodes)
@@ -191,7 +191,7 @@ func TestOperatorDecides(t *testing.T) {
 			var err error
 			p, _, err = Read(ctx, js, "p1")
 			return err == nil && p.State == state
-		}, patience, 20*time.Millisecond, state)
+		}, timeout, 20*time.Millisecond, state)
 		return p
 	}
 	require.Equal(t, "rolled back on n0: why", plan(StateHalted).Reason)
@@ -209,7 +209,7 @@ func TestOperatorDecides(t *testing.T) {
 	require.Eventually(t, func() bool {
 		p, _, err := Read(ctx, js, "p9")
 		return err == nil && p.State == StatePaused
-	}, patience, 20*time.Millisecond)
+	}, timeout, 20*time.Millisecond)
 	require.NoError(t, Resume(ctx, js, "p9", "ann"))
 	<-fourth
 	cancel()

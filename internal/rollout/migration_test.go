@@ -39,7 +39,7 @@ func TestOneNodeMigrates(t *testing.T) {
 		c := b.Client()
 		all.Go(func() {
 			var err error
-			by[i], err = migrate(t.Context(), c, fmt.Sprint("srv", i), patience, func(ctx context.Context) error {
+			by[i], err = migrate(t.Context(), c, fmt.Sprint("srv", i), timeout, func(ctx context.Context) error {
 				runs.Add(1)
 				if err := Pause(ctx, c.JS, migrates, "ann", "in between"); err != nil {
 					return err
@@ -66,7 +66,7 @@ func TestMigrationThatDoesNotSucceed(t *testing.T) {
 	t.Parallel()
 	c := bustest.New(t, bustest.Layout()).Client()
 	broken := errors.New("no such table")
-	_, err := migrate(t.Context(), c, "srv1", patience, func(context.Context) error { return broken })
+	_, err := migrate(t.Context(), c, "srv1", timeout, func(context.Context) error { return broken })
 	require.ErrorIs(t, err, broken)
 
 	began, ctx := make(chan struct{}), t.Context()
@@ -82,10 +82,10 @@ func TestMigrationThatDoesNotSucceed(t *testing.T) {
 	_, err = migrate(t.Context(), c, "srv3", 100*time.Millisecond, func(context.Context) error { return errors.New("srv2 may be at it") })
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.NotContains(t, err.Error(), "srv2 may be at it")
-	by, err := migrate(t.Context(), c, "srv3", patience, func(context.Context) error { return nil })
+	by, err := migrate(t.Context(), c, "srv3", timeout, func(context.Context) error { return nil })
 	require.NoError(t, err)
 	require.Equal(t, "srv3", by)
-	by, err = migrate(t.Context(), c, "srv2", patience, func(context.Context) error { return errors.New("it is done") })
+	by, err = migrate(t.Context(), c, "srv2", timeout, func(context.Context) error { return errors.New("it is done") })
 	require.NoError(t, err)
 	require.Equal(t, "srv3", by)
 }
@@ -100,7 +100,7 @@ func TestNoMigrationWithoutAnAnswer(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.NotContains(t, err.Error(), "it ran")
 
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	ran, back := false, sync.OnceFunc(b.Start)
 	turn := Turn{JS: c.JS, Patch: migrates, Node: "srv1", Every: 50 * time.Millisecond}

@@ -47,7 +47,7 @@ func TestNewerPlanWaits(t *testing.T) {
 	waits := make(chan struct{})
 	go func() {
 		defer close(waits)
-		_ = Turn{JS: js, Patch: "p1", Node: "n1", Every: patience}.Wait(ctx, func(why string) { said <- why })
+		_ = Turn{JS: js, Patch: "p1", Node: "n1", Every: timeout}.Wait(ctx, func(why string) { said <- why })
 	}()
 	require.True(t, strings.HasSuffix(<-said, "has format 2 and this omflow-booster knows 1; "+bus.ErrNewer.Error()))
 	<-s.node(ctx, "n0", applied, "p2")

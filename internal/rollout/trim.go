@@ -203,7 +203,7 @@ func (t *trimmer) sweep(ctx context.Context, announced []patch.Announcement, art
 // had the time to be heard, it removes nothing: a server that was not heard yet would count as one that is away, or that nobody
 // knows.
 func (c *Coordinator) trim(ctx context.Context, now time.Time, full bool) error {
-	if !c.Alone() || now.Sub(c.began) < silentFor || !full && now.Sub(c.trimmer.at) < trimEvery {
+	if !c.Exclusive() || now.Sub(c.began) < silentFor || !full && now.Sub(c.trimmer.at) < trimEvery {
 		return nil
 	}
 	c.trimmer.js = c.JS

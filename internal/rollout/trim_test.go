@@ -195,7 +195,7 @@ func TestNothingIsTrimmedBeforeAllWereHeard(t *testing.T) {
 		require.NoError(t, h.publish(fmt.Sprintf("p%02d", i), 1000))
 	}
 	now := time.Now()
-	c := &Coordinator{JS: h.bus.JS, Alone: func() bool { return true }, began: now}
+	c := &Coordinator{JS: h.bus.JS, Exclusive: func() bool { return true }, began: now}
 	require.NoError(t, c.roster.update(t.Context(), c.JS, []Member{h.at("a", 13)}, now))
 	for _, full := range []bool{false, true} {
 		require.NoError(t, c.trim(t.Context(), now.Add(silentFor-1), full))

@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	actTimeout   = 30 * time.Second // of a request: in a cluster, members agree on it and may have to elect a leader first
-	lookTimeout  = 3 * time.Second  // of one look; a question that came while there was no leader is never answered
-	lookPatience = 30 * time.Second // of looks until one is answered
-	chunkBytes   = 128 << 10
-	chunkIdle    = 30 * time.Second // without a chunk or its acknowledgment, a transfer is over
+	actTimeout    = 30 * time.Second // of a request: in a cluster, members agree on it and may have to elect a leader first
+	lookTimeout   = 3 * time.Second  // of one look; a question that came while there was no leader is never answered
+	answerTimeout = 30 * time.Second // of looks until one is answered
+	chunkBytes    = 128 << 10
+	chunkIdle     = 30 * time.Second // without a chunk or its acknowledgment, a transfer is over
 
 	brokenEvery = 250 * time.Millisecond // between looks at the connection while nothing comes
 
@@ -100,7 +100,7 @@ func read(data []byte, answer any) error {
 // look asks a question, and asks it again: a cluster does not answer while a stream has no leader, nor while it holds an
 // interrupted restore.
 func (l link) look(ctx context.Context, subject string, answer any) error {
-	for end := time.Now().Add(lookPatience); ; {
+	for end := time.Now().Add(answerTimeout); ; {
 		call, cancel := context.WithTimeoutCause(ctx, lookTimeout, errInterrupted)
 		err := l.ask(call, subject, struct{}{}, answer)
 		cancel()

@@ -39,7 +39,7 @@ func cluster(t *testing.T) (servers []*server.Server, js jetstream.JetStream) {
 		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 		servers = append(servers, s)
 	}
-	require.True(t, servers[0].ReadyForConnections(patience))
+	require.True(t, servers[0].ReadyForConnections(timeout))
 	nc, err := nats.Connect("", nats.InProcessServer(servers[0]))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
@@ -54,7 +54,7 @@ func cluster(t *testing.T) (servers []*server.Server, js jetstream.JetStream) {
 			peers += len(s.JetStreamClusterPeers())
 		}
 		return err == nil && peers >= 3
-	}, patience, 50*time.Millisecond)
+	}, timeout, 50*time.Millisecond)
 	return servers, js
 }
 
@@ -80,7 +80,7 @@ func TestTakeNeedsALeaderOfEveryStream(t *testing.T) {
 		defer cancel()
 		_, err := js.AccountInfo(ctx)
 		return err == nil
-	}, patience, 50*time.Millisecond, "two of three are a majority")
+	}, timeout, 50*time.Millisecond, "two of three are a majority")
 	dir := t.TempDir()
 	_, err := Take(t.Context(), js, dir, TakeOptions{})
 	require.EqualError(t, err, "nobody leads ON_s2 at the moment; try again in some seconds")
@@ -96,7 +96,7 @@ func TestTakeWaitsForAnElection(t *testing.T) {
 	require.NoError(t, err)
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	require.True(t, s.ReadyForConnections(patience))
+	require.True(t, s.ReadyForConnections(timeout))
 	nc, err := nats.Connect("", nats.InProcessServer(s))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
@@ -150,7 +150,7 @@ func TestGrowAndShrink(t *testing.T) {
 		}
 	}
 	check()
-	require.Eventually(t, func() bool { return time.Since(settled) > 7*time.Second }, patience, 100*time.Millisecond,
+	require.Eventually(t, func() bool { return time.Since(settled) > 7*time.Second }, timeout, 100*time.Millisecond,
 		"a server gives an interrupted restore up after five seconds")
 	check()
 	seen := see(t, grown)
@@ -167,7 +167,7 @@ func TestGrowAndShrink(t *testing.T) {
 	workers, err := single.JS.Consumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers)
 	require.NoError(t, err)
 	for range want[bus.StreamWork].Messages {
-		msg, err := workers.Next(jetstream.FetchMaxWait(patience))
+		msg, err := workers.Next(jetstream.FetchMaxWait(timeout))
 		require.NoError(t, err)
 		require.NoError(t, msg.DoubleAck(t.Context()))
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/leaktest"
 )
 
-const patience = 30 * time.Second
+const timeout = 30 * time.Second
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
@@ -38,7 +38,7 @@ func publish(t testing.TB, js jetstream.JetStream, prefix string, n, size int) {
 	}
 	select {
 	case <-js.PublishAsyncComplete():
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("publishing takes too long")
 	}
 }
@@ -53,7 +53,7 @@ func fill(t testing.TB, js jetstream.JetStream) {
 	require.NoError(t, err)
 	workers, err := js.Consumer(ctx, bus.StreamWork, bus.ConsumerWorkers)
 	require.NoError(t, err)
-	batch, err := workers.Fetch(60, jetstream.FetchMaxWait(patience))
+	batch, err := workers.Fetch(60, jetstream.FetchMaxWait(timeout))
 	require.NoError(t, err)
 	i := 0
 	for m := range batch.Messages() {
@@ -67,7 +67,7 @@ func fill(t testing.TB, js jetstream.JetStream) {
 	}
 	require.NoError(t, batch.Error())
 	require.Equal(t, 60, i)
-	again, err := workers.Fetch(4, jetstream.FetchMaxWait(patience)) // redelivered, and not acknowledged
+	again, err := workers.Fetch(4, jetstream.FetchMaxWait(timeout)) // redelivered, and not acknowledged
 	require.NoError(t, err)
 	for range again.Messages() {
 	}
@@ -124,7 +124,7 @@ type picture struct {
 // see describes every stream of the bus that is in files.
 func see(t testing.TB, js jetstream.JetStream) map[string]picture {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	all := map[string]picture{}
 	list := js.ListStreams(ctx)

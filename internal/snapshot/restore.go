@@ -48,17 +48,17 @@ func (e *OccupiedError) Error() string {
 var ErrNoRoom = errors.New("not enough room")
 
 const (
-	codeNameTaken   = 10130           // JSStreamNameExistRestoreFailedErr of nats-server
-	restorePatience = 2 * time.Minute // with tries for one stream that are interrupted, each after the pause
-	restorePause    = 2 * time.Second
+	codeNameTaken  = 10130           // JSStreamNameExistRestoreFailedErr of nats-server
+	restoreTimeout = 2 * time.Minute // with tries for one stream that are interrupted, each after the pause
+	restorePause   = 2 * time.Second
 )
 
 // unmarkAfter keeps a change of the stream away from the end of its restore: nats-server 2.15.2 says that it is restored before it has
 // noted so for itself (jetstream_cluster.go:4891), and a change that comes in between would carry the restore along.
 const unmarkAfter = time.Second
 
-// checkPatience is how long consumers may take to come up: in a cluster they follow their stream.
-const checkPatience = 30 * time.Second
+// checkTimeout is how long consumers may take to come up: in a cluster they follow their stream.
+const checkTimeout = 30 * time.Second
 
 // Restore puts a snapshot back. It reads all of it first, and returns ErrInvalid, *OccupiedError or ErrNoRoom before it has touched
 // anything. Then it replaces the streams one after the other, each deleted right before, and checks each against the manifest. Whatever
@@ -131,7 +131,7 @@ func (r restorer) finished(stream string) bool { return slices.Contains(r.o.Fini
 func (r restorer) stream(ctx context.Context, s Stream, p Progress) (Restored, error) {
 	r.o.Progress(p)
 	removed := false
-	for end := time.Now().Add(restorePatience); ; {
+	for end := time.Now().Add(restoreTimeout); ; {
 		done, err := r.replace(ctx, s, p, &removed)
 		var api *jetstream.APIError
 		taken := errors.As(err, &api) && api.ErrorCode == codeNameTaken
@@ -242,7 +242,7 @@ func check(s Stream, now described) (inUse bool, err error) {
 
 // checkConsumers waits until every durable consumer is there, no further back than it was.
 func (r restorer) checkConsumers(ctx context.Context, s Stream) error {
-	ctx, cancel := context.WithTimeout(ctx, checkPatience)
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()

@@ -76,7 +76,7 @@ func TestWorkGoesOn(t *testing.T) {
 	require.NoError(t, err)
 	tries := map[uint64]int{}
 	for range left {
-		m, err := workers.Next(jetstream.FetchMaxWait(patience))
+		m, err := workers.Next(jetstream.FetchMaxWait(timeout))
 		require.NoError(t, err)
 		meta, err := m.Metadata()
 		require.NoError(t, err)

@@ -25,7 +25,7 @@ const (
 	takeTries = 3               // for one stream whose transfer is interrupted
 	takePause = 2 * time.Second // before the next try: a Booster that is started again needs a moment
 
-	ledPatience = 10 * time.Second // until somebody leads every stream: an election
+	ledTimeout = 10 * time.Second // until somebody leads every stream: an election
 )
 
 // TakeOptions may be left empty.
@@ -99,7 +99,7 @@ func kept(c jetstream.StreamConfig) bool {
 
 // streams lists what is to be taken, in that order. It fails when nobody leads one of them for long: a snapshot without WORK is none.
 func (t taker) streams(ctx context.Context) ([]string, error) {
-	for end := time.Now().Add(ledPatience); ; {
+	for end := time.Now().Add(ledTimeout); ; {
 		names, silent, err := t.list(ctx)
 		switch {
 		case err != nil:

@@ -85,7 +85,7 @@ func TestBoosterStopsDuringATake(t *testing.T) {
 		}
 	}})
 	require.Error(t, err)
-	require.Less(t, time.Since(began), patience)
+	require.Less(t, time.Since(began), timeout)
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Empty(t, entries)
@@ -131,7 +131,7 @@ func TestTakeUnderLoad(t *testing.T) {
 			_ = m.DoubleAck(context.WithoutCancel(ctx))
 		}
 	})
-	require.Eventually(t, func() bool { return published.Load() > 50 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return published.Load() > 50 }, timeout, time.Millisecond)
 	for range 3 {
 		dir, m := taken(t, c.JS)
 		mu.Lock()
@@ -165,7 +165,7 @@ func TestTakeUnderLoad(t *testing.T) {
 		w, err := after.JS.Consumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers)
 		require.NoError(t, err)
 		for len(have) > 0 {
-			m, err := w.Next(jetstream.FetchMaxWait(patience))
+			m, err := w.Next(jetstream.FetchMaxWait(timeout))
 			require.NoError(t, err, "%d steps are never delivered", len(have))
 			require.NoError(t, m.DoubleAck(t.Context()))
 			delete(have, m.Subject())

@@ -28,9 +28,9 @@ type Engine struct {
 	Locker     func() (lock.SessionLocker, error) // one migration at a time; nil where the engine has none
 	Statements Statements
 
-	// Blames tells whether the database refused what it was given (too long, not storable, a table that is not there), as opposed to not
+	// IsBadInput tells whether the database refused what it was given (too long, not storable, a table that is not there), as opposed to not
 	// answering.
-	Blames func(err error) bool
+	IsBadInput func(err error) bool
 }
 
 // Statements are the SQL texts of one engine. Placeholders are the engine's own, but for lists, where sqlx.In expands
@@ -54,9 +54,9 @@ type Statements struct {
 
 	DeleteQueue    string // list of ids
 	DeleteOutbox   string // list of ids
-	DeleteGiveback string // source, list of ids
-	AddGiveback    string // source, id, stream sequence
-	PruneGiveback  string // removes notes on steps that are gone
+	DeleteReleases string // source, list of ids
+	AddRelease     string // source, id, stream sequence
+	PruneReleases  string // removes notes on steps that are gone
 
 	InsertOutbox string // rows of item_key, body; a key that exists is left alone
 	OutboxByKey  string // list of keys → id, item_key
@@ -92,9 +92,9 @@ type DB struct {
 	Engine Engine
 }
 
-// Blames tells whether the database refused what it was given, as opposed to not answering.
-func (db *DB) Blames(err error) bool {
-	return err != nil && db.Engine.Blames != nil && db.Engine.Blames(err)
+// IsBadInput tells whether the database refused what it was given, as opposed to not answering.
+func (db *DB) IsBadInput(err error) bool {
+	return err != nil && db.Engine.IsBadInput != nil && db.Engine.IsBadInput(err)
 }
 
 const example = "postgres://user:password@host:5432/database"

@@ -25,7 +25,7 @@ func Postgres() Engine {
 		Locker: func() (lock.SessionLocker, error) {
 			return lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 120)) // ask every second, two minutes at most
 		},
-		Blames: blames,
+		IsBadInput: isBadInput,
 		Statements: Statements{
 			QueueTable: `SELECT t IS NOT NULL AS found,
 				coalesce(has_table_privilege(t, 'SELECT') AND has_table_privilege(t, 'DELETE'), false) AS allowed,
@@ -61,11 +61,11 @@ func Postgres() Engine {
 
 			DeleteQueue:    `DELETE FROM omflow_queuedata WHERE id IN (?)`,
 			DeleteOutbox:   `DELETE FROM omflow_booster_outbox WHERE id IN (?)`,
-			DeleteGiveback: `DELETE FROM omflow_booster_giveback WHERE source = ? AND row_id IN (?)`,
-			AddGiveback: `INSERT INTO omflow_booster_giveback AS g (source, row_id, stream_seq, deliveries) VALUES ($1, $2, $3, 1)
+			DeleteReleases: `DELETE FROM omflow_booster_giveback WHERE source = ? AND row_id IN (?)`,
+			AddRelease: `INSERT INTO omflow_booster_giveback AS g (source, row_id, stream_seq, deliveries) VALUES ($1, $2, $3, 1)
 				ON CONFLICT (source, row_id) DO UPDATE SET stream_seq = excluded.stream_seq,
 					deliveries = CASE WHEN g.stream_seq = excluded.stream_seq THEN g.deliveries + 1 ELSE 1 END`,
-			PruneGiveback: `DELETE FROM omflow_booster_giveback g WHERE
+			PruneReleases: `DELETE FROM omflow_booster_giveback g WHERE
 				(source = 'o' AND NOT EXISTS (SELECT 1 FROM omflow_booster_outbox o WHERE o.id = g.row_id))
 				OR (source = 'q' AND NOT EXISTS (SELECT 1 FROM omflow_queuedata q WHERE q.id = g.row_id))`,
 
@@ -83,7 +83,7 @@ func Postgres() Engine {
 
 // blames: the server answered with an error that is about the statement and its data. Classes 53, 57 and 58 are about the server itself,
 // 08 and 40 about the connection and about others.
-func blames(err error) bool {
+func isBadInput(err error) bool {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || len(pg.Code) < 2 {
 		return false

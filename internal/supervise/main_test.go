@@ -22,10 +22,10 @@ import (
 )
 
 const (
-	patience = 20 * time.Second
-	poll     = 10 * time.Millisecond
-	roleVar  = "SUPERVISE_TEST_ROLE"
-	dirVar   = "SUPERVISE_TEST_DIR" // where the roles leave notes
+	timeout = 20 * time.Second
+	poll    = 10 * time.Millisecond
+	roleVar = "SUPERVISE_TEST_ROLE"
+	dirVar  = "SUPERVISE_TEST_DIR" // where the roles leave notes
 )
 
 // TestMain lets the test binary play the children, too.
@@ -167,7 +167,7 @@ func supervised(t *testing.T, role string, change func(s *Spec)) (c *Child, dir 
 	dir, log = t.TempDir(), &lines{}
 	spec := Spec{
 		Name: role, Command: []string{os.Args[0]}, Dir: dir, Env: append(os.Environ(), roleVar+"="+role, dirVar+"="+dir),
-		ReadyEvery: poll, StopTimeout: patience, RestartMin: poll, RestartMax: time.Minute,
+		ReadyEvery: poll, StopTimeout: timeout, RestartMin: poll, RestartMax: time.Minute,
 	}
 	if change != nil {
 		change(&spec)

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	patience  = time.Minute // for things that take milliseconds on an idle machine
+	timeout  = time.Minute // for things that take milliseconds on an idle machine
 	pollEvery = 20 * time.Millisecond
 )
 
@@ -26,7 +26,7 @@ const (
 // condition. ok is called in the goroutine of the test, so it may fail the test, too.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	Await(t, patience, what, func(context.Context) error {
+	Await(t, timeout, what, func(context.Context) error {
 		if !ok() {
 			return errors.New("it did not come true")
 		}

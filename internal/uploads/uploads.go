@@ -29,7 +29,7 @@ const (
 	kept      = 3                // marks in it
 	lookEvery = 10 * time.Second // so often a Keeper looks
 	turnEvery = time.Minute      // a marker that a Keeper has seen for so long it replaces
-	patience  = 30 * time.Second // a look that takes longer: the file system does not answer
+	timeout   = 30 * time.Second // a look that takes longer: the file system does not answer
 )
 
 // State is what one host sees of its directory, as JSON in heartbeats.
@@ -74,7 +74,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		looked := make(chan struct{})
-		look, cancel := context.WithTimeout(ctx, patience)
+		look, cancel := context.WithTimeout(ctx, timeout)
 		state := bounded(look, k.dir, func() ([]string, error) {
 			defer close(looked)
 			return k.look(time.Now())

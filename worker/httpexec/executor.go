@@ -148,7 +148,7 @@ func setHeaders(h http.Header, s worker.Step) {
 	h.Set(headerIdempotencyKey, s.ID.MsgID())
 	h.Set(bus.HeaderID, s.ID.String())
 	h.Set(bus.HeaderKind, headerText(s.Kind))
-	h.Set(bus.HeaderKey, headerText(s.Key))
+	h.Set(bus.HeaderKey, headerText(s.Ticket))
 	h.Set(bus.HeaderAttempt, strconv.Itoa(s.Attempt))
 }
 

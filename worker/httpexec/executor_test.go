@@ -26,7 +26,7 @@ var _ worker.Executor = (*Executor)(nil)
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
-const patience = 20 * time.Second
+const timeout = 20 * time.Second
 
 // serve starts a receiver and an executor that posts to it.
 func serve(t *testing.T, cfg Config, h http.HandlerFunc) (*Executor, *httptest.Server) {
@@ -43,7 +43,7 @@ func run(t *testing.T, cfg Config) *Executor {
 		cfg.Slots = 2
 	}
 	if cfg.StepTimeout == 0 {
-		cfg.StepTimeout = patience
+		cfg.StepTimeout = timeout
 	}
 	e, err := New(cfg, zerolog.Nop())
 	require.NoError(t, err)
@@ -56,7 +56,7 @@ func run(t *testing.T, cfg Config) *Executor {
 	})
 	select {
 	case <-e.Ready():
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		require.FailNow(t, "not ready")
 	}
 	return e
@@ -64,7 +64,7 @@ func run(t *testing.T, cfg Config) *Executor {
 
 func newStep() worker.Step {
 	return worker.Step{
-		ID: work.ID{Source: work.Outbox, Row: 12}, Attempt: 3, Kind: "Mail", Key: "申請/7",
+		ID: work.ID{Source: work.Outbox, Row: 12}, Attempt: 3, Kind: "Mail", Ticket: "申請/7",
 		Item:  work.Item{Row: 12, Name: "Mail", ModuleName: "m", MethodName: "send", InputParam: json.RawMessage(`{"to":"a<b>"}`)},
 		Lease: worker.NewLease(time.Now().Add(time.Minute)),
 	}
@@ -117,7 +117,7 @@ func TestHeadersCannotBeInjected(t *testing.T) {
 		}
 	})
 	s := newStep()
-	s.Key = "a\r\nWork-Id: q1"
+	s.Ticket = "a\r\nWork-Id: q1"
 	require.NoError(t, e.Execute(t.Context(), s))
 }
 

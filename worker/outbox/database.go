@@ -58,7 +58,7 @@ func (t Table) Problem() error {
 
 // named adds to a refusal of the database that omflow_queuedata cannot be reached, if that is why.
 func (s *Store) named(ctx context.Context, err error) error {
-	if !s.db.Blames(err) {
+	if !s.db.IsBadInput(err) {
 		return err
 	}
 	table, lookErr := s.QueueTable(ctx)
@@ -80,7 +80,7 @@ func (s *Store) Identity(ctx context.Context) (Identity, error) {
 	if err := s.db.GetContext(ctx, &id.ID, s.st.Identity); err != nil {
 		return Identity{}, fmt.Errorf("read the id of the database: %w", err)
 	}
-	if err := s.db.GetContext(ctx, &id.Place, s.st.Place); err != nil && !s.db.Blames(err) {
+	if err := s.db.GetContext(ctx, &id.Place, s.st.Place); err != nil && !s.db.IsBadInput(err) {
 		return Identity{}, fmt.Errorf("read where the database lives: %w", err)
 	}
 	return id, nil

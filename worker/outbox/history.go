@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Try is one line of the step history.
-type Try struct {
+// Attempt is one line of the step history.
+type Attempt struct {
 	WorkID   string    `db:"work_id"`
 	Kind     string    `db:"kind"`
 	Flow     string    `db:"flow"`
@@ -21,8 +21,8 @@ type Try struct {
 }
 
 // Record writes lines of the history.
-func (s *Store) Record(ctx context.Context, tries []Try) error {
-	for _, chunk := range chunks(tries, insertMax) {
+func (s *Store) Record(ctx context.Context, attempts []Attempt) error {
+	for _, chunk := range chunks(attempts, insertMax) {
 		if _, err := s.db.NamedExecContext(ctx, s.st.InsertHistory, chunk); err != nil {
 			return fmt.Errorf("write step history: %w", err)
 		}
@@ -30,13 +30,13 @@ func (s *Store) Record(ctx context.Context, tries []Try) error {
 	return nil
 }
 
-// PruneGivebacks removes notes on steps that are gone.
-func (s *Store) PruneGivebacks(ctx context.Context) error {
+// PruneReleases removes notes on steps that are gone.
+func (s *Store) PruneReleases(ctx context.Context) error {
 	table, err := s.QueueTable(ctx)
 	if err != nil || !table.Found {
 		return err // without the table it is not known which steps are gone
 	}
-	if _, err := s.db.ExecContext(ctx, s.st.PruneGiveback); err != nil {
+	if _, err := s.db.ExecContext(ctx, s.st.PruneReleases); err != nil {
 		return fmt.Errorf("prune given-back deliveries: %w", err)
 	}
 	return nil

@@ -1,4 +1,4 @@
-// Package outbox is the SQL side of a worker: the rows that make steps durable, and the history of their tries.
+// Package outbox is the SQL side of a worker: the rows that make steps durable, and the history of their attempts.
 //
 // A step lives in a row: of omflow_queuedata when the OMFLOW Server queued it, of omflow_booster_outbox otherwise. The row is
 // there from before its message is published until the step has had its effect. So whatever happens to the bus, the rows
@@ -30,10 +30,10 @@ func New(db *sqldb.DB) *Store { return &Store{db: db, st: db.Engine.Statements} 
 
 // Check is what the database knows of a step.
 type Check struct {
-	Found bool      // the row is there: the step has not had its effect yet
-	Free  int       // deliveries that were given back and do not count as tries
-	Item  work.Item // what stands in the row
-	Err   error     // the row cannot be carried: malformed or oversized
+	Found    bool      // the row is there: the step has not had its effect yet
+	Released int       // deliveries that were given back and do not count as attempts
+	Item     work.Item // what stands in the row
+	Err      error     // the row cannot be carried: malformed or oversized
 }
 
 // Check looks a step up by its primary key. seq is the stream sequence of its message: what was given back of another message of the
@@ -42,7 +42,7 @@ func (s *Store) Check(ctx context.Context, id work.ID, seq uint64) (Check, error
 	var row struct {
 		queueRow
 		outboxRow
-		Free int `db:"free"`
+		Released int `db:"free"`
 	}
 	query := s.st.OutboxCheck
 	if id.Source == work.Queue {
@@ -59,7 +59,7 @@ func (s *Store) Check(ctx context.Context, id work.ID, seq uint64) (Check, error
 	if id.Source == work.Queue {
 		stored = row.queueRow.stored()
 	}
-	return Check{Found: true, Free: row.Free, Item: stored.Item, Err: stored.Err}, nil
+	return Check{Found: true, Released: row.Released, Item: stored.Item, Err: stored.Err}, nil
 }
 
 // Finish removes the rows of steps that have had their effect. Rows that are gone already are fine: a step of the OMFLOW
@@ -79,7 +79,7 @@ func (s *Store) Finish(ctx context.Context, ids []work.ID, redelivered bool) err
 		if !redelivered {
 			continue
 		}
-		query, args, err := sqlx.In(s.st.DeleteGiveback, string(rune(src.source)), padded(rows))
+		query, args, err := sqlx.In(s.st.DeleteReleases, string(rune(src.source)), padded(rows))
 		if err != nil {
 			return err
 		}
@@ -90,9 +90,9 @@ func (s *Store) Finish(ctx context.Context, ids []work.ID, redelivered bool) err
 	return nil
 }
 
-// GiveBack notes that one delivery of the step's message was not a try. seq is the stream sequence of that message.
-func (s *Store) GiveBack(ctx context.Context, id work.ID, seq uint64) error {
-	if _, err := s.db.ExecContext(ctx, s.st.AddGiveback, string(rune(id.Source)), id.Row, int64(seq)); err != nil {
+// Release notes that one delivery of the step's message was not a try. seq is the stream sequence of that message.
+func (s *Store) Release(ctx context.Context, id work.ID, seq uint64) error {
+	if _, err := s.db.ExecContext(ctx, s.st.AddRelease, string(rune(id.Source)), id.Row, int64(seq)); err != nil {
 		return fmt.Errorf("note that step %s was given back: %w", id, err)
 	}
 	return nil
@@ -240,8 +240,8 @@ func (s *Store) Load(ctx context.Context, ids []work.ID) ([]Stored, error) {
 	return steps, nil
 }
 
-// Blames tells whether the database refused what it was given, as opposed to not answering.
-func (s *Store) Blames(err error) bool { return s.db.Blames(err) }
+// IsBadInput tells whether the database refused what it was given, as opposed to not answering.
+func (s *Store) IsBadInput(err error) bool { return s.db.IsBadInput(err) }
 
 // Ping tells whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.db.PingContext(ctx) }

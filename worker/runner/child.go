@@ -130,24 +130,24 @@ func (r *child) fail(fault string) {
 	r.kill()
 }
 
-// stop asks the child to end by closing its standard input, and kills it after patience.
-func (r *child) stop(patience time.Duration) {
+// stop asks the child to end by closing its standard input, and kills it after timeout.
+func (r *child) stop(timeout time.Duration) {
 	r.mu.Lock()
 	r.stopping = true
 	r.mu.Unlock()
 	_ = r.stdin.Close()
-	if r.waitGone(patience) {
+	if r.waitGone(timeout) {
 		return
 	}
-	r.log.Warn().Dur("after", patience).Msg("runner did not end when its standard input was closed; killing it")
+	r.log.Warn().Dur("after", timeout).Msg("runner did not end when its standard input was closed; killing it")
 	r.kill()
 	if !r.waitGone(killWait) {
 		r.log.Error().Msg("runner hangs in the kernel and cannot be killed; leaving it behind")
 	}
 }
 
-func (r *child) waitGone(patience time.Duration) bool {
-	timer := time.NewTimer(patience)
+func (r *child) waitGone(timeout time.Duration) bool {
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
 	case <-r.gone:

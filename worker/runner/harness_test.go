@@ -18,7 +18,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/worker"
 )
 
-const patience = 20 * time.Second // for things that take milliseconds on an idle machine
+const timeout = 20 * time.Second // for things that take milliseconds on an idle machine
 
 // logBuffer collects the log of a pool.
 type logBuffer struct {
@@ -49,7 +49,7 @@ func testConfig(mode string) Config {
 		Env:          []string{modeVar + "=" + mode, "GOTRACEBACK=none", "GORACE=atexit_sleep_ms=0"},
 		Size:         1,
 		StepTimeout:  time.Minute,
-		StartTimeout: patience,
+		StartTimeout: timeout,
 		StopTimeout:  5 * time.Second,
 	}
 }
@@ -68,7 +68,7 @@ func startPool(t testing.TB, cfg Config) (p *Pool, log *logBuffer, stop func()) 
 		select {
 		case err := <-ended:
 			require.NoError(t, err)
-		case <-time.After(patience):
+		case <-time.After(timeout):
 			t.Error("Run did not end")
 		}
 	})
@@ -82,7 +82,7 @@ func within[T any](t testing.TB, c <-chan T, what string) T {
 	select {
 	case v := <-c:
 		return v
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		require.FailNow(t, "timed out", what)
 		panic("unreachable")
 	}
@@ -98,7 +98,7 @@ func newStep(method string, param any) worker.Step {
 	}
 	row := lastRow.Add(1)
 	return worker.Step{
-		ID: work.ID{Source: work.Queue, Row: row}, Attempt: 1, Kind: "Test", Key: "flow/1",
+		ID: work.ID{Source: work.Queue, Row: row}, Attempt: 1, Kind: "Test", Ticket: "flow/1",
 		Item:  work.Item{Row: row, QueueID: "x", Name: "Test", ModuleName: "test", MethodName: method, InputParam: raw},
 		Lease: worker.NewLease(time.Now().Add(time.Minute)),
 		Put: func(context.Context, []work.Item) ([]work.ID, error) {
@@ -151,5 +151,5 @@ func requireDead(t testing.TB, pid int) {
 		}
 		_, state, _ := bytes.Cut(stat, []byte(") "))
 		return bytes.HasPrefix(state, []byte("Z"))
-	}, patience, 5*time.Millisecond, "process %d still runs", pid)
+	}, timeout, 5*time.Millisecond, "process %d still runs", pid)
 }

@@ -125,8 +125,8 @@ func (p *Pool) Execute(ctx context.Context, s worker.Step) error {
 // take waits for a free runner. It is bounded, because a lease is renewed for as long as we wait: if no runner starts
 // here, another worker shall have the step.
 func (p *Pool) take(ctx context.Context, lease *worker.Lease) (*child, error) {
-	patience := time.NewTimer(p.cfg.StartTimeout)
-	defer patience.Stop()
+	timer := time.NewTimer(p.cfg.StartTimeout)
+	defer timer.Stop()
 	for {
 		select {
 		case r := <-p.free:
@@ -141,7 +141,7 @@ func (p *Pool) take(ctx context.Context, lease *worker.Lease) (*child, error) {
 			return nil, fmt.Errorf("no runner was free: %w", context.Cause(ctx))
 		case <-p.stopped:
 			return nil, errors.New("the runners are stopped")
-		case <-patience.C:
+		case <-timer.C:
 			if err := p.startError(); err != nil {
 				return nil, fmt.Errorf("no runner within %s: %w", p.cfg.StartTimeout, err)
 			}
@@ -220,14 +220,14 @@ func (p *Pool) lend(ctx context.Context, r *child) error {
 }
 
 func (p *Pool) awaitReady(ctx context.Context, r *child) error {
-	patience := time.NewTimer(p.cfg.StartTimeout)
-	defer patience.Stop()
+	timer := time.NewTimer(p.cfg.StartTimeout)
+	defer timer.Stop()
 	select {
 	case <-r.ready:
 		return nil
 	case <-r.gone:
 		return fmt.Errorf("before it was ready, %w", r.end())
-	case <-patience.C:
+	case <-timer.C:
 		return fmt.Errorf("%s did not say that it is ready within %s%s", r.name, p.cfg.StartTimeout, r.lastWords())
 	case <-ctx.Done():
 		return ctx.Err()

@@ -57,7 +57,7 @@ func TestRunnersThatNeverBecomeReady(t *testing.T) {
 				cfg.StartTimeout = 300 * time.Millisecond
 			}
 			p, log, _ := startPool(t, cfg)
-			require.Eventually(t, func() bool { return p.startError() != nil }, patience, time.Millisecond)
+			require.Eventually(t, func() bool { return p.startError() != nil }, timeout, time.Millisecond)
 			err := p.Execute(t.Context(), newStep("ok", nil))
 			require.ErrorIs(t, err, worker.ErrNotStarted)
 			require.ErrorContains(t, err, want)
@@ -156,7 +156,7 @@ func TestIdleRunnerThatDiesIsReplaced(t *testing.T) {
 		s := newStep("pid", nil)
 		told := reports(&s)
 		return p.Execute(t.Context(), s) == nil && pidIn(t, <-told) != pid
-	}, patience, time.Millisecond)
+	}, timeout, time.Millisecond)
 }
 
 func TestStopTellsRunnersByEndOfInput(t *testing.T) {

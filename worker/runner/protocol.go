@@ -39,7 +39,7 @@ type runMessage struct {
 	Op       string    `json:"op"`
 	ID       string    `json:"id"`
 	Attempt  int       `json:"attempt"`
-	Key      string    `json:"key"`
+	Ticket   string    `json:"key"`
 	Deadline int64     `json:"deadline"` // Unix time in milliseconds
 	Item     work.Item `json:"item"`
 }
@@ -77,7 +77,7 @@ type message struct {
 	Error        string            `json:"error"`          // failed
 	Permanent    bool              `json:"permanent"`      // failed
 	RetryAfterMS int64             `json:"retry_after_ms"` // failed
-	Untried      bool              `json:"untried"`        // failed
+	Uncounted    bool              `json:"untried"`        // failed
 	Skipped      bool              `json:"skipped"`        // done
 	Kept         bool              `json:"kept"`           // done
 	Recycle      bool              `json:"recycle"`        // done, failed

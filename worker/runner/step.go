@@ -55,7 +55,7 @@ func (r *child) execute(ctx context.Context, s worker.Step, limit time.Duration)
 		default:
 		}
 	})
-	line, err := encode(runMessage{opRun, s.ID.String(), s.Attempt, s.Key, s.Lease.Deadline().UnixMilli(), s.Item.Lean()})
+	line, err := encode(runMessage{opRun, s.ID.String(), s.Attempt, s.Ticket, s.Lease.Deadline().UnixMilli(), s.Item.Lean()})
 	if err != nil {
 		return true, fmt.Errorf("%w: the item cannot be written as JSON: %w", worker.ErrPermanent, err)
 	}
@@ -107,12 +107,12 @@ func (r *child) converse(ctx context.Context, s worker.Step, c *conversation, re
 			in = c.in
 			select {
 			case <-renewed: // first, so that the runner goes on with the newest deadline
-				r.tell(renewal(s))
+				r.sendOne(renewal(s))
 			default:
 			}
-			r.tell(answer)
+			r.sendOne(answer)
 		case <-renewed:
-			r.tell(renewal(s))
+			r.sendOne(renewal(s))
 		case <-r.gone:
 			if in == nil {
 				<-answers // bounded by ctx; what the runner committed is worth publishing
@@ -126,8 +126,8 @@ func (r *child) converse(ctx context.Context, s worker.Step, c *conversation, re
 	}
 }
 
-// tell sends a message in a step. A failure needs no handling: the runner is about to be gone.
-func (r *child) tell(m any) {
+// sendOne sends a message in a step. A failure needs no handling: the runner is about to be gone.
+func (r *child) sendOne(m any) {
 	if line, err := encode(m); err == nil {
 		_, _ = r.send(line)
 	}
@@ -188,7 +188,7 @@ func failure(m message) error {
 		text = "the runner gave no reason"
 	}
 	err := errors.New(text)
-	if m.Untried {
+	if m.Uncounted {
 		err = fmt.Errorf("%w: %s", worker.ErrNotStarted, text)
 	}
 	switch {

@@ -368,7 +368,7 @@ func ms(deadline time.Time) string {
 }
 
 // A step that kills its runner while it is handed over must count, or it would come back for ever.
-func TestRunnerThatDiesOverTheItemCostsATry(t *testing.T) {
+func TestRunnerThatDiesOverTheItemCostsAnAttempt(t *testing.T) {
 	t.Parallel()
 	p, _, _ := startPool(t, testConfig("short-reader"))
 	err := p.Execute(t.Context(), newStep("ok", strings.Repeat("x", 1<<20)))

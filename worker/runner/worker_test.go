@@ -47,7 +47,7 @@ func TestRunnerDiesWithItsWorker(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	// If the test fails half-way, the worker must not stay behind.
-	rescue := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	rescue := time.AfterFunc(timeout, func() { _ = cmd.Process.Kill() })
 	defer rescue.Stop()
 	line, err := bufio.NewReader(out).ReadBytes('\n')
 	require.NoError(t, err)

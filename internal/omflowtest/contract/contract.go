@@ -174,7 +174,7 @@ func serverLeavesRow(t *testing.T, _ string, db *sqldb.DB) {
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
 	require.NoError(t, err)
 	api := &httptest.Server{Listener: l, Config: &http.Server{
-		ReadHeaderTimeout: patience,
+		ReadHeaderTimeout: timeout,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			var it work.Item
 			if json.NewDecoder(r.Body).Decode(&it) == nil {
@@ -189,7 +189,7 @@ func serverLeavesRow(t *testing.T, _ string, db *sqldb.DB) {
 	defer api.Close()
 
 	ctx, stop := context.WithCancel(t.Context())
-	s := omflowtest.NewServer(omflowtest.Config{Server: "s", Listen: "127.0.0.1:0", Socket: socket, PutTimeout: patience}, db, zerolog.Nop(),
+	s := omflowtest.NewServer(omflowtest.Config{Server: "s", Listen: "127.0.0.1:0", Socket: socket, PutTimeout: timeout}, db, zerolog.Nop(),
 		func(int) {})
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
@@ -218,7 +218,7 @@ func serverCrash(t *testing.T, url string, db *sqldb.DB) {
 			_ = resp.Body.Close()
 		}
 		return err == nil
-	}, patience, 20*time.Millisecond)
+	}, timeout, 20*time.Millisecond)
 	_, err = client.Post("http://"+address+"/file?n=3", "", nil) //nolint:noctx,bodyclose // of a test; it fails
 	require.Error(t, err)
 	requireCrash(t, cmd)

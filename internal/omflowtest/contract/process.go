@@ -17,7 +17,7 @@ import (
 
 const (
 	programEnv = "OMFLOWTEST_PROGRAM" // the test binary is started again with it, and is the stand-in then
-	patience   = 30 * time.Second     // for anything that a process is waited for
+	timeout    = 30 * time.Second     // for anything that a process is waited for
 )
 
 // Main is the TestMain of a package that runs the contract: the test binary is also the stand-in that it tests.
@@ -34,7 +34,7 @@ func Main(m *testing.M, engines ...sqldb.Engine) {
 func program(t *testing.T, command, databaseURL string, env ...string) *exec.Cmd {
 	self, err := os.Executable()
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, self)
 	cmd.Env = append(os.Environ(), programEnv+"="+command, "DATABASE_URL="+databaseURL, "LOG_LEVEL=error")

@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	undoOffers = 2 * time.Second // for agents to say who knows the way back
-	undoAnswer = 6 * time.Minute // for one of them to publish it
+	revertOffers = 2 * time.Second // for agents to say who knows the way back
+	revertAnswer = 6 * time.Minute // for one of them to publish it
 )
 
-func (a *App) patchRollbackCommand() *cobra.Command {
+func (a *App) patchRevertCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollback PATCH",
 		Short: "Take a patch back on every server that has it",
@@ -43,67 +43,67 @@ func (a *App) patchRollbackCommand() *cobra.Command {
 			if _, err := showPatch(cmd.Context(), c, given[0]); err != nil {
 				return err
 			}
-			undo, by, err := takeBack(cmd.Context(), c, given[0], *note)
+			revert, by, err := revertPatch(cmd.Context(), c, given[0], *note)
 			if err != nil {
 				return err
 			}
 			if *asJSON {
-				return printJSON(a.Stdout, map[string]string{"patch": given[0], "undone_by": undo.ID, "from": by})
+				return printJSON(a.Stdout, map[string]string{"patch": given[0], "undone_by": revert.ID, "from": by})
 			}
-			if by == "" || *note != "" && undo.Note != *note { // before this order, or at the same time
-				fmt.Fprintf(a.Stdout, "%s takes %s back already, by order of %s: %s\n", undo.ID, oneLine(given[0]), oneLine(undo.Author),
-					oneLine(undo.Note))
+			if by == "" || *note != "" && revert.Note != *note { // before this order, or at the same time
+				fmt.Fprintf(a.Stdout, "%s takes %s back already, by order of %s: %s\n", revert.ID, oneLine(given[0]), oneLine(revert.Author),
+					oneLine(revert.Note))
 				fmt.Fprintf(a.Stdout, "If it did not reach all servers: `omflow-booster patch resume %s`, or `patch abort %[1]s` and order the "+
-					"rollback anew.\n", undo.ID)
+					"rollback anew.\n", revert.ID)
 			} else {
-				fmt.Fprintf(a.Stdout, "%s takes %s back, with the files of %s.\n", undo.ID, oneLine(given[0]), oneLine(by))
+				fmt.Fprintf(a.Stdout, "%s takes %s back, with the files of %s.\n", revert.ID, oneLine(given[0]), oneLine(by))
 			}
-			fmt.Fprintf(a.Stdout, "`omflow-booster patch show %s --follow` shows it.\n", undo.ID)
+			fmt.Fprintf(a.Stdout, "`omflow-booster patch show %s --follow` shows it.\n", revert.ID)
 			return nil
 		})
 	}
 	return cmd
 }
 
-// takeBack ends the rollout of a patch and has the agent publish the way back that knows most of it. by is empty if somebody
+// revertPatch ends the rollout of a patch and has the agent publish the way back that knows most of it. by is empty if somebody
 // has ordered that before.
-func takeBack(ctx context.Context, c *bus.Client, id, note string) (undo patch.Announcement, by string, err error) {
-	if undo, _, err = rollout.Rollback(ctx, c.JS, id); err != nil || undo.ID != "" {
-		return undo, "", err
+func revertPatch(ctx context.Context, c *bus.Client, id, note string) (revert patch.Announcement, by string, err error) {
+	if revert, _, err = rollout.FindRevert(ctx, c.JS, id); err != nil || revert.ID != "" {
+		return revert, "", err
 	}
-	best, err := bestUndo(ctx, c, id)
+	best, err := bestRevert(ctx, c, id)
 	if err != nil {
-		return undo, "", err
+		return revert, "", err
 	}
-	order, err := json.Marshal(bus.UndoOrder{By: userName(), Note: note})
+	order, err := json.Marshal(bus.RevertOrder{By: userName(), Note: note})
 	if err != nil {
-		return undo, "", err
+		return revert, "", err
 	}
 	if note == "" {
 		note = "taken back"
 	}
 	if err := rollout.Abort(ctx, c.JS, id, userName(), note); err != nil {
-		return undo, "", err
+		return revert, "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, undoAnswer)
+	ctx, cancel := context.WithTimeout(ctx, revertAnswer)
 	defer cancel()
 	reply, err := c.NC.RequestMsgWithContext(ctx, &nats.Msg{
-		Subject: bus.UndoBySubject(best.Node), Data: []byte(id), Header: nats.Header{bus.HeaderUndoOrder: {string(order)}},
+		Subject: bus.RevertBySubject(best.Node), Data: []byte(id), Header: nats.Header{bus.HeaderRevertOrder: {string(order)}},
 	})
 	if err != nil {
-		return undo, "", fmt.Errorf("%s was asked to take %s back: %w", best.Node, id, err)
+		return revert, "", fmt.Errorf("%s was asked to take %s back: %w", best.Node, id, err)
 	}
 	if text := reply.Header.Get(micro.ErrorHeader); text != "" {
-		return undo, "", fmt.Errorf("%s did not take %s back: %s", best.Node, id, oneLine(text))
+		return revert, "", fmt.Errorf("%s did not take %s back: %s", best.Node, id, oneLine(text))
 	}
-	return undo, best.Node, json.Unmarshal(reply.Data, &undo)
+	return revert, best.Node, json.Unmarshal(reply.Data, &revert)
 }
 
-func bestUndo(ctx context.Context, c *bus.Client, id string) (best bus.UndoOffer, err error) {
-	wait, cancel := context.WithTimeout(ctx, undoOffers)
+func bestRevert(ctx context.Context, c *bus.Client, id string) (best bus.RevertOffer, err error) {
+	wait, cancel := context.WithTimeout(ctx, revertOffers)
 	defer cancel()
-	err = bus.AskAll(wait, c.NC, bus.UndoSubject, []byte(id), func(answer []byte) bool {
-		var o bus.UndoOffer
+	err = bus.AskAll(wait, c.NC, bus.RevertSubject, []byte(id), func(answer []byte) bool {
+		var o bus.RevertOffer
 		if json.Unmarshal(answer, &o) == nil && o.Node != "" && o.Files+o.Deletions > best.Files+best.Deletions {
 			best = o
 		}

@@ -37,18 +37,18 @@ func TestTwoBoostersBecomeOneAndTwoAgain(t *testing.T) {
 
 	// when the first one shall go on alone
 	first.stop()
-	report := goAlone(t, first, "shrink")
+	report := shrink(t, first, "shrink")
 	if report.Booster != first.vars["BOOSTER_NAME"] || report.Streams != bus.Streams-1 {
 		t.Errorf("shrink took along %+v", report)
 	}
-	if code := second.exitCode(stopPatience); code != 0 {
+	if code := second.exitCode(stopTimeout); code != 0 {
 		t.Errorf("the other Booster ended with code %d when it was told to leave", code)
 	}
-	p.alone(first)
+	p.startSingle(first)
 	s.afterSteps(10)
 	// then the other one does not come back with what it has, and there is no witness any more
 	second.again()
-	if code := second.exitCode(startPatience); code != 2 || !strings.Contains(second.output(), "has left its cluster") {
+	if code := second.exitCode(startTimeout); code != 2 || !strings.Contains(second.output(), "has left its cluster") {
 		t.Errorf("the Booster that has left ended with code %d", code)
 	}
 	p.await("the witness to be dismissed", func(ctx context.Context) error {
@@ -76,8 +76,8 @@ func TestTwoBoostersBecomeOneAndTwoAgain(t *testing.T) {
 	second.wipe()
 	refusal{args: "cluster recover", vars: first.vars, code: 2, says: []string{"--others-are-fenced=booster-1"}}.check(t)
 	refusal{args: "cluster recover --others-are-fenced=booster-2", vars: first.vars, code: 2, says: []string{"nothing was changed"}}.check(t)
-	goAlone(t, first, "recover", "--others-are-fenced=booster-1")
-	p.alone(first)
+	shrink(t, first, "recover", "--others-are-fenced=booster-1")
+	p.startSingle(first)
 	s.afterSteps(10)
 
 	// then every step was done once
@@ -85,8 +85,8 @@ func TestTwoBoostersBecomeOneAndTwoAgain(t *testing.T) {
 	s.finish()
 }
 
-// goAlone runs a command that makes a single Booster of one that has ended.
-func goAlone(t testing.TB, b *booster, args ...string) (report broker.AloneReport) {
+// shrink runs a command that makes a single Booster of one that has ended.
+func shrink(t testing.TB, b *booster, args ...string) (report broker.ShrinkReport) {
 	t.Helper()
 	began := time.Now()
 	a := ask(t, b.vars, "", append([]string{"cluster"}, append(args, "--json")...)...)
@@ -97,8 +97,8 @@ func goAlone(t testing.TB, b *booster, args ...string) (report broker.AloneRepor
 	return report
 }
 
-// alone starts a Booster without the other one.
-func (p *pair) alone(b *booster) {
+// startSingle starts a Booster without the other one.
+func (p *pair) startSingle(b *booster) {
 	p.t.Helper()
 	b.vars = merge(b.vars, env{"HA_BOOSTER_IP": ""})
 	b.restart()

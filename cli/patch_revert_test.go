@@ -14,7 +14,7 @@ import (
 )
 
 // Row 34: who orders a rollback is named with it, and a second order finds the first.
-func TestPatchRollbackNamesWhoOrderedIt(t *testing.T) {
+func TestPatchRevertNamesWhoOrderedIt(t *testing.T) {
 	s := newStage(t)
 	useJoinFile(t)
 	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv1", At: time.Now(), Agent: &bus.AgentState{Server: "running"}})
@@ -44,16 +44,16 @@ func TestPatchRollbackNamesWhoOrderedIt(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = sub.Unsubscribe() })
 	}
-	answer(bus.UndoSubject, func(*nats.Msg) any { return bus.UndoOffer{Node: "srv1", Files: 1} })
-	answer(bus.UndoBySubject("srv1"), func(m *nats.Msg) any {
-		var order bus.UndoOrder
-		_ = json.Unmarshal([]byte(m.Header.Get(bus.HeaderUndoOrder)), &order)
-		undo := patch.Announcement{
-			ID: "20260131-094500123-undo", Object: "x", Size: 1, SHA256: strings.Repeat("0", 64), Undoes: string(m.Data), Author: order.By,
+	answer(bus.RevertSubject, func(*nats.Msg) any { return bus.RevertOffer{Node: "srv1", Files: 1} })
+	answer(bus.RevertBySubject("srv1"), func(m *nats.Msg) any {
+		var order bus.RevertOrder
+		_ = json.Unmarshal([]byte(m.Header.Get(bus.HeaderRevertOrder)), &order)
+		revert := patch.Announcement{
+			ID: "20260131-094500123-undo", Object: "x", Size: 1, SHA256: strings.Repeat("0", 64), Reverts: string(m.Data), Author: order.By,
 			Note: order.Note,
 		}
-		undo, _ = patch.Announce(s.ctx, s.c.JS, undo)
-		return undo
+		revert, _ = patch.Announce(s.ctx, s.c.JS, revert)
+		return revert
 	})
 	if r := run(t, "", "patch", "rollback", id, "--note", "lost\nits dates"); r.code != exitOK ||
 		!strings.Contains(r.stdout, "20260131-094500123-undo takes "+id+" back, with the files of srv1.\n") {

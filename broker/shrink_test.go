@@ -49,7 +49,7 @@ func startGrown(t *testing.T) *grown {
 	return &c
 }
 
-func (c *grown) alone(i int) Config {
+func (c *grown) startSingle(i int) Config {
 	cfg := c.cfg[i]
 	cfg.HAIP, cfg.Sync = "", Sync{Interval: singleSync}
 	return cfg
@@ -59,15 +59,15 @@ func TestTwoBoostersShrinkToOne(t *testing.T) {
 	t.Parallel()
 	c := startGrown(t)
 	require.NoError(t, c.runs[0].stop())
-	report, err := GoAlone(t.Context(), c.cfg[0], zerolog.Nop(), AloneOptions{})
+	report, err := Shrink(t.Context(), c.cfg[0], zerolog.Nop(), ShrinkOptions{})
 	require.NoError(t, err)
 	require.Equal(t, bus.Streams-1, report.Streams)
 	require.Contains(t, report.Left, c.boosters[1].name())
 	require.NoError(t, <-c.runs[1].ended, "the other one has left by itself")
 
-	_, stop := started(t, c.alone(0))
-	sameAsBefore(t, c.alone(0), 1)
-	control, err := dial(t, c.alone(0)).JS.KeyValue(t.Context(), bus.BucketControl)
+	_, stop := started(t, c.startSingle(0))
+	sameAsBefore(t, c.startSingle(0), 1)
+	control, err := dial(t, c.startSingle(0)).JS.KeyValue(t.Context(), bus.BucketControl)
 	require.NoError(t, err)
 	_, err = control.Get(t.Context(), bus.KeyWitness)
 	require.Error(t, err, "nobody is witness any more")
@@ -80,7 +80,7 @@ func TestTwoBoostersShrinkToOne(t *testing.T) {
 	require.ErrorAs(t, New(c.cfg[1], zerolog.Nop()).Run(t.Context()), &refused)
 	require.ErrorContains(t, refused, "has left its cluster")
 	require.NoError(t, stop())
-	_, err = GoAlone(t.Context(), c.cfg[0], zerolog.Nop(), AloneOptions{})
+	_, err = Shrink(t.Context(), c.cfg[0], zerolog.Nop(), ShrinkOptions{})
 	require.ErrorContains(t, err, "is no member of a cluster")
 }
 
@@ -89,18 +89,18 @@ func TestShrinkingNeedsToKnowTheOtherBooster(t *testing.T) {
 	c := startGrown(t)
 	require.NoError(t, c.runs[1].stop())
 	require.NoError(t, c.runs[0].stop())
-	_, err := GoAlone(t.Context(), c.cfg[0], zerolog.Nop(), AloneOptions{})
+	_, err := Shrink(t.Context(), c.cfg[0], zerolog.Nop(), ShrinkOptions{})
 	require.ErrorContains(t, err, "--gone")
-	require.Empty(t, c.boosters[0].store.marker().Alone)
-	_, err = GoAlone(t.Context(), c.cfg[0], zerolog.Nop(), AloneOptions{Gone: true})
+	require.Empty(t, c.boosters[0].store.bootState().Shrink)
+	_, err = Shrink(t.Context(), c.cfg[0], zerolog.Nop(), ShrinkOptions{Gone: true})
 	require.NoError(t, err)
 	// A start that was killed in the middle goes on.
 	s, err := openStore(t.Context(), c.cfg[0].DataDir, "", modeStandalone)
 	require.NoError(t, err)
-	require.NoError(t, s.goAlone())
+	require.NoError(t, s.shrink())
 	s.close()
-	started(t, c.alone(0))
-	sameAsBefore(t, c.alone(0), 1)
+	started(t, c.startSingle(0))
+	sameAsBefore(t, c.startSingle(0), 1)
 }
 
 func TestOneOfThreeIsLeft(t *testing.T) {
@@ -109,7 +109,7 @@ func TestOneOfThreeIsLeft(t *testing.T) {
 	require.NoError(t, c.runs[1].stop())
 	require.NoError(t, c.witness.stop())
 	require.NoError(t, c.runs[0].stop())
-	report, err := GoAlone(t.Context(), c.cfg[0], zerolog.New(zerolog.NewTestWriter(t)), AloneOptions{Lost: true})
+	report, err := Shrink(t.Context(), c.cfg[0], zerolog.New(zerolog.NewTestWriter(t)), ShrinkOptions{Lost: true})
 	require.NoError(t, err)
 	require.Len(t, report.Left, 2)
 
@@ -117,10 +117,10 @@ func TestOneOfThreeIsLeft(t *testing.T) {
 	fresh := c.cfg[1]
 	fresh.DataDir = t.TempDir()
 	lonely, runLonely := startBooster(t, c.cfg[0], "lonely")
-	require.Eventually(t, func() bool { v := lonely.view.Load(); return v != nil }, patience, 50*time.Millisecond)
+	require.Eventually(t, func() bool { v := lonely.view.Load(); return v != nil }, timeout, 50*time.Millisecond)
 	require.NoError(t, runLonely.stop())
-	_, stop := started(t, c.alone(0))
-	sameAsBefore(t, c.alone(0), 1)
+	_, stop := started(t, c.startSingle(0))
+	sameAsBefore(t, c.startSingle(0), 1)
 	require.NoError(t, stop())
 	a, runA := startBooster(t, c.cfg[0], "a")
 	b, runB := startBooster(t, fresh, "fresh")
@@ -144,7 +144,7 @@ func TestABoosterThatLostItsDiskIsReplaced(t *testing.T) {
 			v := b.view.Load()
 			return v != nil && len(v.peers) == 3 && !slices.ContainsFunc(v.peers, func(p peer) bool { return p.name == old })
 		})
-	}, patience, 50*time.Millisecond, "the lost Booster is still a member")
+	}, timeout, 50*time.Millisecond, "the lost Booster is still a member")
 	activeOf(t, "ok", c.boosters[0], b)
 	sameAsBefore(t, c.cfg[0], 3)
 }
@@ -161,9 +161,9 @@ func TestHandOverIsNoFailureBecauseTheOtherHasSomeOfIt(t *testing.T) {
 	if active == b {
 		other = a
 	}
-	active.steering.Lock() // the controller would take it back
-	defer active.steering.Unlock()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	active.placing.Lock() // the controller would take it back
+	defer active.placing.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	has := func() bool { return other.server.JetStreamIsConsumerLeader("$G", bus.StreamWork, bus.ConsumerWorkers) }
 	require.Eventually(t, func() bool {
@@ -171,10 +171,10 @@ func TestHandOverIsNoFailureBecauseTheOtherHasSomeOfIt(t *testing.T) {
 			_ = active.moveLead(ctx, "$JS.API.CONSUMER.LEADER.STEPDOWN."+bus.StreamWork+"."+bus.ConsumerWorkers, other.name())
 		}
 		return has()
-	}, patience, 200*time.Millisecond)
-	heir, err := active.moveAll(ctx)
+	}, timeout, 200*time.Millisecond)
+	successor, err := active.moveAll(ctx)
 	require.NoError(t, err)
-	require.Equal(t, other.name(), heir)
+	require.Equal(t, other.name(), successor)
 	require.False(t, active.leads())
 }
 
@@ -183,21 +183,21 @@ func TestStepDownHandsOver(t *testing.T) {
 	c := startGrown(t)
 	active := activeOf(t, "ok", c.boosters[:]...)
 	client := dial(t, c.cfg[0])
-	reply, err := client.NC.Request(bus.StepDownSubject(active.name()), nil, patience)
+	reply, err := client.NC.Request(bus.StepDownSubject(active.name()), nil, timeout)
 	require.NoError(t, err)
 	require.NotContains(t, string(reply.Data), active.name())
-	require.Eventually(t, func() bool { return !active.leads() }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return !active.leads() }, timeout, 20*time.Millisecond)
 	now := activeOf(t, "ok", c.boosters[:]...)
 	require.NotEqual(t, active.name(), now.name())
-	refused, err := client.NC.Request(bus.StepDownSubject(active.name()), nil, patience)
+	refused, err := client.NC.Request(bus.StepDownSubject(active.name()), nil, timeout)
 	require.NoError(t, err)
 	require.Equal(t, "this Booster is not active", refused.Header.Get("Nats-Service-Error"))
-	_, err = client.NC.Request(bus.StepDownSubject("nobody"), nil, patience)
+	_, err = client.NC.Request(bus.StepDownSubject("nobody"), nil, timeout)
 	require.ErrorIs(t, err, nats.ErrNoResponders)
 }
 
 // A restore that did not come to its end begins anew, so nobody may have stored anything before.
-func TestNobodyConnectsBeforeAllIsRestoredAlone(t *testing.T) {
+func TestNobodyConnectsBeforeAllIsRestored(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	aged(t, cfg)
@@ -205,8 +205,8 @@ func TestNobodyConnectsBeforeAllIsRestoredAlone(t *testing.T) {
 	s, err := openStore(t.Context(), cfg.DataDir, "", modeStandalone)
 	require.NoError(t, err)
 	leaver.store = s
-	require.NoError(t, leaver.takeAlone(t.Context())) // the snapshot that a member would take
-	require.NoError(t, s.change(func(m *marker) { m.Mode, m.Alone = modeCluster, aloneTaken }))
+	require.NoError(t, leaver.takeSingle(t.Context())) // the snapshot that a member would take
+	require.NoError(t, s.change(func(m *bootState) { m.Mode, m.Shrink = modeCluster, shrinkTaken }))
 	s.close()
 
 	power := errors.New("power cut")
@@ -220,7 +220,7 @@ func TestNobodyConnectsBeforeAllIsRestoredAlone(t *testing.T) {
 	}
 	require.ErrorIs(t, first.Run(t.Context()), power)
 	b, _ := started(t, cfg)
-	require.Empty(t, b.store.marker().Alone)
+	require.Empty(t, b.store.bootState().Shrink)
 	sameAsBefore(t, cfg, 1)
 	for _, left := range []string{memberAside, growthDir} {
 		require.NoDirExists(t, filepath.Join(cfg.DataDir, left))

@@ -15,10 +15,10 @@ import (
 
 // Row 34: agents that have looked at the same time, and found nothing, announce one rollback. An aborted one makes room for the
 // next, at once.
-func TestOneRollbackIsAnnounced(t *testing.T) {
+func TestOneRevertIsAnnounced(t *testing.T) {
 	t.Parallel()
 	b := bustest.New(t, bustest.Layout())
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	js := b.Client().JS
 	for i := range 5 {
@@ -30,8 +30,8 @@ func TestOneRollbackIsAnnounced(t *testing.T) {
 		for n := range agents {
 			wg.Go(func() {
 				<-begin
-				stands[n], errs[n] = AnnounceRollback(ctx, js, patch.Announcement{
-					ID: fmt.Sprint("undo", i, n), Undoes: "p1", Object: "x", Size: 1, SHA256: strings.Repeat("0", 64), Note: fmt.Sprint(n),
+				stands[n], errs[n] = AnnounceRevert(ctx, js, patch.Announcement{
+					ID: fmt.Sprint("undo", i, n), Reverts: "p1", Object: "x", Size: 1, SHA256: strings.Repeat("0", 64), Note: fmt.Sprint(n),
 				})
 			})
 		}
@@ -47,11 +47,11 @@ func TestOneRollbackIsAnnounced(t *testing.T) {
 		require.Equal(t, stands[0], list[i])
 
 		require.NoError(t, Pause(ctx, js, list[i].ID, "ann", "wait"))
-		same, _, err := Rollback(ctx, js, "p1")
+		same, _, err := FindRevert(ctx, js, "p1")
 		require.NoError(t, err)
 		require.Equal(t, list[i], same, "it can go on")
 		require.NoError(t, Abort(ctx, js, list[i].ID, "ann", "again"))
-		none, aborted, err := Rollback(ctx, js, "p1")
+		none, aborted, err := FindRevert(ctx, js, "p1")
 		require.NoError(t, err)
 		require.Empty(t, none)
 		require.Equal(t, list[i].Seq, aborted)

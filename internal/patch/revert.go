@@ -6,13 +6,13 @@ import (
 	"slices"
 )
 
-// Undo writes a signed artifact that takes back the patch that is staged, on this home and on those that are like it: files
+// Revert writes a signed artifact that takes back the patch that is staged, on this home and on those that are like it: files
 // that it replaces or deletes as they are now, and deletions of those that are new. It fails with ErrInvalid if the patch
 // changes nothing here, and belongs between Stage and Switch.
-func (j *Journal) Undo(w io.Writer, signer Signer, author string) (Manifest, error) {
+func (j *Journal) Revert(w io.Writer, signer Signer, author string) (Manifest, error) {
 	o := Options{
 		// what was there before
-		Author: author, Note: "takes back " + j.record.Report.Patch, Undoes: j.record.Report.Patch, Signer: signer, Secrets: true,
+		Author: author, Note: "takes back " + j.record.Report.Patch, Reverts: j.record.Report.Patch, Signer: signer, Secrets: true,
 		Files: []string{}, Bases: map[string]string{},
 	}
 	brought := map[string]string{}
@@ -26,7 +26,7 @@ func (j *Journal) Undo(w io.Writer, signer Signer, author string) (Manifest, err
 			return Manifest{}, err
 		case c.OldDir:
 			o.Deletions = append(o.Deletions, c.Path)
-			if err := j.undoDir(i, &o); err != nil {
+			if err := j.revertDir(i, &o); err != nil {
 				return Manifest{}, err
 			}
 			continue
@@ -52,8 +52,8 @@ func (j *Journal) Undo(w io.Writer, signer Signer, author string) (Manifest, err
 	return Build(w, j.home.root.FS(), o)
 }
 
-// undoDir brings back what is in a directory of which the patch makes a file.
-func (j *Journal) undoDir(i int, o *Options) error {
+// revertDir brings back what is in a directory of which the patch makes a file.
+func (j *Journal) revertDir(i int, o *Options) error {
 	return fs.WalkDir(j.home.root.FS(), j.record.Changes[i].Path, func(name string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.Type().IsRegular() && slices.Contains(j.record.Content.Deletions, name) {
 			o.Files, o.Bases[name] = append(o.Files, name), BaseNone

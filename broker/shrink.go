@@ -25,22 +25,22 @@ import (
 // in growing (grow.go). Whatever ends it in the middle, the next start goes on from there, and the old store is kept until the
 // new one is checked.
 //
-//	member ──GoAlone: snapshot──▶ taken ──started without HA_BOOSTER_IP: store set aside──▶ restoring ──checked──▶ alone
+//	member ──Shrink: snapshot──▶ taken ──started without HA_BOOSTER_IP: store set aside──▶ restoring ──checked──▶ alone
 //	                                └──started with HA_BOOSTER_IP: the streams go into a new cluster (grow.go)
 const (
-	aloneTaken     = "snapshot taken"
-	aloneRestoring = "restoring"
+	shrinkTaken     = "snapshot taken"
+	shrinkRestoring = "restoring"
 
 	memberAside = "jetstream.cluster" // the store of the member, until the new one is checked
 )
 
 const (
-	alonePatience = 2 * time.Minute  // until all streams are led
+	shrinkTimeout = 2 * time.Minute  // until all streams are led
 	rescuePause   = 15 * time.Second // between tries to become the majority: each begins an election anew
 )
 
-// AloneOptions say how a member goes on alone.
-type AloneOptions struct {
+// ShrinkOptions say how a member goes on alone.
+type ShrinkOptions struct {
 	// Lost: the other members are lost for good. What this one holds is taken without asking anybody.
 	Lost bool
 	// Gone: the other Booster does not answer, and will not be started again with the data directory that it has.
@@ -49,8 +49,8 @@ type AloneOptions struct {
 	Progress func(snapshot.Progress)
 }
 
-// AloneReport is what a member takes along.
-type AloneReport struct {
+// ShrinkReport is what a member takes along.
+type ShrinkReport struct {
 	Booster  string   `json:"booster"`
 	Streams  int      `json:"streams"`
 	Messages uint64   `json:"messages"`
@@ -58,32 +58,32 @@ type AloneReport struct {
 	Left     []string `json:"left"` // members that were left behind, as far as they are known
 }
 
-// GoAlone makes a single Booster of a member of a cluster: it takes everything into a snapshot, which the next start restores.
-// The Booster's service must not run. Without AloneOptions.Lost it needs a majority, and tells the other Booster to serve
+// Shrink makes a single Booster of a member of a cluster: it takes everything into a snapshot, which the next start restores.
+// The Booster's service must not run. Without ShrinkOptions.Lost it needs a majority, and tells the other Booster to serve
 // nobody any more, so that there is never more than one queue. It returns a *config.Error when the data directory is not that
 // of a member, and changes nothing unless it says so.
-func GoAlone(ctx context.Context, cfg Config, log zerolog.Logger, o AloneOptions) (AloneReport, error) {
+func Shrink(ctx context.Context, cfg Config, log zerolog.Logger, o ShrinkOptions) (ShrinkReport, error) {
 	no := func(what string) error {
 		return &config.Error{
 			Var: "BOOSTER_DATA_DIR", Problem: fmt.Sprintf("the Booster of %s %s", cfg.DataDir, what),
 			Fix: "there is nothing to do; start it without HA_BOOSTER_IP",
 		}
 	}
-	if _, err := os.Stat(filepath.Join(cfg.DataDir, markerName)); errors.Is(err, os.ErrNotExist) {
-		return AloneReport{}, no("has never run, so it is no member of a cluster")
+	if _, err := os.Stat(filepath.Join(cfg.DataDir, bootStateName)); errors.Is(err, os.ErrNotExist) {
+		return ShrinkReport{}, no("has never run, so it is no member of a cluster")
 	}
 	b := New(cfg, log)
 	s, err := openStore(ctx, cfg.DataDir, cfg.Name, modeCluster)
 	if err != nil {
-		return AloneReport{}, err
+		return ShrinkReport{}, err
 	}
 	defer s.close()
 	b.store = s
-	report := AloneReport{Booster: b.name()}
+	report := ShrinkReport{Booster: b.name()}
 	switch {
-	case s.marker().Mode != modeCluster || s.growing():
+	case s.bootState().Mode != modeCluster || s.growing():
 		return report, no("is no member of a cluster")
-	case s.marker().Alone != "":
+	case s.bootState().Shrink != "":
 		return report, no("goes on alone already")
 	}
 	if o.Confirm != nil {
@@ -121,7 +121,7 @@ func GoAlone(ctx context.Context, cfg Config, log zerolog.Logger, o AloneOptions
 	}
 	report.Streams = len(m.Streams)
 	report.Messages, report.Bytes = m.Totals()
-	return report, s.change(func(m *marker) { m.Alone, m.Witness = aloneTaken, "" })
+	return report, s.change(func(m *bootState) { m.Shrink, m.Witness = shrinkTaken, "" })
 }
 
 // awaitAnswer waits, for an election and a bit, until somebody answers for the members: whoever did may just have left.
@@ -143,11 +143,11 @@ func (b *Broker) startMember(ctx context.Context, lost bool) (stop func(), err e
 	if err != nil {
 		return nil, err
 	}
-	port, advertise, routes := b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort), b.routes(b.store.marker().Witness)
-	company := func() {}
+	port, advertise, routes := b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort), b.routes(b.store.bootState().Witness)
+	stopPeer := func() {}
 	if lost {
 		var route string
-		if route, company, err = startCompany(); err != nil {
+		if route, stopPeer, err = startPlaceholderPeer(); err != nil {
 			return nil, err
 		}
 		host, port, advertise, routes = "127.0.0.1", -1, "", []string{route}
@@ -158,15 +158,15 @@ func (b *Broker) startMember(ctx context.Context, lost bool) (stop func(), err e
 		cancel()
 	}
 	if err != nil {
-		company()
+		stopPeer()
 		return nil, err
 	}
-	return func() { b.stop(); company() }, nil
+	return func() { b.stop(); stopPeer() }, nil
 }
 
-// startCompany starts a server without a store. A member that has no connection to any other does nothing at all (nats-server
+// startPlaceholderPeer starts a server without a store. A member that has no connection to any other does nothing at all (nats-server
 // 2.15.2, raft.go:2812).
-func startCompany() (route string, stop func(), err error) {
+func startPlaceholderPeer() (route string, stop func(), err error) {
 	opts := &server.Options{ServerName: "company", Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true}
 	opts.Cluster = server.ClusterOpts{Name: clusterName, Host: "127.0.0.1", Port: -1}
 	srv, err := server.NewServer(opts)
@@ -249,7 +249,7 @@ func (b *Broker) takeMajority(ctx context.Context) (left []string, err error) {
 
 // settled waits until settle has nothing to do and every stream has a leader, which holds all of it.
 func (b *Broker) settled(ctx context.Context, settle func(v *view) error) (*view, error) {
-	ctx, cancel := context.WithTimeout(ctx, alonePatience)
+	ctx, cancel := context.WithTimeout(ctx, shrinkTimeout)
 	defer cancel()
 	for {
 		v, err := b.look(ctx)
@@ -280,45 +280,45 @@ func (v *view) led() error {
 	return nil
 }
 
-// goAlone makes a single store of that of a former member, which was told so, before anybody can connect.
-func (b *Broker) goAlone(ctx context.Context) error {
-	if b.store.marker().Alone == "" {
+// finishShrink makes a single store of that of a former member, which was told so, before anybody can connect.
+func (b *Broker) finishShrink(ctx context.Context) error {
+	if b.store.bootState().Shrink == "" {
 		return nil
 	}
-	if err := b.store.goAlone(); err != nil {
+	if err := b.store.shrink(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
 	defer cancel()
-	if err := b.restoreAlone(ctx); err != nil {
+	if err := b.restoreShrunk(ctx); err != nil {
 		return fmt.Errorf("go on alone: %w", err)
 	}
 	if err := b.reach("restored alone"); err != nil {
 		return err
 	}
-	if err := b.store.change(func(m *marker) { m.Alone = "" }); err != nil {
+	if err := b.store.change(func(m *bootState) { m.Shrink = "" }); err != nil {
 		return err
 	}
 	return b.store.forgetOld()
 }
 
-// goAlone brings the store of a former member to where a single server can be started. It may be called again.
-func (s *store) goAlone() error {
-	if s.marker().Alone == "" {
+// shrink brings the store of a former member to where a single server can be started. It may be called again.
+func (s *store) shrink() error {
+	if s.bootState().Shrink == "" {
 		return nil
 	}
 	if err := s.setMemberAside(); err != nil {
 		return fmt.Errorf("go on alone: %w", err)
 	}
-	return s.change(func(m *marker) { m.Mode, m.Alone = modeStandalone, aloneRestoring })
+	return s.change(func(m *bootState) { m.Mode, m.Shrink = modeStandalone, shrinkRestoring })
 }
 
-// bringAlong is goAlone for a Booster that was given another one to be with in the meantime.
+// bringAlong is shrink for a Booster that was given another one to be with in the meantime.
 func (s *store) bringAlong() error {
 	if err := s.setMemberAside(); err != nil {
 		return fmt.Errorf("bring the queue into a new cluster: %w", err)
 	}
-	return s.change(func(m *marker) { m.Mode, m.Alone, m.Growth, m.Restored = modeCluster, "", growthRestoring, nil })
+	return s.change(func(m *bootState) { m.Mode, m.Shrink, m.Growth, m.Restored = modeCluster, "", growthRestoring, nil })
 }
 
 // setMemberAside moves the store of the member out of the way, or removes what was made since.
@@ -336,23 +336,23 @@ func (s *store) setMemberAside() error {
 	return atomicfile.SyncDir(s.dir)
 }
 
-// restoreAlone brings the streams back and has them checked against the snapshot. No client gets in meanwhile: killed in the middle, this
+// restoreShrunk brings the streams back and has them checked against the snapshot. No client gets in meanwhile: killed in the middle, this
 // begins anew, and what a client was told is stored would be lost.
-func (b *Broker) restoreAlone(ctx context.Context) error {
+func (b *Broker) restoreShrunk(ctx context.Context) error {
 	src, err := snapshot.OpenDir(b.store.path(growthDir))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = src.Close() }()
-	alone, err := b.startHidden(ctx, Sync{Always: true})
+	hidden, err := b.startHidden(ctx, Sync{Always: true})
 	if err != nil {
 		return err
 	}
-	_, err = snapshot.Restore(ctx, alone.js, src, snapshot.RestoreOptions{Replicas: 1, Progress: b.progress("restore")})
+	_, err = snapshot.Restore(ctx, hidden.js, src, snapshot.RestoreOptions{Replicas: 1, Progress: b.progress("restore")})
 	if err == nil {
-		err = dismissAll(ctx, alone.js)
+		err = dismissAll(ctx, hidden.js)
 	}
-	alone.stop()
+	hidden.stop()
 	if err == nil {
 		err = syncTree(b.store.path(storeName))
 	}
