@@ -13,7 +13,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
-// Row 14: the link is switched while a patch waits for its turn. Neither release is patched when the turn comes, and the turn is given back.
+// The link is switched while a patch waits for its turn. Neither release is patched when the turn comes, and the agent gives the turn back.
 func TestLinkIsSwitchedWhileAPatchWaits(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, newBus(t), "srv1")

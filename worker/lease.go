@@ -72,7 +72,7 @@ func (d *delivery) pauseOrLost(ctx context.Context, wait time.Duration) bool {
 	}
 }
 
-// sendAck sends one verb about the step and waits for the Booster's answer. It says nothing to a queue that it does not know to be the same.
+// sendAck sends one verb about the step and waits for the Booster's answer. It says nothing to a queue that may be another one.
 func (d *delivery) sendAck(ctx context.Context, verb string) error {
 	if err := bus.Away(d.nc); err != nil {
 		return err

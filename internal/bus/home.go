@@ -64,7 +64,7 @@ func RevertBySubject(node string) string {
 	return ServiceAgent + "." + EndpointRevertBy + "." + Token(node)
 }
 
-// HeaderRevertOrder is the header of such a request that holds an RevertOrder: an agent of a former release takes all of the body for the id.
+// HeaderRevertOrder is the header of such a request that holds a RevertOrder. An agent of a former release takes the whole body for the id.
 const HeaderRevertOrder = "Undo-Order"
 
 // RevertOrder says who wants a patch taken back, and why, as JSON.

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	timeout  = time.Minute // for things that take milliseconds on an idle machine
+	timeout   = time.Minute // for things that take milliseconds on an idle machine
 	pollEvery = 20 * time.Millisecond
 )
 
