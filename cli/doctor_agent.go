@@ -8,8 +8,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// agentsHere is what the agents of this host say that somebody should look at.
-func agentsHere(ctx context.Context, c *bus.Client) []finding {
+// nodesFound is what the heartbeats say that somebody should look at: why no Booster would take over, and what the agents of this host say.
+func nodesFound(ctx context.Context, c *bus.Client) []finding {
 	const check = "agent"
 	host, err := os.Hostname()
 	if err != nil {
@@ -19,7 +19,20 @@ func agentsHere(ctx context.Context, c *bus.Client) []finding {
 	if err != nil {
 		return []finding{{check, verdictSkip, err.Error(), ""}}
 	}
-	return judgeAgents(check, host, nodes)
+	return append(judgeTakeover(nodes), judgeAgents(check, host, nodes)...)
+}
+
+func judgeTakeover(nodes []bus.Node) (findings []finding) {
+	var r statusReport
+	for _, n := range nodes {
+		if n.Booster != nil {
+			r.Boosters = append(r.Boosters, n)
+		}
+	}
+	for _, p := range placementProblems(r) {
+		findings = append(findings, finding{"takeover", verdictWarn, p.Text, p.Hint})
+	}
+	return findings
 }
 
 func judgeAgents(check, host string, nodes []bus.Node) (findings []finding) {

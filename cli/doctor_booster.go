@@ -46,7 +46,7 @@ func (d doctor) booster(ctx context.Context) []finding {
 		}, "needs a Booster whose streams answer")
 	}
 	server.Detail += ", JetStream answers"
-	findings := append([]finding{server, d.layout(ctx, c), d.room(ctx, c), d.clock(ctx, c)}, agentsHere(ctx, c)...)
+	findings := append([]finding{server, d.layout(ctx, c), d.room(ctx, c), d.clock(ctx, c)}, nodesFound(ctx, c)...)
 	return append(findings, d.uploads(ctx, c)...)
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -310,6 +311,22 @@ func TestDoctorWithoutABooster(t *testing.T) {
 	if r.code != exitFailed || !strings.Contains(r.stdout, `"verdict": "fail"`) ||
 		!strings.Contains(r.stdout, "no Booster answers at nats://127.0.0.1:1") {
 		t.Errorf("%+v", r)
+	}
+}
+
+func TestDoctorNamesWhyNobodyWouldTakeOver(t *testing.T) {
+	t.Parallel()
+	if found := judgeTakeover([]bus.Node{activeNode("b1", bus.TakeoverOK)}); len(found) > 0 {
+		t.Errorf("all is well, and found %+v", found)
+	}
+	active := activeNode("b1", "no automatic takeover: no witness")
+	active.Booster.Notes = []string{"no agent can be the witness: om1 runs on the host of Booster b1"}
+	want := []finding{
+		{"takeover", verdictWarn, "no automatic takeover: no witness", ""},
+		{"takeover", verdictWarn, "no agent can be the witness: om1 runs on the host of Booster b1", ""},
+	}
+	if found := judgeTakeover([]bus.Node{active}); !slices.Equal(found, want) {
+		t.Errorf("found %+v, want %+v", found, want)
 	}
 }
 

@@ -82,19 +82,23 @@ func (a *App) printNodes(nodes []bus.Node, away []awayServer, now time.Time) err
 	return nil
 }
 
-// nodeProblems are those of `status` that are about workers, agents and the servers beside them.
+// nodeProblems are those of `status` that are about the nodes: where the Boosters and the witness are, workers, agents and the servers
+// beside them.
 func nodeProblems(nodes []bus.Node, away []awayServer) (found []problem) {
 	r := statusReport{Away: away}
 	for _, n := range nodes {
 		switch {
+		case n.Booster != nil:
+			r.Boosters = append(r.Boosters, n)
 		case n.Worker != nil:
 			r.Workers = append(r.Workers, n)
 		case n.Agent != nil && !n.Agent.PatchAsks: // what an agent waits for is said already
 			r.Agents = append(r.Agents, n)
 		}
 	}
+	found = placementProblems(r)
 	if len(r.Workers) > 0 { // that there is none shows
-		found = workerProblems(r)
+		found = append(found, workerProblems(r)...)
 	}
 	found = append(found, uploadProblems(r)...)
 	found = append(found, agentProblems(r)...)

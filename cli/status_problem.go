@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -133,6 +134,14 @@ func boosterProblems(r statusReport) []problem {
 		found = append(found, problem{"no_active_booster", "no Booster is active: leadership is moving, or there is no majority", ""})
 	}
 	return found
+}
+
+// placementProblems are those of boosterProblems that say why nobody would take over, or where the members stand badly.
+func placementProblems(r statusReport) []problem {
+	if len(r.Boosters) == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(boosterProblems(r), func(p problem) bool { return p.Code != "no_takeover" && p.Code != "booster_note" })
 }
 
 func deadProblems(r statusReport) []problem {

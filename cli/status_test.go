@@ -374,8 +374,10 @@ func TestNodesSayWhatIsWrong(t *testing.T) {
 	})
 	asks := agentNode("om3", func(a *bus.AgentState) { a.PatchState, a.PatchAsks = "waiting: no record", true })
 	blind := workerNode("w1", func(w *bus.WorkerState) { w.Database = "has no table omflow_queuedata" })
+	active := activeNode("b1", "no automatic takeover: no witness")
+	active.Booster.Notes = []string{"no agent can be the witness: om1 runs on the host of Booster b1"}
 	var out strings.Builder
-	if err := (&App{Stdout: &out}).printNodes([]bus.Node{held, stays, asks, blind}, []awayServer{{Name: "om4", Seen: noon}}, noon); err != nil {
+	if err := (&App{Stdout: &out}).printNodes([]bus.Node{held, stays, asks, blind, active}, []awayServer{{Name: "om4", Seen: noon}}, noon); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -384,6 +386,8 @@ func TestNodesSayWhatIsWrong(t *testing.T) {
 		"om3 takes no patch yet, waiting: no record\n",
 		"worker w1: database has no table omflow_queuedata\n",
 		"om4 does not answer since about ",
+		"no automatic takeover: no witness\n",
+		"no agent can be the witness: om1 runs on the host of Booster b1\n",
 	} {
 		if strings.Count(out.String(), want) != 1 {
 			t.Errorf("%q is not there once in\n%s", want, out.String())

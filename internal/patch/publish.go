@@ -54,7 +54,7 @@ func Store(ctx context.Context, js jetstream.JetStream, artifact string, trust T
 		return a, err
 	}
 	if err := store(ctx, js, f, a, progress); err != nil {
-		return a, fmt.Errorf("store patch %s in %s: %w", a.ID, bus.ObjectPatches, err)
+		return a, fmt.Errorf("store patch %s in %s: %w", a.ID, bus.ObjectPatches, noRoom(err))
 	}
 	return a, nil
 }
@@ -74,10 +74,19 @@ func AnnounceOnce(ctx context.Context, js jetstream.JetStream, a Announcement, r
 	ack, err := js.Publish(ctx, bus.AnnounceSubject(a.ID), data,
 		jetstream.WithMsgID(reason), jetstream.WithExpectStream(bus.StreamPatch), jetstream.WithRetryAttempts(5))
 	if err != nil {
-		return a, fmt.Errorf("announce patch %s: %w; it is stored, publish it again", a.ID, err)
+		return a, fmt.Errorf("announce patch %s: %w; it is stored, publish it again", a.ID, noRoom(err))
 	}
 	a.Seq = ack.Sequence
 	return a, nil
+}
+
+// noRoom adds to the error of a full stream what to do about it. Any other error stays as it is.
+func noRoom(err error) error {
+	if !bus.IsFull(err) {
+		return err
+	}
+	return fmt.Errorf("the Booster has no room left for patches: `omflow-booster status` says what keeps the room, and how to make some; "+
+		"then publish again (%w)", err)
 }
 
 // homePrefix begins the names of objects that are for new servers.

@@ -69,6 +69,31 @@ func TestPublishedPatchIsFoundAndFetched(t *testing.T) {
 	require.ErrorIs(t, err, ErrInvalid)
 }
 
+// A store or stream without room is named with what to do, and what had been stored before stays.
+func TestPublishWithoutRoomSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	js := bustest.New(t, bustest.Layout()).Client().JS
+	small, _ := build(t, map[string]string{"x": "x"}, Options{})
+	for _, stream := range []string{bus.ObjectStream(bus.ObjectPatches), bus.StreamPatch} {
+		full, err := js.Stream(ctx, stream)
+		require.NoError(t, err)
+		cfg := full.CachedInfo().Config
+		was := cfg.MaxBytes
+		cfg.MaxBytes = 10
+		_, err = js.UpdateStream(ctx, cfg)
+		require.NoError(t, err)
+		_, err = Publish(ctx, js, write(t, small), trusted, nil)
+		require.ErrorContains(t, err, "the Booster has no room left for patches: `omflow-booster status` says what keeps the room")
+		cfg.MaxBytes = was
+		_, err = js.UpdateStream(ctx, cfg)
+		require.NoError(t, err)
+	}
+	_, err := Publish(ctx, js, write(t, small), trusted, nil)
+	require.NoError(t, err, "there is room again")
+}
+
 func TestFetchSaysWhenTheStoreHasSomethingElse(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
