@@ -22,43 +22,73 @@ const provisionSettings = "settings"
 type Config struct {
 	bus.ClientConfig
 	logging.Config
+	ServerConfig
+	DataConfig
+	WitnessConfig
+	ProcessConfig
+	FilesConfig
+	PatchConfig
+	LogConfig
+}
+
+// ServerConfig says which OMFLOW Server the agent runs.
+type ServerConfig struct {
 	config.OMFLOWPython // runs the hooks of a patch
 
-	Home      string `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; required"`
-	Command   string `envconfig:"OMFLOW_COMMAND" form:"command" desc:"command line that runs the OMFLOW Server in the foreground; empty: the agent starts no server"`
-	HealthURL string `envconfig:"OMFLOW_HEALTH_URL" desc:"answers 2xx when the OMFLOW Server is up; empty: it is up when it keeps running"`
-	DataDir   string `envconfig:"AGENT_DATA_DIR" default:"/var/lib/omflow-booster-agent" desc:"the agent's name, ledger of patches and artifacts under way"`
-	Name      string `envconfig:"AGENT_NAME" desc:"name on the bus; default <host name>-<4 random characters>, kept in AGENT_DATA_DIR"`
-	Worker    string `envconfig:"AGENT_WORKER" default:"on" desc:"on: run a worker beside the server; off: do not"`
+	Home      string   `envconfig:"OMFLOW_HOME" desc:"directory of the OMFLOW Server; required"`
+	Command   string   `envconfig:"OMFLOW_COMMAND" form:"command" desc:"command line that runs the OMFLOW Server in the foreground; empty: the agent starts no server"`
+	HealthURL string   `envconfig:"OMFLOW_HEALTH_URL" desc:"answers 2xx when the OMFLOW Server is up; empty: it is up when it keeps running"`
+	command   []string // Command in words
+}
 
+// DataConfig says who the agent is.
+type DataConfig struct {
+	DataDir string `envconfig:"AGENT_DATA_DIR" default:"/var/lib/omflow-booster-agent" desc:"the agent's name, ledger of patches and artifacts under way"`
+	Name    string `envconfig:"AGENT_NAME" desc:"name on the bus; default <host name>-<4 random characters>, kept in AGENT_DATA_DIR"`
+	Worker  string `envconfig:"AGENT_WORKER" default:"on" desc:"on: run a worker beside the server; off: do not"`
+}
+
+// WitnessConfig says whether the agent may run the third vote of two Boosters.
+type WitnessConfig struct {
 	IP            string `envconfig:"AGENT_IP" desc:"address of this host for the Boosters; default the one that it reaches them from"`
 	Witness       string `envconfig:"AGENT_WITNESS" default:"auto" desc:"run the third vote of two Boosters: auto (if appointed, not on a Booster's host), on (if appointed), off"`
 	WitnessListen string `envconfig:"AGENT_WITNESS_LISTEN" desc:"IP address that the witness listens on, if it is not AGENT_IP: behind a router, in a container; 0.0.0.0 or :: for all"`
 	WitnessPort   int    `envconfig:"AGENT_WITNESS_PORT" default:"5169" desc:"port of the witness, open to the Boosters"`
+}
 
+// ProcessConfig says how long server and worker may take.
+type ProcessConfig struct {
 	StopTimeout   time.Duration `envconfig:"AGENT_STOP_TIMEOUT" default:"45s" desc:"how long worker and server each have to stop before they are killed"`
 	HealthTimeout time.Duration `envconfig:"AGENT_HEALTH_TIMEOUT" default:"1m" desc:"how long the server may take to become healthy"`
 	HealthEvery   time.Duration `envconfig:"AGENT_HEALTH_INTERVAL" default:"1s" desc:"how often OMFLOW_HEALTH_URL is asked while the server starts"`
 	Settle        time.Duration `envconfig:"AGENT_SETTLE" default:"3s" desc:"how long the server has to stay healthy with a patch before the patch counts as good"`
 	RestartMin    time.Duration `envconfig:"AGENT_RESTART_MIN" default:"1s" desc:"pause before the first restart of a server or worker that ended; doubles each time"`
 	RestartMax    time.Duration `envconfig:"AGENT_RESTART_MAX" default:"1m" desc:"longest pause; who ran for so long starts over with the first"`
-	Provision     string        `envconfig:"AGENT_PROVISION" default:"on" desc:"on: an empty OMFLOW_HOME gets the files of another server if OMFLOW_COMMAND is set, and an empty one elsewhere those of this one; settings: and gives omflow/settings.py, with the password of the database, sealed to hosts that sign; off: neither"`
-	Watch         string        `envconfig:"AGENT_WATCH" default:"publish" desc:"files that are changed in the home: publish (to all servers, if the join file may sign), report, off"`
-	WatchQuiet    time.Duration `envconfig:"AGENT_WATCH_QUIET" default:"5s" desc:"how long changed files have to rest before they are published"`
-	WatchEvery    time.Duration `envconfig:"AGENT_WATCH_INTERVAL" default:"1m" desc:"how often the home is read for changes that nobody was told of"`
-	Ignore        []string      `envconfig:"AGENT_IGNORE" desc:"files of the home that belong to this server alone, as patterns of a .gitignore: *.cache,static/generated/,!keep.log"`
-	HookTimeout   time.Duration `envconfig:"AGENT_HOOK_TIMEOUT" default:"10m" desc:"how long pip and migrate of a patch may each take before the patch is taken back"`
+}
 
-	PatchEvery time.Duration `envconfig:"AGENT_PATCH_INTERVAL" default:"10s" desc:"how often the agent looks for patches that it was not told of"`
-	PatchRetry time.Duration `envconfig:"AGENT_PATCH_RETRY" default:"2s" desc:"pause before a patch is tried again; doubles each time, 1m at most"`
+// FilesConfig says what becomes of files that are changed here, or that a new server needs.
+type FilesConfig struct {
+	Provision  string        `envconfig:"AGENT_PROVISION" default:"on" desc:"on: an empty OMFLOW_HOME gets the files of another server if OMFLOW_COMMAND is set, and an empty one elsewhere those of this one; settings: and gives omflow/settings.py, with the password of the database, sealed to hosts that sign; off: neither"`
+	Watch      string        `envconfig:"AGENT_WATCH" default:"publish" desc:"files that are changed in the home: publish (to all servers, if the join file may sign), report, off"`
+	WatchQuiet time.Duration `envconfig:"AGENT_WATCH_QUIET" default:"5s" desc:"how long changed files have to rest before they are published"`
+	WatchEvery time.Duration `envconfig:"AGENT_WATCH_INTERVAL" default:"1m" desc:"how often the home is read for changes that nobody was told of"`
+	Ignore     []string      `envconfig:"AGENT_IGNORE" desc:"files of the home that belong to this server alone, as patterns of a .gitignore: *.cache,static/generated/,!keep.log"`
+	ignore     tree.Ignore   // Ignore and the built-in rules
+}
 
+// PatchConfig says how often the agent looks for patches, and how long their hooks may take.
+type PatchConfig struct {
+	HookTimeout time.Duration `envconfig:"AGENT_HOOK_TIMEOUT" default:"10m" desc:"how long pip and migrate of a patch may each take before the patch is taken back"`
+	PatchEvery  time.Duration `envconfig:"AGENT_PATCH_INTERVAL" default:"10s" desc:"how often the agent looks for patches that it was not told of"`
+	PatchRetry  time.Duration `envconfig:"AGENT_PATCH_RETRY" default:"2s" desc:"pause before a patch is tried again; doubles each time, 1m at most"`
+}
+
+// LogConfig says where the output of server and worker goes.
+type LogConfig struct {
 	LogDir  string `envconfig:"AGENT_LOG_DIR" desc:"directory for what server and worker write; default <AGENT_DATA_DIR>/logs, off: no files"`
 	LogSize string `envconfig:"AGENT_LOG_SIZE" default:"10MB" desc:"size from which a new file is begun"`
 	LogKeep int    `envconfig:"AGENT_LOG_KEEP" default:"5" desc:"former files that are kept of each"`
-
-	command []string    // Command in words
-	ignore  tree.Ignore // Ignore and the built-in rules
-	logSize int64       // LogSize in bytes
+	logSize int64  // LogSize in bytes
 }
 
 // Validate checks what needs no more than a look at the machine.
@@ -134,7 +164,7 @@ func (c *Config) validatePlaces() error {
 		return err
 	}
 	var err error
-	if c.IP, err = config.Host("AGENT_IP", c.IP); err != nil {
+	if c.WitnessConfig.IP, err = config.Host("AGENT_IP", c.WitnessConfig.IP); err != nil {
 		return err
 	}
 	if c.WitnessListen, err = config.Address("AGENT_WITNESS_LISTEN", c.WitnessListen); err != nil {

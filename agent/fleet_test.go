@@ -32,10 +32,17 @@ func fleet(t testing.TB, b *bustest.Bus, size int, every time.Duration) {
 	require.NoError(t, err)
 	for i := range size {
 		cfg := Config{
-			ClientConfig: b.Config(), Home: t.TempDir(), DataDir: t.TempDir(), Name: fmt.Sprintf("srv%03d", i), Worker: "off", Witness: "off", WitnessPort: 5169,
-			StopTimeout: timeout, HealthTimeout: timeout, HealthEvery: time.Second, Settle: time.Second, RestartMin: time.Second, RestartMax: time.Minute,
-			PatchEvery: every, PatchRetry: 2 * time.Second, Watch: watchOff, Provision: "off", WatchQuiet: 5 * time.Second, WatchEvery: time.Minute,
-			LogSize: "10MB", LogKeep: 5, LogDir: "off", HookTimeout: timeout,
+			ClientConfig:  b.Config(),
+			ServerConfig:  ServerConfig{Home: t.TempDir()},
+			DataConfig:    DataConfig{DataDir: t.TempDir(), Name: fmt.Sprintf("srv%03d", i), Worker: "off"},
+			WitnessConfig: WitnessConfig{Witness: "off", WitnessPort: 5169},
+			ProcessConfig: ProcessConfig{
+				StopTimeout: timeout, HealthTimeout: timeout, HealthEvery: time.Second, Settle: time.Second,
+				RestartMin: time.Second, RestartMax: time.Minute,
+			},
+			FilesConfig: FilesConfig{Watch: watchOff, Provision: "off", WatchQuiet: 5 * time.Second, WatchEvery: time.Minute},
+			PatchConfig: PatchConfig{PatchEvery: every, PatchRetry: 2 * time.Second, HookTimeout: timeout},
+			LogConfig:   LogConfig{LogSize: "10MB", LogKeep: 5, LogDir: "off"},
 		}
 		cfg.Level, cfg.Format = "error", "json"
 		cfg.Python = "python3"

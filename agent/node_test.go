@@ -52,13 +52,18 @@ func newNode(t *testing.T, b *bustest.Bus, name string) *node {
 	n := &node{t: t, bus: b, client: b.Client(), dir: t.TempDir(), log: zerolog.NewTestWriter(t)}
 	address := freeAddress(t)
 	n.cfg = Config{
-		ClientConfig: b.Config(), Config: logging.Config{Level: "info", Format: "json"}, Home: t.TempDir(), DataDir: t.TempDir(), Name: name,
-		Command:   fmt.Sprintf("'%s' server '%s' %s", os.Args[0], n.dir, address),
-		HealthURL: "http://" + address, Worker: "on", Witness: "off", WitnessPort: 5169,
-		StopTimeout: timeout, HealthTimeout: timeout, HealthEvery: poll, Settle: 2 * poll, RestartMin: poll, RestartMax: time.Minute,
-		PatchEvery: 200 * time.Millisecond, PatchRetry: poll, Watch: watchOff, Provision: "on", WatchQuiet: 100 * time.Millisecond, WatchEvery: 2 * time.Second,
-		LogSize: "10MB", LogKeep: 5,
-		HookTimeout: timeout,
+		ClientConfig: b.Config(), Config: logging.Config{Level: "info", Format: "json"},
+		ServerConfig: ServerConfig{
+			Home: t.TempDir(), Command: fmt.Sprintf("'%s' server '%s' %s", os.Args[0], n.dir, address), HealthURL: "http://" + address,
+		},
+		DataConfig:    DataConfig{DataDir: t.TempDir(), Name: name, Worker: "on"},
+		WitnessConfig: WitnessConfig{Witness: "off", WitnessPort: 5169},
+		ProcessConfig: ProcessConfig{
+			StopTimeout: timeout, HealthTimeout: timeout, HealthEvery: poll, Settle: 2 * poll, RestartMin: poll, RestartMax: time.Minute,
+		},
+		FilesConfig: FilesConfig{Watch: watchOff, Provision: "on", WatchQuiet: 100 * time.Millisecond, WatchEvery: 2 * time.Second},
+		PatchConfig: PatchConfig{PatchEvery: 200 * time.Millisecond, PatchRetry: poll, HookTimeout: timeout},
+		LogConfig:   LogConfig{LogSize: "10MB", LogKeep: 5},
 	}
 	key, err := ours()
 	require.NoError(t, err)

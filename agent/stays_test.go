@@ -190,7 +190,7 @@ func TestLargeHomeIsReadLessOften(t *testing.T) {
 	t.Parallel()
 	pages, err := document.Open[treeBook](filepath.Join(t.TempDir(), treeFile))
 	require.NoError(t, err)
-	cfg := &Config{Watch: watchReport, WatchEvery: time.Second}
+	cfg := &Config{FilesConfig: FilesConfig{Watch: watchReport, WatchEvery: time.Second}}
 	d := &drift{cfg: cfg, baseline: &baseline{cfg: cfg, pages: pages}, findings: &findings{}, took: time.Minute}
 	for _, c := range []struct {
 		dirty bool

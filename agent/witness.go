@@ -47,7 +47,7 @@ type witness struct {
 }
 
 func newWitness(cfg *Config, deps Deps, name, mark string, dir *dataDir, log zerolog.Logger) *witness {
-	return &witness{cfg: cfg, client: deps.Client, command: deps.WitnessCommand, name: name, mark: mark, dir: dir, log: log, ip: cfg.IP}
+	return &witness{cfg: cfg, client: deps.Client, command: deps.WitnessCommand, name: name, mark: mark, dir: dir, log: log, ip: cfg.WitnessConfig.IP}
 }
 
 func (w *witness) able() bool { return w.cfg.Witness != "off" && len(w.command) > 0 }
