@@ -72,7 +72,7 @@ func made[T any](part *T, err error) func(first *error) *T {
 func (a *Agent) assemble(s site, mark string) (*parts, error) {
 	p := &parts{node: s.node, home: s.home, ledger: s.ledger}
 	p.host = newHost(s.cfg, a.deps.WorkerCommand, s.node, mark, a.log)
-	p.witness = newWitness(s.cfg, a.deps, s.node, mark, s.dir, a.log)
+	p.witness = newWitness(s, a.deps.WitnessCommand, mark, a.log)
 	var err error
 	p.status = made(newStatus(interrupted(s.journal)))(&err)
 	w := &workshop{site: s, parts: p, orders: make(chan struct{}, 1), turns: turns{js: s.client.JS, node: s.node, every: s.cfg.PatchEvery}}

@@ -198,7 +198,10 @@ func (c *Config) validateServer() error {
 		return nil
 	}
 	if u, err := url.Parse(c.HealthURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return &config.Error{Var: "OMFLOW_HEALTH_URL", Problem: fmt.Sprintf("%q is not an HTTP URL", c.HealthURL), Fix: "use for example http://127.0.0.1:8000/"}
+		return &config.Error{
+			Var: "OMFLOW_HEALTH_URL", Problem: fmt.Sprintf("%q is not an HTTP URL", c.HealthURL),
+			Fix: "use for example http://127.0.0.1:8000/",
+		}
 	}
 	return nil
 }

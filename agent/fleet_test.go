@@ -83,7 +83,8 @@ func rolledOut(t testing.TB, c *bus.Client, id string, size int, within time.Dur
 	}, within, 200*time.Millisecond, "patch on every server")
 }
 
-// What a patch costs a node does not grow with the fleet: a node reads the plan when it is its turn, and not whenever somebody else has his.
+// What a patch costs a node does not grow with the fleet: a node reads the plan when it is its turn, and not whenever somebody
+// else has his.
 func TestNodesOfAFleetReadThePlanWhenItConcernsThem(t *testing.T) {
 	t.Parallel()
 	const size = 40
@@ -108,7 +109,8 @@ func TestLargeArtifactIsFetchedWhenTheTurnIsNear(t *testing.T) {
 	b := newBus(t)
 	fleet(t, b, size, time.Hour)
 	c := b.Client()
-	name, m := artifact(t, map[string]string{"large.bin": randomText(2 * fetchedByAll)}, patch.Options{Hooks: patch.Hooks{Restart: patch.RestartNone}})
+	name, m := artifact(t, map[string]string{"large.bin": randomText(2 * fetchedByAll)},
+		patch.Options{Hooks: patch.Hooks{Restart: patch.RestartNone}})
 	require.NoError(t, rollout.Create(t.Context(), c.JS, m.ID, rollout.Policy{MaxUnavailable: 1, Approval: true}))
 	var gaps atomic.Int64 // times that a node did not say that it is at it, between its wish and having it
 	fetching := map[string]bool{}

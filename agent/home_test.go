@@ -63,7 +63,8 @@ func TestLinkIsSwitchedUnderTheAgent(t *testing.T) {
 	n.drift(undrifted)
 	use("2")
 	s := n.state(func(s bus.AgentState) bool { return strings.HasPrefix(s.PatchState, bus.PatchesStopped) })
-	require.Contains(t, s.PatchState, filepath.Join(filepath.Dir(n.cfg.Home), "1")+" and is "+filepath.Join(filepath.Dir(n.cfg.Home), "2")+" now")
+	require.Contains(t, s.PatchState, filepath.Join(filepath.Dir(n.cfg.Home), "1")+" and is "+filepath.Join(filepath.Dir(n.cfg.Home), "2")+
+		" now")
 	require.Equal(t, "running", s.Server, "its users are served")
 	a := publish(t, n.client, map[string]string{"omflow/app.py": "v1"}, patch.Options{})
 	require.NoError(t, os.WriteFile(filepath.Join(n.cfg.Home, "marker"), nil, 0o600))

@@ -69,7 +69,8 @@ func TestWhatCannotTravelHoldsUpNothing(t *testing.T) {
 	d := one.drift(func(d bus.Drift) bool { return d.Total == 0 && d.StaysTotal == 7 })
 	stays := staying(d)
 	require.Equal(t, []string{
-		"all.json", "dump", "omflow/latin-\uFFFD.py", "omflow/linked.py", "omflow/settings.py.before-20260131", "omflow/two\nlines.py", "restless",
+		"all.json", "dump", "omflow/latin-\uFFFD.py", "omflow/linked.py", "omflow/settings.py.before-20260131", "omflow/two\nlines.py",
+		"restless",
 	}, slices.Sorted(maps.Keys(stays)))
 	require.Contains(t, stays["restless"], "is written again and again")
 	require.Contains(t, stays["dump"], "has 4.0 GiB, and a patch carries at most 1.0 GiB")
@@ -126,7 +127,10 @@ func TestBreakerOfWhatIsChangedAgainAndAgain(t *testing.T) {
 func TestPatchCarriesAsMuchAsItMay(t *testing.T) {
 	t.Parallel()
 	s := sifted{going: []tree.Change{
-		{Path: "a", Is: tree.File{Size: mostBytes - 10}}, {Path: "b", Kind: tree.Missing}, {Path: "c", Is: tree.File{Size: 20}}, {Path: "d", Is: tree.File{Size: 5}},
+		{Path: "a", Is: tree.File{Size: mostBytes - 10}}, {Path: "b", Kind: tree.Missing}, {Path: "c", Is: tree.File{Size: 20}}, {
+			Path: "d",
+			Is:   tree.File{Size: 5},
+		},
 	}}
 	s.fit()
 	var going []string

@@ -46,8 +46,11 @@ type witness struct {
 	ip    string           // of this host as the Boosters see it
 }
 
-func newWitness(cfg *Config, deps Deps, name, mark string, dir *dataDir, log zerolog.Logger) *witness {
-	return &witness{cfg: cfg, client: deps.Client, command: deps.WitnessCommand, name: name, mark: mark, dir: dir, log: log, ip: cfg.WitnessConfig.IP}
+// newWitness makes the witness of an agent. command starts its process, whose descendants carry mark.
+func newWitness(s site, command []string, mark string, log zerolog.Logger) *witness {
+	return &witness{
+		cfg: s.cfg, client: s.client, command: command, name: s.node, mark: mark, dir: s.dir, log: log, ip: s.cfg.WitnessConfig.IP,
+	}
 }
 
 func (w *witness) able() bool { return w.cfg.Witness != "off" && len(w.command) > 0 }

@@ -164,9 +164,15 @@ func TestWhatKeepsABoosterFromStarting(t *testing.T) {
 			require.NoError(t, err)
 			t.Cleanup(s.close)
 		}, "BOOSTER_DATA_DIR", fmt.Sprintf("is in use by another Booster (process %d)", os.Getpid())},
-		"written by another mode":    {marked(`{"format":1,"mode":"cluster","name":"b1"}`), "BOOSTER_DATA_DIR", `is left untouched: it was written in mode "cluster" and this Booster runs alone`},
-		"written by a newer program": {marked(`{"format":2,"mode":"standalone","name":"b1"}`), "BOOSTER_DATA_DIR", "written by a newer omflow-booster"},
-		"marker damaged":             {marked(`{"format":`), "BOOSTER_DATA_DIR", "booster.json is damaged"},
+		"written by another mode": {
+			marked(`{"format":1,"mode":"cluster","name":"b1"}`), "BOOSTER_DATA_DIR",
+			`is left untouched: it was written in mode "cluster" and this Booster runs alone`,
+		},
+		"written by a newer program": {
+			marked(`{"format":2,"mode":"standalone","name":"b1"}`), "BOOSTER_DATA_DIR",
+			"written by a newer omflow-booster",
+		},
+		"marker damaged": {marked(`{"format":`), "BOOSTER_DATA_DIR", "booster.json is damaged"},
 		"another name": {func(t *testing.T, cfg *Config) {
 			marked(`{"format":1,"mode":"standalone","name":"b1"}`)(t, cfg)
 			cfg.Name = "b2"

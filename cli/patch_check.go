@@ -13,8 +13,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
-// checkFleet refuses a patch whose rollout could only fail or wait for ever: its canary is nobody, or no server has, or will have, the version that it is
-// for. Without a server to be seen it refuses nothing.
+// checkFleet refuses a patch whose rollout could only fail or wait for ever: its canary is nobody, or no server has, or will
+// have, the version that it is for. Without a server to be seen it refuses nothing.
 func checkFleet(ctx context.Context, c *bus.Client, artifact string, keys *join.File, careful *rollout.Policy) error {
 	nodes, err := livingNodes(ctx, c)
 	if err != nil {
@@ -77,7 +77,8 @@ func checkTo(m patch.Manifest, agents []bus.Node) error {
 	if m.Reverts != "" || slices.ContainsFunc(agents, func(n bus.Node) bool { return !patch.Older(m.To, n.Agent.HomeVersion) }) {
 		return nil
 	}
-	return usageError{fmt.Errorf("it leads to version %s, and every server has a newer one (%s has %s), so all would pass it over: if going back is meant, say --from %s",
+	return usageError{fmt.Errorf("it leads to version %s, and every server has a newer one (%s has %s), so all would pass it over: if "+
+		"going back is meant, say --from %s",
 		oneLine(m.To), oneLine(agents[0].Name), oneLine(agents[0].Agent.HomeVersion), oneLine(agents[0].Agent.HomeVersion))}
 }
 

@@ -19,7 +19,8 @@ func (a *App) patchPauseCommand() *cobra.Command {
 
 func (a *App) patchAbortCommand() *cobra.Command {
 	return a.orderCommand("abort", "End the rollout of a patch where it is, for good", "aborted",
-		"End the rollout of a patch where it is, for good: servers that have it keep it, all others pass it over and go on with later patches.", rollout.Abort)
+		"End the rollout of a patch where it is, for good: servers that have it keep it, all others pass it over and go on with later patches.",
+		rollout.Abort)
 }
 
 func (a *App) patchResumeCommand() *cobra.Command {
@@ -33,7 +34,8 @@ func (a *App) patchResumeCommand() *cobra.Command {
 
 func (a *App) patchApproveCommand() *cobra.Command {
 	return a.orderCommand("approve", "Approve a patch that was published with --approval", "approved",
-		"Approve a patch that was published with --approval, or under BOOSTER_ROLLOUT_APPROVAL: the first server gets its turn. Who approved it,\n"+
+		"Approve a patch that was published with --approval, or under BOOSTER_ROLLOUT_APPROVAL: the first server gets its turn. Who "+
+			"approved it,\n"+
 			"and when, stays with the patch. A rollout that is paused stays so until it is resumed.",
 		func(ctx context.Context, js jetstream.JetStream, id, by, _ string) error {
 			return rollout.Approve(ctx, js, id, by)
@@ -41,7 +43,9 @@ func (a *App) patchApproveCommand() *cobra.Command {
 }
 
 // orderCommand is a command that changes a rollout.
-func (a *App) orderCommand(name, short, done, long string, give func(ctx context.Context, js jetstream.JetStream, id, by, note string) error) *cobra.Command {
+func (a *App) orderCommand(name, short, done, long string, give func(ctx context.Context, js jetstream.JetStream, id, by,
+	note string) error,
+) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     name + " PATCH",
 		Short:   short,
@@ -61,7 +65,8 @@ func (a *App) orderCommand(name, short, done, long string, give func(ctx context
 				return err
 			}
 			if p.settled() && p.Rollout != nil && p.Rollout.State == rollout.StateRunning {
-				return fmt.Errorf("the rollout of %s is over: every server is through with it. To take it back: omflow-booster patch rollback %s", p.ID, p.ID)
+				return fmt.Errorf("the rollout of %s is over: every server is through with it. To take it back: omflow-booster patch rollback %s",
+					p.ID, p.ID)
 			}
 			ctx, cancel := ask(cmd.Context())
 			defer cancel()

@@ -46,13 +46,15 @@ func TestManifestAloneTellsThatNoServerHasTheVersion(t *testing.T) {
 	large := make([]byte, 4<<20)
 	_, _ = rand.Read(large)
 	artifact := filepath.Join(t.TempDir(), "p.tar.zst")
-	if r := run(t, "", "patch", "build", files(t, map[string]string{"omflow/a.bin": string(large)}), artifact, "--from=9.9"); r.code != exitOK {
+	if r := run(t, "", "patch", "build", files(t, map[string]string{"omflow/a.bin": string(large)}), artifact,
+		"--from=9.9"); r.code != exitOK {
 		t.Fatalf("%+v", r)
 	}
 	if err := os.Truncate(artifact, 3<<20); err != nil { // whoever reads on finds that out
 		t.Fatal(err)
 	}
-	if r := run(t, "", "patch", "publish", artifact); r.code != exitUsage || !strings.Contains(r.stderr, "--from 9.9: no server has that version") {
+	if r := run(t, "", "patch", "publish", artifact); r.code != exitUsage ||
+		!strings.Contains(r.stderr, "--from 9.9: no server has that version") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -113,7 +115,8 @@ func TestOrdersAboutARollout(t *testing.T) {
 	if err := patch.PutReport(s.ctx, s.c.JS, patch.Report{Patch: id, Node: "srv1", State: patch.StateApplied}); err != nil {
 		t.Fatal(err)
 	}
-	order("pause", exitFailed, "the rollout of %[1]s is over: every server is through with it. To take it back: omflow-booster patch rollback %[1]s")
+	order("pause", exitFailed, "the rollout of %[1]s is over: every server is through with it. To take it back: omflow-booster patch "+
+		"rollback %[1]s")
 	order("abort", exitFailed, "the rollout of %s is over")
 	state(rollout.StateRunning)
 	if err := rollout.Pause(s.ctx, s.c.JS, id, "somebody", ""); err != nil {
@@ -141,7 +144,8 @@ func TestAbortReplacesAPlanThatCannotBeRead(t *testing.T) {
 	if r := run(t, "", "status"); !strings.Contains(r.stdout, "patch "+id+" goes to no further server, because its plan cannot be read: ") {
 		t.Errorf("%+v", r)
 	}
-	if r := run(t, "", "patch", "pause", id); r.code != exitFailed || !strings.Contains(r.stderr, "omflow-booster patch abort "+id+" replaces it") {
+	if r := run(t, "", "patch", "pause", id); r.code != exitFailed ||
+		!strings.Contains(r.stderr, "omflow-booster patch abort "+id+" replaces it") {
 		t.Errorf("%+v", r)
 	}
 	if r := run(t, "", "patch", "abort", id, "--note=spoilt"); r.code != exitOK {

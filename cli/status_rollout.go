@@ -67,7 +67,8 @@ func rolloutProblems(r statusReport) (found []problem) {
 		switch w.State {
 		case rollout.StateApproval:
 			found = append(found, problem{
-				"rollout_approval", name + " waits for approval", fmt.Sprintf("`omflow-booster patch approve %s` has it go to the servers%s", w.Patch, ends),
+				"rollout_approval", name + " waits for approval", fmt.Sprintf("`omflow-booster patch approve %s` has it go to the servers%s", w.Patch,
+					ends),
 			})
 		case rollout.StatePaused:
 			text := name + " is paused"
@@ -81,7 +82,8 @@ func rolloutProblems(r statusReport) (found []problem) {
 		case rollout.StateHalted:
 			found = append(found, problem{
 				"rollout_halted", name + " is halted: " + w.Reason,
-				fmt.Sprintf("Look with `omflow-booster patch show %s`; `omflow-booster patch resume %s` has it go on to the other servers%s", w.Patch, w.Patch, ends),
+				fmt.Sprintf("Look with `omflow-booster patch show %s`; `omflow-booster patch resume %s` has it go on to the other servers%s", w.Patch,
+					w.Patch, ends),
 			})
 		case rollout.StateUnreadable:
 			found = append(found, problem{

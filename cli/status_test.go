@@ -32,15 +32,27 @@ func activeNode(name, takeover string) bus.Node {
 }
 
 func workerNode(name string, change func(*bus.WorkerState)) bus.Node {
-	state := &bus.WorkerState{Server: "om1", Executor: "runner", Slots: 4, Running: 1, Done: 12345, Failed: 2, Redelivered: 1, Database: "ok", Reconciler: true}
+	state := &bus.WorkerState{
+		Server: "om1", Executor: "runner", Slots: 4, Running: 1, Done: 12345, Failed: 2, Redelivered: 1,
+		Database: "ok", Reconciler: true,
+	}
 	change(state)
-	return bus.Node{Role: bus.ServiceWorker, Name: name, Host: name + ".example", PID: 11, Version: "v1.0.0", Started: started, At: noon, Worker: state}
+	return bus.Node{
+		Role: bus.ServiceWorker, Name: name, Host: name + ".example", PID: 11, Version: "v1.0.0", Started: started, At: noon,
+		Worker: state,
+	}
 }
 
 func agentNode(name string, change func(*bus.AgentState)) bus.Node {
-	state := &bus.AgentState{HomeVersion: "1.1.4.0", PatchSeq: 3, PatchState: "current", WitnessState: "running", Server: "running", Worker: "running", ServerPID: 20, WorkerPID: 21}
+	state := &bus.AgentState{
+		HomeVersion: "1.1.4.0", PatchSeq: 3, PatchState: "current", WitnessState: "running", Server: "running",
+		Worker: "running", ServerPID: 20, WorkerPID: 21,
+	}
 	change(state)
-	return bus.Node{Role: bus.ServiceAgent, Name: name, Host: name + ".example", PID: 12, Version: "v1.0.0", Started: started, At: noon, Agent: state}
+	return bus.Node{
+		Role: bus.ServiceAgent, Name: name, Host: name + ".example", PID: 12, Version: "v1.0.0", Started: started, At: noon,
+		Agent: state,
+	}
 }
 
 func asIs[T any](*T) {}
@@ -136,8 +148,14 @@ func TestStatusProblems(t *testing.T) { //nolint:funlen // a table is as long as
 		want   []string // code and text
 	}{
 		{"all is well", asIs[statusReport], nil},
-		{"no Booster", func(r *statusReport) { r.Boosters = nil }, []string{"no_booster_heartbeat no Booster writes its heartbeat, although a server answers"}},
-		{"no witness", func(r *statusReport) { r.Boosters[0] = activeNode("b1", "no automatic takeover: no witness") }, []string{"no_takeover no automatic takeover: no witness"}},
+		{
+			"no Booster", func(r *statusReport) { r.Boosters = nil },
+			[]string{"no_booster_heartbeat no Booster writes its heartbeat, although a server answers"},
+		},
+		{
+			"no witness", func(r *statusReport) { r.Boosters[0] = activeNode("b1", "no automatic takeover: no witness") },
+			[]string{"no_takeover no automatic takeover: no witness"},
+		},
 		{
 			"one Booster is no warning", func(r *statusReport) {
 				r.Boosters = []bus.Node{activeNode("b1", "one Booster: no standby, no automatic takeover")}
@@ -145,12 +163,18 @@ func TestStatusProblems(t *testing.T) { //nolint:funlen // a table is as long as
 			},
 			[]string{"one_booster one Booster: no standby, no automatic takeover"},
 		},
-		{"nobody leads", func(r *statusReport) { r.Boosters = r.Boosters[1:] }, []string{"no_active_booster no Booster is active: leadership is moving, or there is no majority"}},
+		{
+			"nobody leads", func(r *statusReport) { r.Boosters = r.Boosters[1:] },
+			[]string{"no_active_booster no Booster is active: leadership is moving, or there is no majority"},
+		},
 		{"no worker", func(r *statusReport) { r.Workers = nil }, []string{"no_worker no worker: no step is executed"}},
 		{"80 % is not yet nearly full", func(r *statusReport) { r.Streams[0].Full = .8 }, nil},
 		{"nearly full", func(r *statusReport) { r.Streams[0].Full = .812 }, []string{"stream_nearly_full WORK is 81 % full"}},
 		{"dead steps", func(r *statusReport) { r.Work.Dead = 1 }, []string{"dead_steps 1 step given up on"}},
-		{"streams missing", func(r *statusReport) { r.Streams[0].Missing, r.Streams[2].Missing, r.Work = true, true, nil }, []string{"stream_missing not there: WORK, PATCH"}},
+		{
+			"streams missing", func(r *statusReport) { r.Streams[0].Missing, r.Streams[2].Missing, r.Work = true, true, nil },
+			[]string{"stream_missing not there: WORK, PATCH"},
+		},
 		{"consumer missing", func(r *statusReport) { r.Work = nil }, []string{"consumer_missing the workers' consumer of WORK is not there"}},
 		{
 			"database away",
@@ -377,7 +401,8 @@ func TestNodesSayWhatIsWrong(t *testing.T) {
 	active := activeNode("b1", "no automatic takeover: no witness")
 	active.Booster.Notes = []string{"no agent can be the witness: om1 runs on the host of Booster b1"}
 	var out strings.Builder
-	if err := (&App{Stdout: &out}).printNodes([]bus.Node{held, stays, asks, blind, active}, []awayServer{{Name: "om4", Seen: noon}}, noon); err != nil {
+	if err := (&App{Stdout: &out}).printNodes([]bus.Node{held, stays, asks, blind, active}, []awayServer{{Name: "om4", Seen: noon}},
+		noon); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -404,7 +429,8 @@ func TestVersion(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	var got versionReport
-	if err := json.Unmarshal([]byte(run(t, "", "version", "--json").stdout), &got); err != nil || got.Version == "" || !strings.HasPrefix(got.Go, "go1.") {
+	if err := json.Unmarshal([]byte(run(t, "", "version", "--json").stdout), &got); err != nil || got.Version == "" ||
+		!strings.HasPrefix(got.Go, "go1.") {
 		t.Errorf("%v %+v", err, got)
 	}
 }
@@ -453,12 +479,19 @@ func TestStatusShowsOneActiveBooster(t *testing.T) {
 		cluster bus.Cluster
 		want    string
 	}{
-		"nobody answers":           {nil, "b1 standby, b2 active"},
-		"one has just handed over": {bus.Cluster{live(boosterNode("b1"), there("b2")), live(activeNode("b2", "ok"), there("b1"))}, "b1 standby, b2 active"},
-		"between two answers":      {bus.Cluster{live(activeNode("b1", "ok"), there("b2")), live(activeNode("b2", "ok"), there("b1"))}, "b1 standby, b2 active"},
-		"one is frozen":            {bus.Cluster{live(activeNode("b2", "ok"), there("b1"))}, "b1 standby, b2 active"},
+		"nobody answers": {nil, "b1 standby, b2 active"},
+		"one has just handed over": {
+			bus.Cluster{live(boosterNode("b1"), there("b2")), live(activeNode("b2", "ok"), there("b1"))},
+			"b1 standby, b2 active",
+		},
+		"between two answers": {
+			bus.Cluster{live(activeNode("b1", "ok"), there("b2")), live(activeNode("b2", "ok"), there("b1"))},
+			"b1 standby, b2 active",
+		},
+		"one is frozen": {bus.Cluster{live(activeNode("b2", "ok"), there("b1"))}, "b1 standby, b2 active"},
 		"one is dead": {
-			bus.Cluster{live(activeNode("b2", "ok"), bus.Member{Name: "b1", Role: bus.ServiceBooster}, bus.Member{Name: "witness-x", Role: bus.RoleWitness})},
+			bus.Cluster{live(activeNode("b2", "ok"), bus.Member{Name: "b1", Role: bus.ServiceBooster},
+				bus.Member{Name: "witness-x", Role: bus.RoleWitness})},
 			"b1 silent, b2 active",
 		},
 	} {

@@ -59,7 +59,8 @@ func (a *agent) running(before bus.AgentState) (now bus.AgentState) {
 	a.t.Helper()
 	testkit.Await(a.t, startTimeout, "server and worker of "+a.name, func(ctx context.Context) (err error) {
 		now, err = a.state(ctx)
-		if err == nil && (now.Server != "running" || now.Worker != "running" || now.ServerPID == before.ServerPID || now.WorkerPID == before.WorkerPID) {
+		if err == nil &&
+			(now.Server != "running" || now.Worker != "running" || now.ServerPID == before.ServerPID || now.WorkerPID == before.WorkerPID) {
 			err = fmt.Errorf("%+v", now)
 		}
 		return err
@@ -139,8 +140,11 @@ func TestCorruptedArtifactIsRefusedAndTheHomeStays(t *testing.T) {
 		announced, stored []byte
 		says              string
 	}{
-		{first, damaged(first), "server-1 retrying its artifact is not in the store any more; publish the same file again, or pass the patch over"}, // damaged on the way to the store
-		{damaged(second), damaged(second), "server-1 failed patch refused"},                                                                         // damaged before it was announced
+		// damaged on the way to the store
+		{first, damaged(first), "server-1 retrying its artifact is not in the store any more; publish the same file again, or pass the " +
+			"patch over"},
+		// damaged before it was announced
+		{damaged(second), damaged(second), "server-1 failed patch refused"},
 	} {
 		// when an artifact is announced that was damaged
 		s.announce(wrong.announced, wrong.stored)

@@ -90,6 +90,8 @@ func (s *site) queue(ctx context.Context) string {
 		return err.Error()
 	}
 	work, workers := stream.CachedInfo().State, consumer.CachedInfo()
-	return fmt.Sprintf("WORK has %d messages from %d to %d; workers were given up to %d and have acknowledged up to %d, %d are with them, %d are to come, %d requests are open",
-		work.Msgs, work.FirstSeq, work.LastSeq, workers.Delivered.Stream, workers.AckFloor.Stream, workers.NumAckPending, workers.NumPending, workers.NumWaiting)
+	return fmt.Sprintf("WORK has %d messages from %d to %d; workers were given up to %d and have acknowledged up to %d, %d are with "+
+		"them, %d are to come, %d requests are open",
+		work.Msgs, work.FirstSeq, work.LastSeq, workers.Delivered.Stream, workers.AckFloor.Stream, workers.NumAckPending, workers.NumPending,
+		workers.NumWaiting)
 }

@@ -131,7 +131,8 @@ func TestDeadStepsThatArePurgedAreGone(t *testing.T) {
 	if code, out := command(t, s.booster, "dead", "purge", "--all"); code != 2 || !strings.Contains(out, "--yes") {
 		t.Errorf("dead purge without --yes: code %d\n%s", code, out)
 	}
-	if code, out := command(t, s.booster, "dead", "purge", "--yes", poisoned[0], "q999999"); code != 1 || !strings.Contains(out, "q999999 not dead") {
+	if code, out := command(t, s.booster, "dead", "purge", "--yes", poisoned[0], "q999999"); code != 1 ||
+		!strings.Contains(out, "q999999 not dead") {
 		t.Errorf("dead purge of a step that is not dead: code %d\n%s", code, out)
 	}
 	// then it has removed the one that is dead, and nothing else

@@ -30,7 +30,8 @@ const (
 	killSteps = 5_000   // the same where it grows again and again
 	growDead  = 50      // given up on, the rows after these
 
-	growTimeout = 3 * time.Minute // until a growth has come to its next stage: the race detector on busy cores, and every message flushed twice
+	// until a growth has come to its next stage: the race detector on busy cores, and every message flushed twice
+	growTimeout = 3 * time.Minute
 )
 
 // growing is a Booster that has worked alone, and the other one, which is not there yet.
@@ -166,8 +167,8 @@ func (s growState) String() string {
 	return fmt.Sprintf("mode %s, growth %q, snapshot %s, old store aside %t, streams %v", s.Mode, s.Growth, s.snapshot, s.old, s.streams)
 }
 
-// killWhen kills the first Booster as soon as its growth has come to a stage. What it has then done meanwhile is logged. On a busy machine it may be
-// through before anybody has seen it at a short stage: then it is killed at the end, and that is logged.
+// killWhen kills the first Booster as soon as its growth has come to a stage. What it has then done meanwhile is logged. On a
+// busy machine it may be through before anybody has seen it at a short stage: then it is killed at the end, and that is logged.
 func (g *growing) killWhen(stage string, reached func(growState) bool) {
 	g.t.Helper()
 	const every = 200 * time.Microsecond // stages may be short

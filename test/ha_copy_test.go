@@ -29,7 +29,8 @@ type message struct {
 	digest  [sha256.Size]byte // of when it came, headers and body
 }
 
-// read has a Booster lead WORK, and reads all that it holds. Nobody writes meanwhile. (Of another stream the active would take the lead back.)
+// read has a Booster lead WORK, and reads all that it holds. Nobody writes meanwhile. (Of another stream the active would take
+// the lead back.)
 func (b *booster) read(stream string) copyOfStream { return b.readAs(stream, b.name) }
 
 // readLed reads a stream from whoever leads it.
@@ -77,7 +78,8 @@ func readCopy(ctx context.Context, c *bus.Client, stream, leader string) (copyOf
 	return messages, nil
 }
 
-// readAll reads the messages of a stream from its leader, who alone answers this, and from its own copy. A direct get may be answered by anybody.
+// readAll reads the messages of a stream from its leader, who alone answers this, and from its own copy. A direct get may be
+// answered by anybody.
 func readAll(ctx context.Context, nc *nats.Conn, stream string, first, last uint64) (copyOfStream, error) {
 	const atOnce = 500
 	inbox := nc.NewInbox()
@@ -190,8 +192,11 @@ func TestComparisonSeesWhatMustNotBe(t *testing.T) {
 		one, other copyOfStream
 		says       []string
 	}{
-		"nothing":          {whole, whole, nil},
-		"lost in both":     {changed(func(c copyOfStream) { delete(c, 2) }), changed(func(c copyOfStream) { delete(c, 2) }), []string{"one lacks 1", "other lacks 1"}},
+		"nothing": {whole, whole, nil},
+		"lost in both": {
+			changed(func(c copyOfStream) { delete(c, 2) }), changed(func(c copyOfStream) { delete(c, 2) }),
+			[]string{"one lacks 1", "other lacks 1"},
+		},
 		"lost in one":      {changed(func(c copyOfStream) { delete(c, 2) }), whole, []string{"one lacks 1", "differ in 1"}},
 		"lost in other":    {whole, changed(func(c copyOfStream) { delete(c, 2) }), []string{"other lacks 1", "differ in 1"}},
 		"another in place": {changed(func(c copyOfStream) { c[2] = message{"c", content("x")} }), whole, []string{"one lacks 1", "differ in 1"}},

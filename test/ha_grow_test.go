@@ -230,7 +230,8 @@ func checkGrown(t *testing.T, s *site, after map[string]copyOfStream) {
 		}
 	}
 	t.Logf("%d tickets, %d steps accepted, %d run, %d waiting; %d messages on %s, %d on %s, %d rows of the last moment without one",
-		counts.Tickets, counts.Accepted, counts.Effects, counts.Waiting, len(places), bus.StreamWork, len(after[bus.StreamDead]), bus.StreamDead, missing)
+		counts.Tickets, counts.Accepted, counts.Effects, counts.Waiting, len(places), bus.StreamWork, len(after[bus.StreamDead]),
+		bus.StreamDead, missing)
 	if moved > 0 {
 		t.Errorf("%d steps from before the growth are not in their places", moved)
 	}

@@ -40,8 +40,8 @@ func statusOf(t testing.TB, b *booster) (code int, active string, printed struct
 	return a.code, active, printed
 }
 
-// One of two Boosters dies and there is no witness. Whatever an operator asks then, the answer is what is missing, and not that all is well, an error of the
-// server, or nothing.
+// One of two Boosters dies and there is no witness. Whatever an operator asks then, the answer is what is missing, and not that
+// all is well, an error of the server, or nothing.
 func TestWithoutAMajorityEveryCommandSaysSo(t *testing.T) {
 	t.Parallel()
 	p := startPair(t, nil)
@@ -67,7 +67,10 @@ func TestWithoutAMajorityEveryCommandSaysSo(t *testing.T) {
 		return nil
 	})
 	t.Logf("said %.1f s after the kill: %s", time.Since(killed).Seconds(), text)
-	for _, part := range []string{"no majority since ", name + " (127.0.0.1:", "does not answer since ", "there is no witness", "Start " + name, "cluster recover"} {
+	for _, part := range []string{
+		"no majority since ", name + " (127.0.0.1:", "does not answer since ", "there is no witness",
+		"Start " + name, "cluster recover",
+	} {
 		if !strings.Contains(text, part) {
 			t.Errorf("status does not say %q: %s", part, text)
 		}

@@ -97,8 +97,14 @@ func prepareOfPair(t testing.TB, own, vars env) *booster {
 // pairEnv are the addresses of two Boosters, as each has to know them.
 func pairEnv(t testing.TB) (first, second env) {
 	t.Helper()
-	first = env{"BOOSTER_NAME": "booster-1", "BOOSTER_PORT": strconv.Itoa(testkit.FreePort(t)), "BOOSTER_CLUSTER_PORT": strconv.Itoa(testkit.FreePort(t)), "HA_BOOSTER_IP": "127.0.0.1"}
-	second = env{"BOOSTER_NAME": "booster-2", "BOOSTER_PORT": strconv.Itoa(testkit.FreePort(t)), "BOOSTER_CLUSTER_PORT": strconv.Itoa(testkit.FreePort(t)), "HA_BOOSTER_IP": "127.0.0.1"}
+	first = env{
+		"BOOSTER_NAME": "booster-1", "BOOSTER_PORT": strconv.Itoa(testkit.FreePort(t)),
+		"BOOSTER_CLUSTER_PORT": strconv.Itoa(testkit.FreePort(t)), "HA_BOOSTER_IP": "127.0.0.1",
+	}
+	second = env{
+		"BOOSTER_NAME": "booster-2", "BOOSTER_PORT": strconv.Itoa(testkit.FreePort(t)),
+		"BOOSTER_CLUSTER_PORT": strconv.Itoa(testkit.FreePort(t)), "HA_BOOSTER_IP": "127.0.0.1",
+	}
 	for _, name := range []string{"BOOSTER_PORT", "BOOSTER_CLUSTER_PORT"} {
 		first["HA_"+name], second["HA_"+name] = second[name], first[name]
 	}

@@ -31,7 +31,10 @@ type partition struct {
 func partitions() []partition {
 	return []partition{
 		{"the active is alone", func(n *network, active, _ string) { n.isolate(active) }, true},
-		{"the Boosters do not see each other, and both see the witness", func(n *network, active, standby string) { n.cut(active, standby) }, false},
+		{
+			"the Boosters do not see each other, and both see the witness", func(n *network, active, standby string) { n.cut(active, standby) },
+			false,
+		},
 		{"the standby does not hear the active", func(n *network, active, standby string) { n.drop(active, standby) }, false},
 		{"nobody hears the active, and it hears everybody", func(n *network, active, _ string) {
 			for host := range n.place {
@@ -54,8 +57,8 @@ func (n *network) startPair(t testing.TB, vars env) *pair {
 	return joinPair(t, launchPair(t, at("booster-1", "booster-2"), at("booster-2", "booster-1")))
 }
 
-// suffer cuts the network, waits for what has to come of it, and mends it. The other Booster takes over where it has a majority; at no moment
-// do both say that they are active.
+// suffer cuts the network, waits for what has to come of it, and mends it. The other Booster takes over where it has a
+// majority; at no moment do both say that they are active.
 func (p partition) suffer(t *testing.T, n *network, boosters *pair, w *watch) {
 	t.Helper()
 	active, standby := boosters.roles()

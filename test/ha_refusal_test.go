@@ -26,7 +26,8 @@ func TestOneBoosterOfTwoWaitsForTheOther(t *testing.T) {
 		if !first.running() {
 			t.Fatalf("it ended with code %d", first.exitCode(0))
 		}
-		if !strings.Contains(first.output(), "waiting for the other Booster") || !strings.Contains(first.output(), other["BOOSTER_CLUSTER_PORT"]) {
+		if !strings.Contains(first.output(), "waiting for the other Booster") ||
+			!strings.Contains(first.output(), other["BOOSTER_CLUSTER_PORT"]) {
 			return errors.New("it has not said so")
 		}
 		return nil

@@ -37,8 +37,9 @@ type watch struct {
 	beliefs map[string][]span // by name of the Booster
 }
 
-// span is a time during which the answer to every question was yes, for example whether a Booster believes to be active: from the first answer to the
-// last question, for an answer was true at some moment after its question. Of a single yes nothing is left.
+// span is a time during which the answer to every question was yes, for example whether a Booster believes to be active: from
+// the first answer to the last question, for an answer was true at some moment after its question. Of a single yes nothing is
+// left.
 type span struct {
 	from, until time.Time
 	open        bool // so did the last look

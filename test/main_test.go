@@ -44,7 +44,8 @@ func runTests(m *testing.M) int {
 		err = build(binary, "..")
 	}
 	standIn = filepath.Join(dir, "omflow-standin")
-	if err = errors.Join(err, build(standIn, "../internal/omflowtest/omflow-standin"), makeJoinFile(filepath.Join(dir, "join.json"))); err != nil {
+	if err = errors.Join(err, build(standIn, "../internal/omflowtest/omflow-standin"),
+		makeJoinFile(filepath.Join(dir, "join.json"))); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -65,7 +65,8 @@ func newNetwork(t testing.TB, hosts ...string) *network {
 	}
 	t.Cleanup(n.remove)
 	// Forward; and take a packet even where its answer would be dropped, because that is the point.
-	err := ip("netns", "exec", n.router(), "sh", "-c", "for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$f; done; echo 1 >/proc/sys/net/ipv4/ip_forward")
+	err := ip("netns", "exec", n.router(), "sh", "-c",
+		"for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$f; done; echo 1 >/proc/sys/net/ipv4/ip_forward")
 	if err != nil { // in a chroot, or a container that may not mount
 		t.Skipf("PARTITIONS ARE NOT TESTED: this system runs nothing in a network namespace: %s", err)
 	}

@@ -184,18 +184,42 @@ func TestCountSeesWhatMustNotBe(t *testing.T) {
 	exec(`DELETE FROM omflowtest_accepted`)
 	exec(`INSERT INTO omflowtest_accepted (row_id, ticket, step) SELECT (ticket - 1) * 8 + step, ticket, step
 		FROM generate_series(1, 2) ticket, generate_series(1, 8) step`)
-	exec(`INSERT INTO omflowtest_effect (ticket, step, queue_id, row_id, server, at) SELECT ticket, step, '', row_id, '', now() FROM omflowtest_accepted`)
+	exec(
+		`INSERT INTO omflowtest_effect (ticket, step, queue_id, row_id, server, at)
+			SELECT ticket, step, '', row_id, '', now() FROM omflowtest_accepted`)
 
 	for name, wrong := range map[string]struct{ do, undo, says string }{
-		"nothing":           {},
-		"a lost step":       {`DELETE FROM omflowtest_effect WHERE row_id = 7`, `INSERT INTO omflowtest_effect (ticket, step, queue_id, row_id, server, at) VALUES (1, 7, '', 7, '', now())`, "1 accepted steps are lost"},
-		"an effect twice":   {`INSERT INTO omflowtest_effect (ticket, step, queue_id, row_id, server, at) VALUES (1, 7, '', 7, 'x', now())`, `DELETE FROM omflowtest_effect WHERE server = 'x'`, "1 effects were applied more than once"},
-		"one for another":   {`UPDATE omflowtest_effect SET step = 6 WHERE row_id = 7`, `UPDATE omflowtest_effect SET step = 7 WHERE row_id = 7`, "2 pairs of ticket and step"},
-		"without a ticket":  {`UPDATE omflowtest_effect SET ticket = 3 WHERE row_id = 7`, `UPDATE omflowtest_effect SET ticket = 1 WHERE row_id = 7`, "2 pairs of ticket and step"},
-		"without a row":     {`INSERT INTO omflowtest_effect (ticket, step, queue_id, row_id, server, at) VALUES (1, 7, '', 0, 'x', now())`, `DELETE FROM omflowtest_effect WHERE server = 'x'`, "1 pairs of ticket and step"},
+		"nothing": {},
+		"a lost step": {
+			`DELETE FROM omflowtest_effect WHERE row_id = 7`,
+			`INSERT INTO omflowtest_effect (ticket, step, queue_id, row_id, server, at) VALUES (1, 7, '', 7, '', now())`,
+			"1 accepted steps are lost",
+		},
+		"an effect twice": {
+			`INSERT INTO omflowtest_effect (ticket, step, queue_id, row_id, server, at) VALUES (1, 7, '', 7, 'x', now())`,
+			`DELETE FROM omflowtest_effect WHERE server = 'x'`, "1 effects were applied more than once",
+		},
+		"one for another": {
+			`UPDATE omflowtest_effect SET step = 6 WHERE row_id = 7`,
+			`UPDATE omflowtest_effect SET step = 7 WHERE row_id = 7`, "2 pairs of ticket and step",
+		},
+		"without a ticket": {
+			`UPDATE omflowtest_effect SET ticket = 3 WHERE row_id = 7`,
+			`UPDATE omflowtest_effect SET ticket = 1 WHERE row_id = 7`, "2 pairs of ticket and step",
+		},
+		"without a row": {
+			`INSERT INTO omflowtest_effect (ticket, step, queue_id, row_id, server, at) VALUES (1, 7, '', 0, 'x', now())`,
+			`DELETE FROM omflowtest_effect WHERE server = 'x'`, "1 pairs of ticket and step",
+		},
 		"a row left behind": {row, `DELETE FROM omflow_queuedata`, "1 are waiting"},
-		"work left behind":  {`INSERT INTO omflow_booster_outbox (item_key, body) VALUES ('', '')`, `DELETE FROM omflow_booster_outbox`, "1 rows are left in our outbox"},
-		"an unfinished one": {`INSERT INTO omflowtest_ticket (server) VALUES ('x')`, `DELETE FROM omflowtest_ticket WHERE server = 'x'`, "8 pairs of ticket and step"},
+		"work left behind": {
+			`INSERT INTO omflow_booster_outbox (item_key, body) VALUES ('', '')`, `DELETE FROM omflow_booster_outbox`,
+			"1 rows are left in our outbox",
+		},
+		"an unfinished one": {
+			`INSERT INTO omflowtest_ticket (server) VALUES ('x')`, `DELETE FROM omflowtest_ticket WHERE server = 'x'`,
+			"8 pairs of ticket and step",
+		},
 	} {
 		if wrong.do != "" {
 			exec(wrong.do)

@@ -96,13 +96,18 @@ func TestBrokenProcessIsNoticed(t *testing.T) {
 
 func TestRaceIsFound(t *testing.T) {
 	t.Parallel()
-	const booster, server = "  github.com/omflow-booster/omflow-booster/broker.f()\n      f.go:1\n", "  github.com/nats-io/nats-server/v2/server.f()\n      f.go:1\n"
+	const booster, server = "  github.com/omflow-booster/omflow-booster/broker.f()\n      f.go:1\n",
+		"  github.com/nats-io/nats-server/v2/server.f()\n      f.go:1\n"
 	const runtime = "  runtime.mapassign()\n      map.go:1\n  encoding/json.Marshal()\n      j.go:1\n"
 	report := func(access string) string {
-		return "{}\n==================\nWARNING: DATA RACE\nRead at 0x1 by goroutine 7:\n" + server + "\nPrevious write at 0x1 by goroutine 8:\n" + access +
+		return "{}\n==================\nWARNING: DATA RACE\nRead at 0x1 by goroutine 7:\n" + server +
+			"\nPrevious write at 0x1 by goroutine 8:\n" + access +
 			"\nGoroutine 7 (running) created at:\n" + booster + "==================\n{}"
 	}
-	for access, want := range map[string]bool{booster: true, runtime + booster: true, server: false, server + booster: false, runtime + server: false} {
+	for access, want := range map[string]bool{
+		booster: true, runtime + booster: true, server: false, server + booster: false,
+		runtime + server: false,
+	} {
 		found := race.FindString(report(access))
 		if found == "" || ours(found) != want {
 			t.Errorf("race in %s: found %q, ours %t", access, found, ours(found))

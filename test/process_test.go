@@ -104,8 +104,9 @@ func (p *process) again() {
 	}
 }
 
-// startAndWait starts a command; ended is closed when it has ended. The kernel sends the death signal when the thread ends that has forked, and threads
-// end while a test goes on: those that other tests have taken into a network namespace. So this one is kept as long as the process lives.
+// startAndWait starts a command; ended is closed when it has ended. The kernel sends the death signal when the thread ends that
+// has forked, and threads end while a test goes on: those that other tests have taken into a network namespace. So this one is
+// kept as long as the process lives.
 func startAndWait(cmd *exec.Cmd, ended chan<- struct{}) error {
 	started := make(chan error, 1)
 	go func() {
@@ -276,7 +277,8 @@ func (p *process) cleanup() {
 	}
 	races(p.t, p.name, out)
 	if p.t.Failed() {
-		p.t.Logf("output of %s, without what the server in a Booster says for debugging:\n%s", p.name, lastLines(serverDebug.ReplaceAllString(out, ""), 300))
+		p.t.Logf("output of %s, without what the server in a Booster says for debugging:\n%s", p.name,
+			lastLines(serverDebug.ReplaceAllString(out, ""), 300))
 	}
 }
 
@@ -292,8 +294,8 @@ func races(t testing.TB, name, out string) {
 	}
 }
 
-// ours tells whether our code made one of the two accesses of a race: in each stack, the first function that is not of Go itself. Who called that
-// one, and where its goroutine was made, does not matter.
+// ours tells whether our code made one of the two accesses of a race: in each stack, the first function that is not of Go
+// itself. Who called that one, and where its goroutine was made, does not matter.
 func ours(report string) bool {
 	searching := false
 	for line := range strings.Lines(report) {

@@ -172,7 +172,8 @@ func TestPatchThatFailsHalts(t *testing.T) {
 	if err != nil || !strings.HasPrefix(r.Reason, "rolled back on server-") || strings.Contains(r.Reason, "server-4") {
 		t.Errorf("it halted because %s (%v)", r.Reason, err)
 	}
-	if got, want := slices.Sorted(maps.Values(states)), []string{"applied", "rolled back", "waiting", "waiting", "waiting"}; !slices.Equal(got, want) {
+	if got, want := slices.Sorted(maps.Values(states)), []string{"applied", "rolled back", "waiting", "waiting", "waiting"}; !slices.Equal(
+		got, want) {
 		t.Errorf("servers are %v, want %v", got, want)
 	}
 	for _, srv := range s.servers {

@@ -51,7 +51,8 @@ type server struct {
 // haste makes an installation try again sooner than people would want.
 var haste = env{
 	"WORKER_RECONCILE": "200ms", "WORKER_RETRY_BASE": "100ms", "WORKER_SLOTS": "2",
-	"AGENT_RESTART_MIN": "100ms", "AGENT_RESTART_MAX": "200ms", "AGENT_HEALTH_INTERVAL": "50ms", "AGENT_SETTLE": "100ms", "AGENT_PATCH_RETRY": "50ms",
+	"AGENT_RESTART_MIN": "100ms", "AGENT_RESTART_MAX": "200ms", "AGENT_HEALTH_INTERVAL": "50ms", "AGENT_SETTLE": "100ms",
+	"AGENT_PATCH_RETRY":    "50ms",
 	"AGENT_PATCH_INTERVAL": "1s",
 	"OMFLOWTEST_STEP_MIN":  "1ms", "OMFLOWTEST_STEP_MAX": "20ms",
 }

@@ -168,9 +168,11 @@ func (s *site) checkOneAttemptLost(reason string) {
 	s.t.Helper()
 	s.checkTries("failed", reason, 1)
 	for what, n := range map[string]int{
-		"first step at its second try":   s.must(`SELECT count(*) FROM omflow_booster_history WHERE outcome = 'done' AND work_id = 'q1' AND attempt = 2`),
-		"other steps at their first try": s.must(`SELECT count(*) - 6 FROM omflow_booster_history WHERE outcome = 'done' AND work_id <> 'q1' AND attempt = 1`),
-		"all":                            s.must(`SELECT count(*) - 8 FROM omflow_booster_history`),
+		"first step at its second try": s.must(
+			`SELECT count(*) FROM omflow_booster_history WHERE outcome = 'done' AND work_id = 'q1' AND attempt = 2`),
+		"other steps at their first try": s.must(
+			`SELECT count(*) - 6 FROM omflow_booster_history WHERE outcome = 'done' AND work_id <> 'q1' AND attempt = 1`),
+		"all": s.must(`SELECT count(*) - 8 FROM omflow_booster_history`),
 	} {
 		if n != 1 {
 			s.t.Errorf("the history is not that of one lost try (%s)", what)
