@@ -91,7 +91,7 @@ func (c *conflicts) resolve(ctx context.Context, turn rollout.Turn, a patch.Anno
 	}, func(why string) {
 		c.donor.withdraw() // nobody makes the files for a new server while this one waits
 		c.status.set(stateConflict + why)
-		c.status.setNext("") // whoever has a turn, and cannot use it, keeps nobody waiting
+		c.status.setNext("") // a server that cannot use its turn keeps no other one waiting
 		c.status.setWants("")
 		if why == said {
 			return

@@ -42,7 +42,7 @@ func alike(was, is fs.FileInfo) bool {
 	return os.SameFile(was, is) && was.Size() == is.Size() && was.ModTime().Equal(is.ModTime())
 }
 
-// lstat treats what cannot be looked at as absent: whoever wants to replace it finds out why.
+// lstat treats what cannot be looked at as absent: the attempt to replace it finds out why.
 func lstat(home *os.Root, name string) fs.FileInfo {
 	info, err := home.Lstat(name)
 	if err != nil {

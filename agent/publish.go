@@ -121,7 +121,7 @@ func (p *publisher) buildDrift(artifact string, changes []tree.Change, signer pa
 	return m, nil
 }
 
-// changedSince names a file that is not in the artifact as it was when it was found: whoever writes to it may not be done.
+// changedSince names a file that is not in the artifact as it was when it was found: its writer may not be done.
 func changedSince(changes []tree.Change, m patch.Manifest) string {
 	found := make(map[string]string, len(changes))
 	for _, c := range changes {

@@ -91,7 +91,7 @@ func TestPatchIsTakenBackEverywhere(t *testing.T) {
 	}
 }
 
-// rollbacks are the patches on the bus that take one back.
+// reverts are the patches on the bus that take one back.
 func reverts(t *testing.T, n *node, id string) (ids []string) {
 	t.Helper()
 	list, err := patch.List(t.Context(), n.client.JS)

@@ -16,7 +16,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
-// omflow/settings.py has the password of the database. It goes from one server to another only if the donor is told to
+// omflow/settings.py has the password of the database. It goes from one server to another only if the donor has an order for it
 // (AGENT_PROVISION=settings), the one that asks shows that its host signs, and sealed to a key that this one has made for the purpose:
 // nothing of it is ever stored on the bus.
 

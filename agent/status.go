@@ -119,7 +119,7 @@ func (s *status) describe(state *bus.AgentState) {
 	}
 }
 
-// wake lets whoever reads from c know that there is something to do, unless he knows already.
+// wake tells the reader of c that there is something to do, unless it knows already.
 func wake(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -80,7 +80,7 @@ func (b *Broker) appointWitness(ctx context.Context, v *view) error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", bus.BucketControl, err)
 	}
-	// By revision: whoever else believes to be active has not decided meanwhile.
+	// By revision: no other Booster that believes it is active has decided meanwhile.
 	if v.grant == nil {
 		_, err = kv.Create(ctx, bus.KeyWitness, grant.Encode())
 	} else {
@@ -154,9 +154,8 @@ func (b *Broker) unfitness(n bus.Node, booster string, told bool) string {
 	return ""
 }
 
-// former finds a member whose place another has taken: a witness that is none any more, or a Booster that came back with an empty data
-// directory and so under a new name. There are two Boosters and the witness of the grant; who is there beside these when all of them are
-// there, is former. nil: nobody.
+// stale finds a member whose place another has taken: a former witness, or a Booster that came back with an empty data directory and so
+// under a new name. Once both Boosters and the witness of the grant are online, every other member is stale. It returns nil if there is none.
 func (v *view) stale() *peer {
 	boosters, witness := 0, v.grant == nil
 	for _, p := range v.peers {

@@ -38,7 +38,7 @@ import (
 
 const (
 	watchEvery   = 2 * time.Second
-	passwordFile = "system-password" // for who may read the data directory: nats --user system
+	passwordFile = "system-password" // for operators who can read the data directory: nats --user system
 )
 
 // Broker is one Booster. Make it with New, run it once with Run.

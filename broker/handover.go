@@ -99,7 +99,7 @@ func (b *Broker) stepDown(req micro.Request) {
 	respond(req, bus.SteppedDown{Active: successor})
 }
 
-// respond answers with JSON. Whoever does not get the answer asks again.
+// respond answers with JSON. A caller that gets no answer asks again.
 func respond(req micro.Request, answer any) { _ = req.Respond(encode(answer)) }
 
 func encode(answer any) []byte {

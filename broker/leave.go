@@ -37,7 +37,7 @@ func (b *Broker) tellToLeave(ctx context.Context, other string) error {
 	}
 }
 
-// answerLeave notes that this Booster has left, before the other one is told so: from then on it will not start again with this store.
+// answerLeave notes that this Booster has left, before it tells the other one: from then on it will not start again with this store.
 func (b *Broker) answerLeave(req micro.Request) {
 	other := strings.TrimSpace(string(req.Data()))
 	err := b.store.change(func(m *bootState) {

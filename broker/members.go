@@ -32,7 +32,7 @@ func (b *Broker) watchMembers(ctx context.Context) {
 	}
 }
 
-// lookAround notes who is there, and since when a majority is not.
+// lookAround notes which members answer, and since when there is no majority.
 func (b *Broker) lookAround() {
 	c := &b.contacts
 	routes, err := b.server.Routez(&server.RoutezOptions{})

@@ -124,7 +124,7 @@ func Shrink(ctx context.Context, cfg Config, log zerolog.Logger, o ShrinkOptions
 	return report, s.change(func(m *bootState) { m.Shrink, m.Witness = shrinkTaken, "" })
 }
 
-// awaitAnswer waits, for an election and a bit, until somebody answers for the members: whoever did may just have left.
+// awaitAnswer waits, for an election and a bit, until a leader answers for the members: the former leader may just have left.
 func (b *Broker) awaitAnswer(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()

@@ -91,7 +91,7 @@ func openStore(ctx context.Context, dir, name, mode string) (*store, error) {
 }
 
 func (s *store) open(name, mode, machine string) error {
-	// The file tests that the directory takes writes, and is a note for whoever finds it locked. The lock file itself cannot be
+	// The file tests that the directory takes writes, and is a note for the operator who finds it locked. The lock file itself cannot be
 	// written on Windows, nor read by others.
 	if err := atomicfile.Write(filepath.Join(s.dir, pidName), fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600); err != nil {
 		return &config.Error{

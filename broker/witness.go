@@ -117,7 +117,7 @@ func (w *Witness) Run(ctx context.Context) error {
 // live is Broker.live.
 func (w *Witness) live(ctx context.Context, store *store, host string, port int) error {
 	opts := nodeOptions(w.cfg.Name, store.dir, Sync{Always: true})
-	opts.Host, opts.Port = "127.0.0.1", -1 // the server wants a port for clients; nobody is told of it
+	opts.Host, opts.Port = "127.0.0.1", -1 // the NATS server needs a port for clients; no client learns it
 	opts.Cluster.NoAdvertise = true
 	if err := clustered(opts, host, port, w.cfg.Address, w.cfg.Boosters); err != nil {
 		return err

@@ -104,7 +104,7 @@ func activeBooster(ctx context.Context, c *bus.Client) (string, error) {
 	return "", errors.New("no Booster is active: leadership is moving, or there is no majority; see `omflow-booster status`")
 }
 
-// staysActive is how long a Booster has to be the active one before people are told that it is.
+// staysActive is how long a Booster has to be the active one before the command says so.
 const staysActive = time.Second
 
 // awaitActive returns when a Booster is active and stays it, as the Boosters themselves say. One of an older release says
@@ -181,7 +181,7 @@ func (a *App) recoverCommand() *cobra.Command {
 	return cmd
 }
 
-// confirmFenced makes sure that whoever recovers knows what must not come back.
+// confirmFenced makes sure that the operator knows which members must not come back.
 func (a *App) confirmFenced(name, given string) error {
 	if given == "" {
 		if !isTerminal(a.Stdin) || !isTerminal(a.Stderr) {

@@ -208,7 +208,7 @@ func (a *App) showJoinFile(path string, f *join.File, asJSON bool) error {
 	return t.flush()
 }
 
-// userAtHost names whoever types a command.
+// userAtHost names the operator who types a command.
 func userAtHost() string {
 	host, err := os.Hostname()
 	if err != nil {

@@ -31,7 +31,7 @@ func checkFleet(ctx context.Context, c *bus.Client, artifact string, keys *join.
 	defer func() { _ = in.Close() }()
 	m, err := patch.Head(in, patch.DefaultLimit, keys.Verify)
 	if err != nil {
-		return nil // whoever stores it reads all of it, and says what is wrong
+		return nil // storing it reads all of it, and says what is wrong
 	}
 	if m.From == "" {
 		return checkTo(m, nodes)

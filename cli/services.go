@@ -108,7 +108,7 @@ func (a *App) runWorker(ctx context.Context) error {
 }
 
 // openMigrated opens the database and brings our tables up to date. A database that is away is an error: the worker cannot do
-// anything without it, and whoever started it starts it again.
+// anything without it, and its service manager starts it again.
 func (a *App) openMigrated(ctx context.Context, databaseURL string, log zerolog.Logger) (*sqldb.DB, error) {
 	db, err := sqldb.Open(ctx, databaseURL, a.Engines)
 	if err != nil {

@@ -109,7 +109,7 @@ func (r *statusReport) show(cluster bus.Cluster) {
 	slices.SortFunc(r.Boosters, func(a, b bus.Node) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// explain says why a question about a stream was not answered, if the Boosters know.
+// explainSilence says why a question about a stream was not answered, if the Boosters know.
 func explainSilence(ctx context.Context, nc *nats.Conn, err error) error {
 	var api *jetstream.APIError
 	unanswered := errors.As(err, &api) && api.Code == 503 || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||

@@ -162,7 +162,7 @@ func siteInSlowStep(t *testing.T, vars env) *site {
 	return s
 }
 
-// checkOneTryLost looks into the history, which a worker writes out when it stops: the first try of the first step has failed
+// checkOneAttemptLost looks into the history, which a worker writes out when it stops: the first try of the first step has failed
 // in this way, the second one did it, and no other step has noticed.
 func (s *site) checkOneAttemptLost(reason string) {
 	s.t.Helper()
@@ -188,7 +188,7 @@ func (s *site) checkTries(outcome, text string, want int) {
 	}
 }
 
-// tries reads the history, which a worker writes out when it stops.
+// attempts reads the history, which a worker writes out when it stops.
 func (s *site) attempts(outcome, text string) int {
 	s.t.Helper()
 	return s.must(`SELECT count(*) FROM omflow_booster_history WHERE outcome = $1 AND strpos(error, $2) > 0`, outcome, text)

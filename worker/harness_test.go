@@ -283,7 +283,7 @@ func (e *executor) Execute(ctx context.Context, s worker.Step) error {
 func (e *executor) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 func (e *executor) Ready() <-chan struct{}        { return e.readyCh }
 
-// tries returns the attempts of a step in the order in which they ran.
+// attemptsOf returns the attempts of a step in the order in which they ran.
 func (e *executor) attemptsOf(id string) []int {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// retryEvery is the pause after a failure: whoever writes may do so thousands of times a second.
+// retryEvery is the pause after a failure: the writer may write thousands of lines a second.
 const retryEvery = 10 * time.Second
 
 // checkEvery is how often it is looked whether the file is still the one that its name means: people and logrotate move it,

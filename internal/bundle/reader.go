@@ -1,6 +1,6 @@
 // Package bundle is the archive that this product writes and reads: tar, compressed with zstd. `tar --zstd -tf` shows it, too.
 //
-// It is read once from front to end, in bounded memory, and never trusted: whoever reads it learns whether the archive is damaged,
+// It is read once from front to end, in bounded memory, and never trusted: the reader learns whether the archive is damaged,
 // which is final, or the medium that it lies on has failed, which may pass.
 package bundle
 

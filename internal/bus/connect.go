@@ -94,7 +94,7 @@ var ErrNoBooster = errors.New("no Booster answers")
 // ErrAway is returned by Away.
 var ErrAway = errors.New("no connection to a Booster")
 
-// Away fails with ErrAway while a connection is lost. Whoever would otherwise send something in vain asks first: the client
+// Away fails with ErrAway while a connection is lost. A caller asks first, so that it sends nothing in vain: the client
 // library, which we let buffer nothing, would say that an outbound buffer has reached its limit.
 func Away(nc *nats.Conn) error {
 	if nc.IsConnected() {

@@ -17,7 +17,7 @@ type Cordon struct {
 	At   time.Time `json:"at"`
 }
 
-// CordonSubject is the subject of a node's cordon, for whoever wants to know at once.
+// CordonSubject is the subject of a node's cordon, for listeners that must know at once.
 func CordonSubject(node string) string { return KeySubject(BucketControl, cordonKey(node)) }
 
 func cordonKey(node string) string { return "cordon." + Token(node) }

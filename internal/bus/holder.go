@@ -41,8 +41,8 @@ func RefuseClone(ctx context.Context, js jetstream.JetStream, role, name string)
 	return nil
 }
 
-// holder is a node that holds its name, or wants to: an entry in NODES that it alone rewrites, and an answer to whoever asks for the
-// holder. Whoever comes second is refused, so that of two machines that are copies one goes on.
+// holder is a node that holds its name, or wants to: an entry in NODES that it alone rewrites, and an answer to every question for the
+// holder. The second one is refused, so that of two machines that are copies one goes on.
 type holder struct {
 	js       jetstream.JetStream
 	node     Node   // as it was said last
@@ -159,7 +159,7 @@ func (h *holder) write(ctx context.Context, revision uint64) error {
 
 func (h *holder) subject() string { return KeySubject(BucketNodes, h.node.Key()) }
 
-// answer tells whoever asks that the name is taken, and by whom.
+// answer says that the name is taken, and by which node.
 func (h *holder) answer(node []byte) {
 	h.said.Store(&node)
 	if h.answers != nil {

@@ -45,7 +45,7 @@ type SealedSettings struct {
 	Signature []byte `json:"ed25519"`
 }
 
-// HomeTransfer is how far it is, as JSON. Whoever wants it asks again until Artifact or Error is there.
+// HomeTransfer is how far it is, as JSON. The new server asks again until Artifact or Error is set.
 type HomeTransfer struct {
 	Seq      uint64 `json:"seq"`      // as in the offer
 	Artifact []byte `json:"artifact"` // announcement of the artifact, as JSON; empty while it is being made

@@ -4,7 +4,7 @@
 //	Server   the web process: files tickets, writes the row of the first step, hands it to the local worker
 //	Runner   a child of the worker: executes steps, writes the row of the next step, hands it to the worker
 //
-// The contract: a queued step is a row of omflow_queuedata, committed before anybody is told of it; a step that is executed
+// The contract: a queued step is a row of omflow_queuedata, committed before anybody hears of it; a step that is executed
 // removes its own row and inserts that of the next step. The stand-in does this in one transaction together with the
 // step's effect, so a step has its effect once, however often it is delivered, and Count can prove it: there is no unique
 // key on the effects, so a second one would be there to be seen.

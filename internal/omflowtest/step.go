@@ -165,7 +165,7 @@ func (t leased) id(ctx context.Context, query string, args ...any) (id int64, er
 	return id, t.tx.GetContext(ctx, &id, t.tx.Rebind(query), args...)
 }
 
-// File commits tickets with the rows of their first steps, which nobody is told of, and returns those steps: for a test
+// File commits tickets with the rows of their first steps, tells nobody, and returns those steps: for a test
 // that hands them over by itself, or leaves them to the reconciler.
 func File(ctx context.Context, db *sqldb.DB, server string, tickets int) ([]work.Item, error) {
 	s := &steps{db: db, script: Recorded(), server: server}

@@ -42,7 +42,7 @@ func Head(r io.Reader, limit int64, trust Trust) (Manifest, error) {
 
 var errEnough = errors.New("the manifest was read")
 
-// walk reads an artifact once, in constant memory. Whoever visits must not trust a file before walk has returned nil.
+// walk reads an artifact once, in constant memory. A visitor must not trust a file before walk has returned nil.
 func walk(r io.Reader, limit int64, v visitor) (Manifest, error) {
 	archive, err := bundle.NewReader(invalid)
 	if err != nil {

@@ -92,7 +92,7 @@ func noRoom(err error) error {
 // homePrefix begins the names of objects that are for new servers.
 const homePrefix = "home-"
 
-// HomesKept is how long what was stored for new servers stays: long enough for whoever got it last to read it.
+// HomesKept is how long what was stored for new servers stays: long enough for the last server that got it to read it.
 const HomesKept = 30 * time.Minute
 
 // examine checks an artifact and returns what is to be announced of it.

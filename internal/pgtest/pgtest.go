@@ -22,7 +22,7 @@ const Env = "TEST_DATABASE_URL"
 
 const timeout = 30 * time.Second // for one statement: creating a database copies files
 
-// New creates an empty database, drops it at the end of the test whoever is still connected, and returns its URL.
+// New creates an empty database, drops it at the end of the test even if clients are still connected, and returns its URL.
 func New(t testing.TB) string {
 	t.Helper()
 	cluster := os.Getenv(Env)

@@ -101,7 +101,7 @@ func change(ctx context.Context, js jetstream.JetStream, patch string, edit func
 		}
 		err = Write(ctx, js, p)
 		if err == nil {
-			_ = js.Conn().Publish(bus.OrderSubject(patch), nil) // whoever does not hear it looks by himself
+			_ = js.Conn().Publish(bus.OrderSubject(patch), nil) // a server that does not hear it looks by itself
 		}
 		if !errors.Is(err, ErrChanged) {
 			return err

@@ -65,7 +65,7 @@ type Plan struct {
 	ApprovedAt time.Time `json:"approved_at,omitzero"`
 	Policy
 	Held      string           `json:"held,omitempty"`  // why nobody gets a turn though some wait for one; empty: somebody does
-	Paced     bool             `json:"paced,omitempty"` // the Booster says who may fetch; otherwise everybody may
+	Paced     bool             `json:"paced,omitempty"` // the Booster says which nodes may fetch; otherwise every node may
 	Fetch     []string         `json:"fetch,omitempty"` // nodes that may fetch the artifact now, sorted
 	Grants    map[string]Grant `json:"grants"`          // by node
 	Tolerated int              `json:"tolerated"`       // failures that there were when an operator had it go on
@@ -81,7 +81,7 @@ type Plan struct {
 type Policy struct {
 	MaxUnavailable int    `json:"max_unavailable"` // servers that may be without service at the same time
 	MaxFailures    int    `json:"max_failures"`    // servers on which it may fail before it halts
-	Canary         string `json:"canary"`          // the node that gets it first; empty: whoever is ready first
+	Canary         string `json:"canary"`          // the node that gets it first; empty: the first one that is ready
 	// time of day in which turns are given, in the Booster's time zone: 22:00-05:00; empty: always
 	Window   string `json:"window"`
 	Approval bool   `json:"approval"` // somebody has to say `patch approve` before the first turn

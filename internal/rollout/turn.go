@@ -26,7 +26,7 @@ type Turn struct {
 	Every time.Duration // between two looks that nobody asked for
 }
 
-// Wait returns when the node may apply the patch. say is told, whenever it changes, why it has to wait. It fails with
+// Wait returns when the node may apply the patch. Wait calls say with the reason whenever that changes. It fails with
 // ErrAborted, or when ctx ends. A Booster that does not answer is waited for.
 func (t Turn) Wait(ctx context.Context, say func(why string)) error {
 	return t.await(ctx, say, func(p Plan, _ bool, _ time.Duration) bool { return p.may(t.Node) })

@@ -7,7 +7,7 @@ import (
 )
 
 // download asks the server for a snapshot of a stream and writes it to w. The server sends up to 8 MiB ahead and goes on when chunks are
-// acknowledged, so w sets the pace and memory stays small. passed is told of every chunk.
+// acknowledged, so w sets the pace and memory stays small. It calls passed after every chunk.
 func (l link) download(ctx context.Context, stream string, w io.Writer, passed func(n int)) (described, error) {
 	var answer described
 	t := l.transfer()

@@ -20,7 +20,7 @@ type RestoreOptions struct {
 	Progress func(Progress)
 	Idle     time.Duration // a transfer in which nothing comes for so long is interrupted; default 30s
 
-	// Finish, if there is one, is told of each stream that is restored and checked, before anybody else may know; its error ends the restore.
+	// Finish, if set, is called with each restored and checked stream before anybody else may know; its error ends the restore.
 	// Finished are the streams that it was told of when this snapshot was restored before: they may be in use since, and are left as they are.
 	Finish   func(stream string) error
 	Finished []string
@@ -145,7 +145,7 @@ func (r restorer) stream(ctx context.Context, s Stream, p Progress) (Restored, e
 	}
 }
 
-// replace is one try. removed says, and is told, that what was there has been removed: what is there then was made since.
+// replace is one attempt. It sets removed once the old stream is gone: what is there afterwards was made since.
 func (r restorer) replace(ctx context.Context, s Stream, p Progress, removed *bool) (Restored, error) {
 	done := Restored{Stream: s}
 	if r.finished(s.Name) {

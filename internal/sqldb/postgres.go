@@ -81,7 +81,7 @@ func Postgres() Engine {
 	}
 }
 
-// blames: the server answered with an error that is about the statement and its data. Classes 53, 57 and 58 are about the server itself,
+// isBadInput: the server answered with an error that is about the statement and its data. Classes 53, 57 and 58 are about the server itself,
 // 08 and 40 about the connection and about others.
 func isBadInput(err error) bool {
 	var pg *pgconn.PgError

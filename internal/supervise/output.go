@@ -22,7 +22,7 @@ func logLines(r io.Reader, copied io.Writer, log zerolog.Logger, heard func(line
 	for {
 		line, err := in.ReadSlice('\n')
 		if copied != nil && len(line) > 0 {
-			_, _ = copied.Write(line) // whoever gave it to us knows what to do
+			_, _ = copied.Write(line) // the owner of the writer handles its errors
 		}
 		if text := strings.TrimRight(string(line), "\r\n"); text != "" {
 			logLine(text, log)

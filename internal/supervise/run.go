@@ -35,7 +35,7 @@ func startRun(spec Spec, log zerolog.Logger) (*run, error) {
 	}
 	cmd := exec.Command(spec.Command[0], spec.Command[1:]...)
 	cmd.Dir, cmd.Env = spec.Dir, marked(spec.Env, spec.Owner, spec.Name)
-	cmd.Stdout, cmd.Stderr = in, in // files, so Wait waits for the process and not for whoever inherited its output
+	cmd.Stdout, cmd.Stderr = in, in // files, so Wait waits for the process and not for those that inherited its output
 
 	started, err := process.Start(cmd, process.Options{Grace: groupGrace})
 	_ = in.Close()

@@ -47,7 +47,7 @@ type Spec struct {
 	RestartMin  time.Duration // pause before the first restart; doubles each time
 	RestartMax  time.Duration // longest pause; a child that ran for so long starts over with RestartMin
 
-	heard func(line string) // is told the output, too; may be nil
+	heard func(line string) // gets each line of output, too; may be nil
 }
 
 // Status is a snapshot of a child.

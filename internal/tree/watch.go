@@ -14,7 +14,7 @@ const freshDirs = 1024 // new directories that wait to be watched
 
 // Watch sends to moved, without waiting, when something in the home may have changed, until ctx ends. It is a hint: a kernel
 // that watches no more directories, or a network disk, leaves changes to the next Scan. It fails if nothing can be watched, and
-// returns nil when ctx ends. What of it cannot be watched, the first time, is told to partly.
+// returns nil when ctx ends. It calls partly with the first error of a directory that it cannot watch.
 func Watch(ctx context.Context, home string, ignore Ignore, moved chan<- struct{}, partly func(error)) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {

@@ -1,6 +1,6 @@
 // Package uploads proves that OMFLOW Servers share one directory of uploaded files.
 //
-// A marker in the directory holds a few random marks, the newest first. Whoever looks after it replaces the marker now and
+// A marker in the directory holds a few random marks, the newest first. The first worker that looks after it replaces the marker now and
 // then, with one mark more; so two directories of which one was copied from the other have nothing in common a few minutes
 // later, and those of one directory always have a mark in common, also while a network file system shows one host what the
 // others saw a moment ago. (Two that make the very first marker in the same moment differ until they look again.)

@@ -68,7 +68,7 @@ func (r *child) own(stdout, stderr *os.File) {
 
 	<-r.process.Done() // the group, too: what the child left behind has been killed
 	_ = r.stdin.Close()
-	// Whoever left the group may still hold the pipes: read what is there, then stop reading.
+	// A process that left the group may still hold the pipes: read what is there, then stop reading.
 	soon := time.Now().Add(drainWait)
 	_ = stdout.SetReadDeadline(soon)
 	_ = stderr.SetReadDeadline(soon)
