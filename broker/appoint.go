@@ -155,7 +155,7 @@ func (b *Broker) unfitness(n bus.Node, booster string, told bool) string {
 }
 
 // stale finds a member whose place another has taken: a former witness, or a Booster that came back with an empty data directory and so
-// under a new name. Once both Boosters and the witness of the grant are online, every other member is stale. It returns nil if there is none.
+// under a new name. Once both Boosters and the witness of the grant are online, every other member is stale. nil: there is none.
 func (v *view) stale() *peer {
 	boosters, witness := 0, v.grant == nil
 	for _, p := range v.peers {

@@ -21,13 +21,12 @@ import (
 func unwritten(t *testing.T, dir string, until time.Time) (files []string) {
 	t.Helper()
 	_ = filepath.WalkDir(filepath.Join(dir, storeName, "$G"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".blk") || !dirty(t, path) {
-			return nil // a running server removes files
+		if err == nil && !d.IsDir() && strings.HasSuffix(path, ".blk") && dirty(t, path) {
+			if info, err := d.Info(); err == nil && info.ModTime().Before(until) {
+				files = append(files, path)
+			}
 		}
-		if info, err := d.Info(); err == nil && info.ModTime().Before(until) {
-			files = append(files, path)
-		}
-		return nil
+		return nil // a running server removes files
 	})
 	return files
 }

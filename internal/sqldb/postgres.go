@@ -81,8 +81,8 @@ func Postgres() Engine {
 	}
 }
 
-// isBadInput: the server answered with an error that is about the statement and its data. Classes 53, 57 and 58 are about the server itself,
-// 08 and 40 about the connection and about others.
+// isBadInput tells whether the database answered with an error about the statement and its data. Classes 53, 57 and 58 are about the
+// database itself, 08 and 40 about the connection and about other transactions.
 func isBadInput(err error) bool {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || len(pg.Code) < 2 {
