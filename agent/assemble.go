@@ -37,7 +37,7 @@ type parts struct {
 
 // driftAnswer is what others may ask of changes, and of how it goes with an order to bring them back.
 func (p *parts) driftAnswer() bus.Drift {
-	d := p.drift.tell(p.node)
+	d := p.drift.answer(p.node)
 	d.Seq = p.ledger.read().Seq
 	p.repairs.describe(&d)
 	return d

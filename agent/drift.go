@@ -185,12 +185,12 @@ func (d *drift) describe(state *bus.AgentState) {
 	state.Baseline = d.baseline.shown()
 }
 
-// tell is what others may ask of changes.
-func (d *drift) tell(node string) bus.Drift {
+// answer is what others may ask of changes.
+func (d *drift) answer(node string) bus.Drift {
 	answer := bus.Drift{
 		Node: node, Watch: d.cfg.Watch, Version: d.home.version(), Baseline: d.baseline.digest(),
 		Files: []bus.DriftFile{}, Stays: []bus.DriftStay{},
 	}
-	d.findings.tell(&answer, d.baseline.published())
+	d.findings.fill(&answer, d.baseline.published())
 	return answer
 }

@@ -102,8 +102,8 @@ func (f *findings) describe(state *bus.AgentState) {
 	}
 }
 
-// tell fills in what others may ask of changes.
-func (f *findings) tell(answer *bus.Drift, published publishedTree) {
+// fill fills in what others may ask of changes.
+func (f *findings) fill(answer *bus.Drift, published publishedTree) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	answer.Total, answer.StaysTotal = len(f.changes), len(f.stays)

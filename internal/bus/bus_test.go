@@ -216,7 +216,7 @@ func TestDialSaysWhereNobodyAnswers(t *testing.T) {
 }
 
 // Whoever looks at once may look too early: JetStream has not stored what has gone by.
-func TestNudgeComesAgain(t *testing.T) {
+func TestNotificationComesAgain(t *testing.T) {
 	t.Parallel()
 	c := bustest.New(t, bustest.Layout()).Client()
 	notify, stop := bus.Notify(c.NC, "a", "b")

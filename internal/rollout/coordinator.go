@@ -18,7 +18,7 @@ import (
 
 const (
 	decideEvery = time.Second
-	nudgeFor    = 15 * time.Second // after a turn was given
+	notifyFor    = 15 * time.Second // after a turn was given
 )
 
 // Coordinator gives nodes their turns. One at a time may run in the whole system.
@@ -171,7 +171,7 @@ func (c *Coordinator) step(ctx context.Context, id string, members []Member) err
 	})
 	if ok && reflect.DeepEqual(next, stored) {
 		c.keep(p)
-		c.nudge(p)
+		c.notify(p)
 		return nil
 	}
 	if !c.Exclusive() {
@@ -182,14 +182,14 @@ func (c *Coordinator) step(ctx context.Context, id string, members []Member) err
 	}
 	c.say(p, next)
 	c.keep(next)
-	c.nudge(next)
+	c.notify(next)
 	return nil
 }
 
-// nudge tells nodes that it is for them to do something. It is said with each look for a while: one that is lost costs a second.
-func (c *Coordinator) nudge(p Plan) {
+// notify tells nodes that it is for them to do something. It is said with each look for a while: one that is lost costs a second.
+func (c *Coordinator) notify(p Plan) {
 	for node, g := range p.Grants {
-		if g.Outcome == "" && time.Since(g.At) < nudgeFor {
+		if g.Outcome == "" && time.Since(g.At) < notifyFor {
 			_ = c.JS.Conn().Publish(bus.TurnSubject(node), []byte(p.Patch))
 		}
 	}
