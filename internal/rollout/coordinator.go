@@ -18,7 +18,7 @@ import (
 
 const (
 	decideEvery = time.Second
-	notifyFor    = 15 * time.Second // after a turn was given
+	notifyFor   = 15 * time.Second // after a turn was given
 )
 
 // Coordinator gives nodes their turns. One at a time may run in the whole system.
