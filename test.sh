@@ -110,7 +110,7 @@ build_for_release() {
 check_windows() {
   GOOS=windows go vet ./...
   mkdir -p "$tmp/windows"
-  CGO_ENABLED=0 GOOS=windows go test -c -o "$tmp/windows/" ./agent ./broker ./worker/runner ./internal/process ./internal/supervise ./internal/patch ./internal/tree
+  CGO_ENABLED=0 GOOS=windows go test -c -o "$tmp/windows/" ./agent ./broker ./broker/audit ./worker/runner ./internal/process ./internal/supervise ./internal/patch ./internal/tree
 }
 
 go_test() {

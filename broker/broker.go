@@ -29,6 +29,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/rs/zerolog"
 
+	"github.com/omflow-booster/omflow-booster/broker/audit"
 	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 	"github.com/omflow-booster/omflow-booster/internal/buildinfo"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -60,7 +61,7 @@ type Broker struct {
 	witnessSeen  time.Time                       // by the topology controller
 	missingSince time.Time                       // by the topology controller: since when a stream is missing
 	lease        atomic.Pointer[context.Context] // while this Booster holds it, see lease.go
-	audit        atomic.Pointer[verdict]         // on the replicas, of the active; nil before the first and on others
+	audit        *audit.Auditor                  // of the copies; nil on a single Booster
 	contacts     contacts
 	growing      atomic.Bool              // this Booster brings the queue of its single life into the cluster
 	placing      sync.Mutex               // one decision on the cluster at a time
@@ -113,6 +114,9 @@ func (b *Broker) Run(ctx context.Context) error {
 			return err
 		}
 	} else {
+		if b.audit, err = b.newAudit(); err != nil {
+			return err
+		}
 		if err := b.refuseClone(ctx); err != nil {
 			return err
 		}
@@ -128,7 +132,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	}
 	for {
 		err := b.live(ctx)
-		var r rebuild
+		var r audit.Rebuild
 		if ctx.Err() != nil || !errors.As(err, &r) {
 			return err
 		}
@@ -238,7 +242,7 @@ func (b *Broker) serve(ctx context.Context) error {
 		defer stopAnswering()
 		stopControl := b.startControl(inner)
 		parts.Go(func() { b.holdLease(inner) })
-		parts.Go(func() { b.auditReplicas(inner) })
+		parts.Go(func() { b.audit.Run(inner) })
 		defer func() {
 			if b.store.bootState().Left == "" {
 				b.awaitAudit()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/omflow-booster/omflow-booster/broker/audit"
 	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/snapshot"
@@ -250,7 +251,7 @@ func (b *Broker) flushMembers(ctx context.Context) error {
 	delete(members, "")
 	for member := range members {
 		call, cancel := context.WithTimeout(ctx, time.Minute)
-		reply, err := b.sys.RequestWithContext(call, bus.AuditSubject(askFlush, member), nil)
+		reply, err := b.sys.RequestWithContext(call, bus.AuditSubject(audit.AskFlush, member), nil)
 		cancel()
 		if errors.Is(err, nats.ErrNoResponders) && member != b.name() { // an older program: it flushes what it copies, as every member does
 			b.log.Warn().Str("member", member).

@@ -14,6 +14,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/omflow-booster/omflow-booster/broker/audit"
 )
 
 // unwritten are the files with messages below a directory of which the kernel has pages that are not on the disk. A file that was written
@@ -74,7 +76,7 @@ func TestOldStoreStaysUntilTheNewOneIsOnTheDisk(t *testing.T) {
 		case "streams restored":
 			until = time.Now()
 			restored = len(left())
-			asked, err = a.sys.SubscribeSync("audit." + askFlush + ".*")
+			asked, err = a.sys.SubscribeSync("audit." + audit.AskFlush + ".*")
 			require.NoError(t, err)
 		case "new store flushed":
 			flushed = left()

@@ -354,7 +354,7 @@ func (b *Broker) restoreShrunk(ctx context.Context) error {
 	}
 	hidden.stop()
 	if err == nil {
-		err = syncTree(b.store.path(storeName))
+		err = b.store.Flush()
 	}
 	if err != nil {
 		return err

@@ -322,7 +322,7 @@ func (b *Broker) takeover() string {
 	if b.cfg.mode() == modeStandalone {
 		return "one Booster: no standby, no automatic takeover"
 	}
-	v, audit := b.view.Load(), b.audit.Load() // others replace them
+	v, said := b.view.Load(), b.audit.Verdict() // others replace them
 	switch {
 	case v == nil:
 		return "not known yet"
@@ -330,8 +330,8 @@ func (b *Broker) takeover() string {
 		return "no majority of Boosters and witness"
 	case !b.leads():
 		return "" // the active says it
-	case audit != nil && audit.finding != "":
-		return "no automatic takeover: " + audit.finding
+	case said != nil && said.Finding != "":
+		return "no automatic takeover: " + said.Finding
 	case v.size < 3:
 		return "no automatic takeover: no witness"
 	}
@@ -353,5 +353,5 @@ func (b *Broker) takeover() string {
 			}
 		}
 	}
-	return audit.compared()
+	return said.Takeover()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/omflow-booster/omflow-booster/broker/audit"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
@@ -104,7 +105,7 @@ func (w *Witness) Run(ctx context.Context) error {
 	}
 	for {
 		err := w.live(ctx, store, host, port)
-		var r rebuild
+		var r audit.Rebuild
 		if ctx.Err() != nil || !errors.As(err, &r) {
 			return err
 		}

@@ -1,8 +1,9 @@
-package broker
+package audit
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,22 +14,22 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// What the active asks each member for, in the system account, which no client reaches: audit.<what>.<member>.
+// What the active Booster asks each member for, in the system account, which no client reaches: audit.<what>.<member>.
 const (
 	askState   = "state"   // replicaState
 	askContent = "content" // contentQuestion, contentAnswer
 	askRebuild = "rebuild" // a stream: put its copy aside, start again without it
 	askDiscard = "discard" // a stream: the copy that was put aside is not needed any more
-	askFlush   = "flush"   // nothing: make durable what a restore has stored, see grow.go
+	AskFlush   = "flush"   // nothing: make durable what a restore has stored; the growth asks for it
 )
 
-// auditVersion is what a member understands of the audit: how contents are told apart, above all. Copies of members of another
+// version is what a member understands of the audit: how contents are told apart, above all. Copies of members of another
 // version are not compared, because everything would seem to differ.
-const auditVersion = 1
+const version = 1
 
 // replicaState is what a member says of its copies.
 type replicaState struct {
-	Version int                    `json:"version"` // its auditVersion; 0 of a former release, which is 1
+	Version int                    `json:"version"` // its version; 0 of a former release, which is 1
 	Life    string                 `json:"life"`    // another one after each start
 	Aside   []string               `json:"aside"`
 	Streams map[string]replicaCopy `json:"streams"`
@@ -36,7 +37,7 @@ type replicaState struct {
 }
 
 // comparable tells whether contents of both are told apart in the same way.
-func (s replicaState) comparable() bool { return max(s.Version, 1) == auditVersion }
+func (s replicaState) comparable() bool { return max(s.Version, 1) == version }
 
 // replicaCopy is one copy at one place of the stream's log, which is the same log for every member.
 type replicaCopy struct {
@@ -60,31 +61,53 @@ type contentAnswer struct {
 	Error      string `json:"error,omitempty"`
 }
 
-// rebuild ends the life of a member's server, so that it starts again without its copy of a stream.
-type rebuild struct{ stream, group string }
+// Rebuild ends the life of a member's server, so that it starts again without its copy of a stream.
+type Rebuild struct{ Stream, Group string }
 
-func (r rebuild) Error() string { return "the copy of " + r.stream + " differs and is rebuilt" }
+func (r Rebuild) Error() string { return "the copy of " + r.Stream + " differs and is rebuilt" }
 
-// replica answers the audit for this member.
-type replica struct {
-	*node
-	store *store
-	log   zerolog.Logger
-	life  string
-	end   context.CancelCauseFunc
+// Store is what a Replica needs of the data directory of its member.
+type Store interface {
+	// Aside are the streams of which a copy was put aside.
+	Aside() []string
+	// Discard removes the copy of a stream that was put aside.
+	Discard(stream string) error
+	// Flush makes durable what the server has stored.
+	Flush() error
 }
 
-// answerAudit answers until the node is stopped. end is called with a rebuild when the member must start again.
-func answerAudit(n *node, s *store, log zerolog.Logger, end context.CancelCauseFunc) error {
-	r := &replica{node: n, store: s, log: log, life: time.Now().UTC().Format(time.RFC3339Nano), end: end}
+// Replica answers the audit for one member, as long as its server lives.
+type Replica struct {
+	server *server.Server
+	store  Store
+	log    zerolog.Logger
+	life   string
+	end    context.CancelCauseFunc
+}
+
+// NewReplica makes a Replica of a server that runs. It answers nothing before Answer.
+func NewReplica(s *server.Server, store Store, log zerolog.Logger) (*Replica, error) {
+	switch {
+	case s == nil:
+		return nil, errors.New("answer the audit: no server; start it first")
+	case store == nil:
+		return nil, errors.New("answer the audit: no store; open it first")
+	}
+	return &Replica{server: s, store: store, log: log, life: time.Now().UTC().Format(time.RFC3339Nano)}, nil
+}
+
+// Answer answers until the connection, which is one in the system account, is closed. It calls end with a Rebuild when the
+// member must start again.
+func (r *Replica) Answer(sys *nats.Conn, end context.CancelCauseFunc) error {
+	r.end = end
 	for what, answer := range map[string]func(*nats.Msg) any{
 		askState:   func(*nats.Msg) any { return r.state() },
 		askContent: func(m *nats.Msg) any { return r.content(m.Data) },
 		askRebuild: func(m *nats.Msg) any { return outcome(r.rebuild(string(m.Data))) },
-		askDiscard: func(m *nats.Msg) any { return outcome(r.store.discard(string(m.Data))) },
-		askFlush:   func(*nats.Msg) any { return outcome(syncTree(r.store.path(storeName))) },
+		askDiscard: func(m *nats.Msg) any { return outcome(r.store.Discard(string(m.Data))) },
+		AskFlush:   func(*nats.Msg) any { return outcome(r.store.Flush()) },
 	} {
-		_, err := n.sys.Subscribe(bus.AuditSubject(what, n.opts.ServerName), func(m *nats.Msg) {
+		_, err := sys.Subscribe(bus.AuditSubject(what, r.server.Name()), func(m *nats.Msg) {
 			if data, err := json.Marshal(answer(m)); err == nil {
 				_ = m.Respond(data) // unanswered, it is asked again
 			}
@@ -106,8 +129,8 @@ func outcome(err error) any {
 	}{err.Error()}
 }
 
-func (r *replica) state() replicaState {
-	state := replicaState{Version: auditVersion, Life: r.life, Aside: r.store.aside(), Streams: map[string]replicaCopy{}}
+func (r *Replica) state() replicaState {
+	state := replicaState{Version: version, Life: r.life, Aside: r.store.Aside(), Streams: map[string]replicaCopy{}}
 	streams, err := r.streams()
 	if err != nil {
 		state.Error = err.Error()
@@ -125,7 +148,7 @@ func (r *replica) state() replicaState {
 }
 
 // streams are the streams of which this member has a copy, and the groups in which they are kept equal.
-func (r *replica) streams() (groups map[string]string, err error) {
+func (r *Replica) streams() (groups map[string]string, err error) {
 	account, err := r.server.JszAccount(&server.JSzOptions{Account: server.DEFAULT_GLOBAL_ACCOUNT, Streams: true, RaftGroups: true})
 	if err != nil {
 		return nil, fmt.Errorf("own copies: %w", err)
@@ -140,7 +163,7 @@ func (r *replica) streams() (groups map[string]string, err error) {
 }
 
 // copy reads the counts at one place of the log. It gives up when the log never stands still.
-func (r *replica) copy(store server.StreamStore, group string) (c replicaCopy, ok bool) {
+func (r *Replica) copy(store server.StreamStore, group string) (c replicaCopy, ok bool) {
 	for range 10 {
 		before, there := r.applied(group)
 		if !there {
@@ -157,7 +180,7 @@ func (r *replica) copy(store server.StreamStore, group string) (c replicaCopy, o
 }
 
 // applied is how far this member has followed the log of a group.
-func (r *replica) applied(group string) (index uint64, ok bool) {
+func (r *Replica) applied(group string) (index uint64, ok bool) {
 	info := r.server.Raftz(&server.RaftzOptions{AccountFilter: server.DEFAULT_GLOBAL_ACCOUNT, GroupFilter: group})
 	if info == nil {
 		return 0, false
@@ -170,7 +193,7 @@ func (r *replica) applied(group string) (index uint64, ok bool) {
 	return 0, false
 }
 
-func (r *replica) content(data []byte) (answer contentAnswer) {
+func (r *Replica) content(data []byte) (answer contentAnswer) {
 	var q contentQuestion
 	err := json.Unmarshal(data, &q)
 	if err == nil && (q.To < q.From || q.To-q.From > contentSpan) {
@@ -194,7 +217,7 @@ func (r *replica) content(data []byte) (answer contentAnswer) {
 }
 
 // rebuild has this member start again without its copy of a stream. Killed before that, it is asked again.
-func (r *replica) rebuild(stream string) error {
+func (r *Replica) rebuild(stream string) error {
 	streams, err := r.streams()
 	if err != nil {
 		return err
@@ -207,6 +230,6 @@ func (r *replica) rebuild(stream string) error {
 		return fmt.Errorf("this member leads %s", stream)
 	}
 	r.log.Error().Str("stream", stream).Msg("own copy differs from the others: starting again without it")
-	r.end(rebuild{stream, group})
+	r.end(Rebuild{stream, group})
 	return nil
 }

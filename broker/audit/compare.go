@@ -1,4 +1,4 @@
-package broker
+package audit
 
 import (
 	"context"
@@ -45,7 +45,7 @@ func (c comparison) members() []string {
 // remove at different moments, but in the same order, that of the stream's log. So what differs is looked at again when
 // everybody has got to where the furthest was at the look before; a difference that was one of time is gone then, and one that
 // stays is real.
-func (a *auditor) compare(ctx context.Context, stream string, group []string) (c comparison, err error) {
+func (a *Auditor) compare(ctx context.Context, stream string, group []string) (c comparison, err error) {
 	c.group = group
 	furthest, first, last, err := a.place(ctx, stream, group)
 	if err != nil {
@@ -77,7 +77,7 @@ func (a *auditor) compare(ctx context.Context, stream string, group []string) (c
 	return c, ctx.Err()
 }
 
-// spanOf is how much one question covers: what a member reads in a moment, for it answers within callTimeout.
+// spanOf is how much one question covers: what a member reads in a moment, for it answers within askTimeout.
 func spanOf(stream string) uint64 {
 	if bus.IsObjectStream(stream) {
 		return objectSpan
@@ -86,7 +86,7 @@ func spanOf(stream string) uint64 {
 }
 
 // again looks at a window when everybody has got to where the furthest is now.
-func (a *auditor) again(ctx context.Context, stream string, group []string, from, to uint64) ([]contents, error) {
+func (a *Auditor) again(ctx context.Context, stream string, group []string, from, to uint64) ([]contents, error) {
 	furthest, _, _, err := a.place(ctx, stream, group)
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func (a *auditor) again(ctx context.Context, stream string, group []string, from
 }
 
 // place is how far the furthest member is, and which sequences any of them may have.
-func (a *auditor) place(ctx context.Context, stream string, group []string) (furthest, first, last uint64, err error) {
+func (a *Auditor) place(ctx context.Context, stream string, group []string) (furthest, first, last uint64, err error) {
 	for _, member := range group {
 		var s replicaState
 		if err := a.ask(ctx, askState, member, nil, &s); err != nil {
@@ -119,7 +119,7 @@ func (a *auditor) place(ctx context.Context, stream string, group []string) (fur
 }
 
 // follow waits until every member has got to a place of the log.
-func (a *auditor) follow(ctx context.Context, stream string, group []string, index uint64) error {
+func (a *Auditor) follow(ctx context.Context, stream string, group []string, index uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, followWithin)
 	defer cancel()
 	for _, member := range group {
@@ -140,7 +140,7 @@ func (a *auditor) follow(ctx context.Context, stream string, group []string, ind
 }
 
 // window asks all members at once for a window. next is the first message after it that any of them has, 0 when there is none.
-func (a *auditor) window(ctx context.Context, stream string, group []string, from, to uint64) (copies []contents, next uint64, err error) {
+func (a *Auditor) window(ctx context.Context, stream string, group []string, from, to uint64) (copies []contents, next uint64, err error) {
 	question, err := json.Marshal(contentQuestion{stream, from, to})
 	if err != nil {
 		return nil, 0, err

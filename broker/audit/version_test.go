@@ -1,4 +1,4 @@
-package broker
+package audit
 
 import (
 	"testing"
@@ -11,12 +11,12 @@ import (
 func TestCopiesOfAnotherAuditAreNotCompared(t *testing.T) {
 	t.Parallel()
 	group := []string{"a", "b", "w"}
-	a := newAuditor(&Broker{})
-	state := func(version int, life string) replicaState {
-		return replicaState{Version: version, Life: life, Streams: map[string]replicaCopy{"WORK": {Applied: 7}}}
+	a := newAuditor(t, &fakeBooster{})
+	state := func(understands int, life string) replicaState {
+		return replicaState{Version: understands, Life: life, Streams: map[string]replicaCopy{"WORK": {Applied: 7}}}
 	}
-	states := map[string]replicaState{"a": state(auditVersion, "1"), "b": state(0, "1"), "w": state(auditVersion, "1")}
+	states := map[string]replicaState{"a": state(version, "1"), "b": state(0, "1"), "w": state(version, "1")}
 	require.True(t, a.due("WORK", group, states))
-	states["b"] = state(auditVersion+1, "1")
+	states["b"] = state(version+1, "1")
 	require.False(t, a.due("WORK", group, states))
 }

@@ -1,4 +1,4 @@
-package broker
+package audit
 
 import (
 	"strconv"
@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -15,28 +14,25 @@ import (
 // BenchmarkReadContents is what one member reads for the comparison of 100,000 waiting steps of 600 bytes. It rests as long in between.
 func BenchmarkReadContents(b *testing.B) {
 	const messages = 100_000
-	opts := nodeOptions("bench", b.TempDir(), Sync{Interval: time.Second})
-	opts.Host, opts.Port = "127.0.0.1", -1
-	n, err := startNode(b.Context(), opts, zerolog.Nop())
-	require.NoError(b, err)
-	defer n.stop()
-	require.NoError(b, bus.Ensure(b.Context(), n.js, bus.Layout{StoreBytes: 1 << 30, Replicas: 1, Lease: time.Minute}))
+	run := startServer(b, b.TempDir())
+	c := dial(b, run)
+	require.NoError(b, bus.Ensure(b.Context(), c.JS, bus.Layout{StoreBytes: 1 << 30, Replicas: 1, Lease: time.Minute}))
 	for i := range messages {
-		_, err := n.js.PublishAsync(bus.WorkSubject("k", "f", strconv.Itoa(i)), make([]byte, 600), jetstream.WithStallWait(timeout))
+		_, err := c.JS.PublishAsync(bus.WorkSubject("k", "f", strconv.Itoa(i)), make([]byte, 600), jetstream.WithStallWait(timeout))
 		require.NoError(b, err)
 	}
-	<-n.js.PublishAsyncComplete()
-	store, err := localStore(n.server, bus.StreamWork)
+	<-c.JS.PublishAsyncComplete()
+	store, err := localStore(run, bus.StreamWork)
 	require.NoError(b, err)
 	var longest time.Duration
 	for b.Loop() {
 		read := 0
 		for from := uint64(1); from != 0; {
 			began := time.Now()
-			c, next, err := readContents(store, from, from+contentSpan)
+			found, next, err := readContents(store, from, from+contentSpan)
 			require.NoError(b, err)
 			longest = max(longest, time.Since(began))
-			read += len(c)
+			read += len(found)
 			from = next
 		}
 		require.Equal(b, messages, read)

@@ -1,4 +1,4 @@
-package broker
+package audit
 
 import (
 	"crypto/sha256"

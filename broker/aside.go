@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/omflow-booster/omflow-booster/broker/audit"
 	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
@@ -17,11 +18,11 @@ import (
 const asideDir = "damaged" // in the data directory: copies that differed, until the new ones are found equal
 
 // putAside moves the copy of a stream, and the log of its group, out of the server's way.
-func (s *store) putAside(r rebuild) error {
+func (s *store) putAside(r audit.Rebuild) error {
 	server := s.path(storeName)
-	aside := s.path(filepath.Join(asideDir, r.stream))
-	copied := filepath.Join(server, "$G", "streams", r.stream)
-	log := filepath.Join(server, bus.SystemAccount, "_js_", r.group)
+	aside := s.path(filepath.Join(asideDir, r.Stream))
+	copied := filepath.Join(server, "$G", "streams", r.Stream)
+	log := filepath.Join(server, bus.SystemAccount, "_js_", r.Group)
 	keep := true
 	if free, err := freeSpace(s.dir); err == nil && free < size(copied)+minFree {
 		keep = false // no room for both, and the others have it
@@ -46,13 +47,13 @@ func (s *store) putAside(r rebuild) error {
 		err = errors.Join(atomicfile.SyncDir(filepath.Dir(copied)), atomicfile.SyncDir(log), atomicfile.SyncDir(aside))
 	}
 	if err != nil {
-		return fmt.Errorf("put the damaged copy of %s aside: %w", r.stream, err)
+		return fmt.Errorf("put the damaged copy of %s aside: %w", r.Stream, err)
 	}
 	return nil
 }
 
-// aside are the streams of which a copy was put aside.
-func (s *store) aside() (streams []string) {
+// Aside are the streams of which a copy was put aside.
+func (s *store) Aside() (streams []string) {
 	entries, _ := os.ReadDir(s.path(asideDir)) // mostly it is not there
 	for _, e := range entries {
 		streams = append(streams, e.Name())
@@ -60,10 +61,13 @@ func (s *store) aside() (streams []string) {
 	return streams
 }
 
-// discard removes the copy that was put aside.
-func (s *store) discard(stream string) error {
+// Discard removes the copy that was put aside.
+func (s *store) Discard(stream string) error {
 	if stream == "" || stream != filepath.Base(stream) {
 		return fmt.Errorf("%q is not a stream", stream)
 	}
 	return os.RemoveAll(s.path(filepath.Join(asideDir, stream)))
 }
+
+// Flush makes durable what the server has stored.
+func (s *store) Flush() error { return syncTree(s.path(storeName)) }
