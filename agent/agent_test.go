@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -166,7 +167,9 @@ func TestConfiguration(t *testing.T) {
 		c.spoil(&n.cfg)
 		a, err := New(n.cfg, Deps{Client: n.client}, zerolog.Nop())
 		if err == nil {
-			err = a.Run(t.Context())
+			ctx, cancel := context.WithTimeout(t.Context(), timeout) // one that is not refused runs on
+			err = a.Run(ctx)
+			cancel()
 		}
 		var wrong *config.Error
 		require.ErrorAs(t, err, &wrong, name)

@@ -145,7 +145,7 @@ func TestPatchCarriesAsMuchAsItMay(t *testing.T) {
 // A home that is too large is not read to find that out.
 func TestHomeThatIsTooLargeIsNotGiven(t *testing.T) {
 	t.Parallel()
-	_, err := new(packer).store(t.Context(), bus.HomeOffer{Bytes: patch.DefaultLimit + 1<<30})
+	_, err := (&packer{trust: &trust{}}).store(t.Context(), bus.HomeOffer{Bytes: patch.DefaultLimit + 1<<30})
 	require.EqualError(t, err, "its home has 2.0 GiB, and a server gives at most 1.0 GiB to a new one: copy OMFLOW_HOME there by hand")
 }
 
