@@ -66,7 +66,10 @@ func (b *Broker) findSuccessor(ctx context.Context) (v *view, successor string, 
 	ctx, cancel := context.WithTimeout(ctx, successorTimeout)
 	defer cancel()
 	for {
-		if v, err = b.look(ctx); err != nil {
+		if v, err = b.look(ctx); err != nil { // leadership moves at this moment, for example
+			if bus.Sleep(ctx, 50*time.Millisecond) {
+				continue
+			}
 			return v, "", err
 		}
 		if !b.leads() {

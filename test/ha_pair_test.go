@@ -37,7 +37,7 @@ const (
 	// Both Boosters have to start again, and then to wait for an election.
 	restartGap = 25 * time.Second
 
-	healTimeout = 90 * time.Second // until everything is as before: the race detector on busy cores
+	healTimeout = 5 * time.Minute // until everything is as before: the race detector on busy cores
 	lookLimit   = 2 * time.Second  // of one question: one that a Booster took with it is never answered
 )
 
