@@ -38,7 +38,7 @@ const (
 	restartGap = 25 * time.Second
 
 	healTimeout = 5 * time.Minute // until everything is as before: the race detector on busy cores
-	lookLimit   = 2 * time.Second  // of one question: one that a Booster took with it is never answered
+	lookLimit   = 2 * time.Second // of one question: one that a Booster took with it is never answered
 )
 
 // pair is two Boosters that know each other. The witness is beside one of the agents that a scenario starts.
