@@ -25,7 +25,7 @@ func (e *ended) settle(end patch.Report) error {
 
 func (*ended) mention(patch.Announcement, string, string) {}
 
-// Row 9: a patch of a newer program waits for the update of this one, however often it is tried, unless somebody passes it over.
+// A patch of a newer program waits for the update of this one, however often it is tried, unless somebody passes it over.
 func TestPatchOfANewerProgramWaitsForTheUpdate(t *testing.T) {
 	t.Parallel()
 	js := bustest.New(t, bustest.Layout()).Client().JS

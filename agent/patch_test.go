@@ -136,7 +136,7 @@ func TestBadPatchIsReportedAndPassedOver(t *testing.T) {
 	require.Equal(t, "v1", n.read("omflow/app.py"))
 }
 
-// Row 6: whoever removes an artifact makes no patch bad. Who still needs it says so, and what helps.
+// Whoever removes an artifact makes no patch bad. Who still needs it says so, and what helps.
 func TestArtifactThatSomebodyHasRemoved(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, newBus(t), "srv1")

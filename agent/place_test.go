@@ -22,7 +22,7 @@ func rebuild(t *testing.T, b *bustest.Bus, n *node) {
 	require.NoError(t, n.client.WaitReady(t.Context()))
 }
 
-// Row 8: the order of patches is that of the stream. What a clock says of one neither hides it nor anything that follows.
+// The order of patches is that of the stream. What a clock says of one neither hides it nor anything that follows.
 func TestPatchesAfterARebuildFollowTheStreamAndNoClock(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)
@@ -45,7 +45,7 @@ func TestPatchesAfterARebuildFollowTheStreamAndNoClock(t *testing.T) {
 	require.Equal(t, []string{"v0", "v1", "v2", "v3"}, n.served())
 }
 
-// Row 8, relative: ways back are kept by the order of the patches here, so one that is dated in the future does not push out the others.
+// Ways back are kept by the order of the patches here, so one that is dated in the future does not push out the others.
 func TestWaysBackAreKeptByOrder(t *testing.T) {
 	t.Parallel()
 	n := newWatchingNode(t, newBus(t), "srv1")
@@ -66,7 +66,7 @@ func TestWaysBackAreKeptByOrder(t *testing.T) {
 // forgets takes the ledger and all else away that the agent has written, as a new data directory does.
 func (n *node) forgets() { n.cfg.DataDir = n.t.TempDir() }
 
-// Row 5: a home that is current is not taken through all patches again because its agent has lost its ledger.
+// A home that is current is not taken through all patches again because its agent has lost its ledger.
 func TestHomeThatIsCurrentIsNotPatchedFromTheBeginning(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)

@@ -104,7 +104,7 @@ func reverts(t *testing.T, n *node, id string) (ids []string) {
 	return ids
 }
 
-// Row 34: two operators who order it at the same time, of two servers, get one rollback. One that was aborted is ordered anew, in the
+// Two operators who order it at the same time, of two servers, get one rollback. One that was aborted is ordered anew, in the
 // name of who wants it now.
 func TestTwoOrdersAreOneRevert(t *testing.T) {
 	t.Parallel()

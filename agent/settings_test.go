@@ -30,7 +30,7 @@ func ask(t *testing.T, n *node, want bus.HomeRequest) (transfer bus.HomeTransfer
 	return transfer
 }
 
-// Row 10: nobody on the bus gets the password of the database by asking, and it is stored nowhere, not even for those who may have it.
+// Nobody on the bus gets the password of the database by asking, and it is stored nowhere, not even for those who may have it.
 func TestSettingsAreForWhoSigns(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)
@@ -85,7 +85,7 @@ func TestSettingsAreForWhoSigns(t *testing.T) {
 	require.Contains(t, ask(t, n, bus.HomeRequest{Settings: signed}).SettingsError, "was revoked")
 }
 
-// Row 10: a new server without settings says where they come from, and touches nothing before; the store of the bus never had them.
+// A new server without settings says where they come from, and touches nothing before; the store of the bus never had them.
 func TestNewHostWaitsForSettings(t *testing.T) {
 	t.Parallel()
 	b := newBus(t)

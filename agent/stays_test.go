@@ -189,7 +189,7 @@ func TestFileThatIsBeingWrittenIsNamedAtOnce(t *testing.T) {
 	n.state(func(s bus.AgentState) bool { return s.Moving == "omflow/big.zip" })
 }
 
-// Row 15: a home that takes long to read is read less often.
+// A home that takes long to read is read less often.
 func TestLargeHomeIsReadLessOften(t *testing.T) {
 	t.Parallel()
 	pages, err := document.Open[treeBook](filepath.Join(t.TempDir(), treeFile))

@@ -11,7 +11,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// Row 32: servers that are on the same patches and differ are shown as wrong, though nothing was changed by hand on any of them.
+// Servers that are on the same patches and differ are shown as wrong, though nothing was changed by hand on any of them.
 func TestServersThatDifferAreNotRight(t *testing.T) {
 	s := newStage(t)
 	one := bus.Drift{Node: "om1", Watch: "publish", Baseline: "a", Seq: 7}

@@ -11,7 +11,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// Row 5: an operator says where a server stands that asks.
+// An operator says where a server stands that asks.
 func TestPlaceNode(t *testing.T) {
 	s := newStage(t)
 	if r := run(t, "", "nodes", "place", "om1"); r.code != exitUsage || !strings.Contains(r.stderr, "--after is missing") {
@@ -43,7 +43,7 @@ func TestPlaceNode(t *testing.T) {
 	}
 }
 
-// Row 6: whoever does not come back is forgotten; status and doctor show the stores of patches and their room.
+// Whoever does not come back is forgotten; status and doctor show the stores of patches and their room.
 func TestRoomForPatches(t *testing.T) {
 	s := newStage(t)
 	if _, err := s.c.JS.Publish(s.ctx, "$KV.ROLLOUT.server.gone",

@@ -13,7 +13,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
-// Row 34: who orders a rollback is named with it, and a second order finds the first.
+// Who orders a rollback is named with it, and a second order finds the first.
 func TestPatchRevertNamesWhoOrderedIt(t *testing.T) {
 	s := newStage(t)
 	useJoinFile(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-// Row 29: a majority that is lost, or leadership that moves, after a command has begun is said in words, and not as the server has it.
+// A majority that is lost, or leadership that moves, after a command has begun is said in words, and not as the server has it.
 func TestSilenceOfTheStreamsIsExplained(t *testing.T) {
 	s := newBareStage(t)
 	silence := fmt.Errorf("look up WORK: %w", &jetstream.APIError{Code: 503, Description: "JetStream system temporarily unavailable"})

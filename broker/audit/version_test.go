@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Row 9: copies of a member whose release tells contents apart in another way are not compared: everything would differ, and be
+// Copies of a member whose release tells contents apart in another way are not compared: everything would differ, and be
 // rebuilt. A former release, which says no version, is of the first one.
 func TestCopiesOfAnotherAuditAreNotCompared(t *testing.T) {
 	t.Parallel()

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Row 34: what is kept is of the time of keeping. What is published is of now, says who wants it, and does the same.
+// What is kept is of the time of keeping. What is published is of now, says who wants it, and does the same.
 func TestRenewedArtifactDoesTheSame(t *testing.T) {
 	t.Parallel()
 	artifact, old := build(t, map[string]string{"omflow/a.py": "a", "omflow/deep/b.py": "b"}, Options{

@@ -66,7 +66,7 @@ func TestArtifactThatNobodyTrustedSignedIsRefused(t *testing.T) {
 	}
 }
 
-// Row 9: a patch of a newer program is no bad one. It waits for the update, if somebody trusted answers for it.
+// A patch of a newer program is no bad one. It waits for the update, if somebody trusted answers for it.
 func TestArtifactOfANewerProgramWaits(t *testing.T) {
 	t.Parallel()
 	c := honest()

@@ -11,7 +11,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bustest"
 )
 
-// Row 9: a plan keeps what a newer program has written into it, whoever of this one rewrites it.
+// A plan keeps what a newer program has written into it, whoever of this one rewrites it.
 func TestPlanKeepsWhatIsNotKnown(t *testing.T) {
 	t.Parallel()
 	s := &site{t: t, bus: bustest.New(t, bustest.Layout())}
@@ -32,7 +32,7 @@ func TestPlanKeepsWhatIsNotKnown(t *testing.T) {
 	}
 }
 
-// Row 9: a plan of a newer format is left as it is, and holds up no other one.
+// A plan of a newer format is left as it is, and holds up no other one.
 func TestNewerPlanWaits(t *testing.T) {
 	t.Parallel()
 	s := &site{t: t, bus: bustest.New(t, bustest.Layout())}

@@ -13,7 +13,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
-// Row 34: agents that have looked at the same time, and found nothing, announce one rollback. An aborted one makes room for the
+// Agents that have looked at the same time, and found nothing, announce one rollback. An aborted one makes room for the
 // next, at once.
 func TestOneRevertIsAnnounced(t *testing.T) {
 	t.Parallel()

@@ -91,7 +91,7 @@ func (h *history) left() (counts [4]int) {
 	return counts
 }
 
-// Row 6: what every known server is through with goes, but for the last ten; what one that is away has not settled stays.
+// What every known server is through with goes, but for the last ten; what one that is away has not settled stays.
 func TestSettledPatchesGo(t *testing.T) {
 	t.Parallel()
 	h := newHistory(t, bustest.Layout(), "a", "b")
@@ -127,7 +127,7 @@ func TestPatchThatSomebodyIsAtStays(t *testing.T) {
 	require.Equal(t, 11, h.left()[0])
 }
 
-// Row 6: a store of 256 MB takes one patch after the other, whatever their size, also while a server is away for ever and
+// A store of 256 MB takes one patch after the other, whatever their size, also while a server is away for ever and
 // another one is stuck.
 func TestFullStoresNeverStopPatching(t *testing.T) {
 	t.Parallel()
@@ -143,7 +143,7 @@ func TestFullStoresNeverStopPatching(t *testing.T) {
 	require.Less(t, h.left()[0], 6)
 }
 
-// Row 6: a bucket of reports that is full empties by itself.
+// A bucket of reports that is full empties by itself.
 func TestFullBucketOfReportsIsEmptied(t *testing.T) {
 	t.Parallel()
 	layout := bustest.Layout()

@@ -94,7 +94,7 @@ func TestFileThatIsBeingWrittenIsNotRead(t *testing.T) {
 	require.Len(t, read(time.Hour).Moving, 0, "it is known, and has not changed")
 }
 
-// Row 15: a large file that grows from time to time is not read again and again: it has to rest for longer than a small one.
+// A large file that grows from time to time is not read again and again: it has to rest for longer than a small one.
 func TestLargeFileHasToRestForLonger(t *testing.T) {
 	t.Parallel()
 	dir, root := home(t, "small")

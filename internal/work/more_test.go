@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Row 9: an item of a newer program is taken, and what this one does not know goes along.
+// An item of a newer program is taken, and what this one does not know goes along.
 func TestFieldsOfANewerProgramGoAlong(t *testing.T) {
 	t.Parallel()
 	const plain = `{"row":7,"queue_id":"q","name":"FormFlow","module_name":"m","method_name":"main","input_param":{"a":"<b>"}}`

@@ -20,7 +20,7 @@ type document struct {
 	at   int
 }
 
-// Row 9: what a newer program has written stays, at any depth; what this one removes goes.
+// What a newer program has written stays, at any depth; what this one removes goes.
 func TestUnknownFieldsAreKept(t *testing.T) {
 	t.Parallel()
 	const from = `{"a":1,"b":2,"big":12345678901234567890,"in":{"b":3,"new":{"x":null}},
