@@ -31,7 +31,7 @@ const (
 	growDead  = 50      // given up on, the rows after these
 
 	// until a growth has come to its next stage: the race detector on busy cores, and every message flushed twice
-	growTimeout = 3 * time.Minute
+	growTimeout = 10 * time.Minute
 )
 
 // growing is a Booster that has worked alone, and the other one, which is not there yet.
