@@ -82,7 +82,9 @@ class Runner:
             if connection.pg_version >= 120000:
                 limits["tcp_user_timeout"] = self.idle_timeout
             with connection.connection.cursor() as cursor:
-                cursor.execute("; ".join("SET %s = %d" % (name, seconds * 1000) for name, seconds in limits.items()))
+                # A step is one of many at once: what parallel workers of the database would give to one, they take from the others.
+                cursor.execute("; ".join(["SET max_parallel_workers_per_gather = 0"] + [
+                    "SET %s = %d" % (name, seconds * 1000) for name, seconds in limits.items()]))
 
     def check(self, execute, sql, params, many, context):
         """Django's execute wrapper: the lease is looked at before every statement."""

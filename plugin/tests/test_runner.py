@@ -172,6 +172,9 @@ class EngineTest(Case):
         self.assertEqual(self.done("changes_tables"), ["changes_tables"])
         self.assertEqual(self.sql("SELECT id FROM made_by_step"), [1])
 
+    def test_no_parallel_workers(self):
+        self.assertEqual(self.done("asks_session"), ["parallel workers: 0", "asks_session"])
+
     def test_threads(self):
         self.assertEqual(self.done("threads"), ["thread", "threads"])
 

@@ -123,6 +123,12 @@ def changes_tables(param):
     connection.cursor().execute("INSERT INTO made_by_step VALUES (1)")
 
 
+def asks_session(param):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('max_parallel_workers_per_gather')")
+        Effect.objects.create(number=param["data_no"], point="parallel workers: " + cursor.fetchone()[0])
+
+
 def threads(param):
     """Another thread has a connection of its own, in autocommit."""
     thread = threading.Thread(target=lambda: (Effect.objects.create(number=param["data_no"], point="thread"), connection.close()))
