@@ -13,19 +13,23 @@ import (
 )
 
 // deadLetter writes a step that is given up on to DEAD, and only then removes it from WORK. Its row stays.
-func (d *delivery) deadLetter(reason string, cause error, started time.Time) {
-	death := bus.Death{Worker: d.worker, Reason: reason, Err: cause, Attempt: d.step.Attempt}
-	err := d.retryWhileLeased("write to DEAD", func(ctx context.Context) error { return deadletter.Write(ctx, d.js, d.msg, death) })
-	if err != nil {
-		d.log.Error().Err(err).Msg("step not written to DEAD; it stays in WORK")
-		d.nak(deadRetry)
+func (r *run) deadLetter(reason string, cause error, started time.Time) {
+	death := bus.Death{Worker: r.worker, Reason: reason, Err: cause, Attempt: r.step.Attempt}
+	if err := r.bury(r.step, death); err != nil {
+		r.log.Error().Err(err).Msg("step not written to DEAD; it stays in WORK")
+		r.nak(deadRetry)
 		return
 	}
-	d.counts.dead.Add(1)
-	d.log.Error().Err(cause).Str("reason", reason).Int(logging.Attempt, d.step.Attempt).Msg("step given up; see `omflow-booster dead show " +
-		d.step.ID.String() + "`")
-	d.note("dead", cause, started)
-	d.ack()
+	r.counts.dead.Add(1)
+	r.log.Error().Err(cause).Str("reason", reason).Int(logging.Attempt, r.step.Attempt).Msg("step given up; see `omflow-booster dead show " +
+		r.step.ID.String() + "`")
+	r.note("dead", cause, started)
+	r.ack()
+}
+
+// bury copies the message to DEAD.
+func (m *message) bury(_ Step, death bus.Death) error {
+	return m.retryWhileLeased("write to DEAD", func(ctx context.Context) error { return deadletter.Write(ctx, m.js, m, death) })
 }
 
 // isDead tells whether the step is in DEAD. Without an answer it is taken for one that is not: then it has one try more.

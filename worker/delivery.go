@@ -34,38 +34,75 @@ const (
 //	    ├─ tries left ──▶ nak with delay ──▶ delivered again, here or elsewhere
 //	    └─ none left  ──▶ publish to DEAD ──▶ ack        (the row stays: the step is not done)
 type deliveries struct {
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	rows     rows
-	finish   func(ctx context.Context, id work.ID, redelivered bool) error
+	link
+	policy
+	tally
 	executor Executor
 	submit   func(ctx context.Context, items []work.Item) ([]Accepted, error)
-	record   func(outbox.Attempt)
-	counts   *counters
+	finish   func(ctx context.Context, id work.ID, redelivered bool) error
+	database string          // id of ours
+	soft     context.Context // ends when the worker is asked to stop: nothing new is begun
 	log      zerolog.Logger
+}
 
-	queue       *queue
-	worker      string
-	database    string // id of ours
-	checkFirst  bool   // ask for the row on first deliveries too: for executors that have no fence of their own
+// link is what claims on steps need: the way to the Booster, and the rows.
+type link struct {
+	nc    *nats.Conn
+	js    jetstream.JetStream
+	queue *queue
+	rows  rows
+	hard  context.Context // ends when running steps must end too
+}
+
+// policy is how long and how often a step is tried.
+type policy struct {
+	checkFirst  bool // ask for the row on first deliveries too: for executors that have no fence of their own
 	stepTimeout time.Duration
 	maxAttempts int
 	retryBase   time.Duration
-
-	soft context.Context // ends when the worker is asked to stop: nothing new is begun
-	hard context.Context // ends when running steps must end too
 }
 
-// delivery is one message while it is here.
-type delivery struct {
+// tally is what people see of steps.
+type tally struct {
+	worker string // name of this one
+	record func(outbox.Attempt)
+	counts *counters
+}
+
+// claim is the right to run a step now, and how this worker gives it up. Each method ends it but bury.
+type claim interface {
+	ack()                                        // the step needs nothing more
+	nak(delay time.Duration)                     // the step is to be tried again; this was an attempt
+	release(delay time.Duration)                 // the step is to be tried again, and this was no attempt
+	bury(step Step, death bus.Death) (err error) // write the step to DEAD, before ack
+}
+
+// message is the claim of a step that came with a message of WORK. Its lease says how long it holds.
+type message struct {
+	jetstream.Msg
+	*link
+	id    work.ID
+	seq   uint64          // in WORK
+	lost  <-chan struct{} // closed when the queue that it came from is gone
+	lease *Lease
+	log   zerolog.Logger
+}
+
+// run is one step while it is here.
+type run struct {
 	*deliveries
-	msg       jetstream.Msg
-	seq       uint64          // of the message in WORK
-	lost      <-chan struct{} // closed when the queue that it came from is gone
+	claim
 	step      Step
+	seq       uint64 // of its message in WORK
 	delivered uint64 // how often the message was delivered, this time included
-	discard   bool   // an order to remove the row without running the step
 	log       zerolog.Logger
+}
+
+// delivery is one message, and the step that it is about.
+type delivery struct {
+	run
+	msg     *message
+	discard bool // an order to remove the row without running the step
 }
 
 // handle runs one delivered message to its end. asked is when it was asked for: its lease cannot have begun before.
@@ -77,7 +114,7 @@ func (ds *deliveries) handle(msg jetstream.Msg, asked time.Time) {
 	}
 	ctx, cancel := context.WithCancelCause(ds.hard)
 	defer cancel(nil)
-	stopRenewing := d.keepLease(ctx, cancel)
+	stopRenewing := d.msg.keepLease(ctx, cancel)
 	defer stopRenewing()
 
 	if ds.foreign(d) {
@@ -110,30 +147,38 @@ func (ds *deliveries) open(msg jetstream.Msg, asked time.Time) (*delivery, error
 	if err != nil {
 		return nil, fmt.Errorf("%w: subject %s: %w", work.ErrMalformed, msg.Subject(), err)
 	}
-	d := &delivery{
-		deliveries: ds, msg: msg, seq: meta.Sequence.Stream, delivered: meta.NumDelivered,
-		discard: msg.Headers().Get(bus.HeaderDiscard) != "",
-	}
+	discard := msg.Headers().Get(bus.HeaderDiscard) != ""
 	it, err := work.Parse(msg.Data())
-	if err != nil && !d.discard { // what is thrown away need not be readable
+	if err != nil && !discard { // what is thrown away need not be readable
 		return nil, err
 	}
-	flow, ticket := it.Flow()
-	d.step = Step{
-		ID: id, Attempt: int(min(meta.NumDelivered, 1<<30)), Kind: it.Name, Flow: flow, Ticket: ticket, Item: it,
-		Lease: NewLease(asked.Add(ds.queue.leaseTime())),
+	m := &message{
+		Msg: msg, link: &ds.link, id: id, seq: meta.Sequence.Stream, lost: ds.queue.delivered(meta.Sequence.Stream),
+		lease: NewLease(asked.Add(ds.queue.leaseTime())),
 	}
-	d.lost = ds.queue.delivered(d.seq)
-	d.step.Put = d.put
-	d.log = ds.log.With().Stringer(logging.Work, id).Str(logging.Ticket, ticket).Uint64("delivery", meta.NumDelivered).Logger()
+	d := &delivery{run: ds.begin(m, id, it, m.lease), msg: m, discard: discard}
+	d.seq, d.delivered, d.step.Attempt = m.seq, meta.NumDelivered, int(min(meta.NumDelivered, 1<<30))
+	d.log = d.log.With().Uint64("delivery", meta.NumDelivered).Logger()
+	m.log = d.log
 	return d, nil
 }
 
+// begin is a step that came with this claim and lease.
+func (ds *deliveries) begin(c claim, id work.ID, it work.Item, lease *Lease) run {
+	flow, ticket := it.Flow()
+	r := run{
+		deliveries: ds, claim: c, log: ds.log.With().Stringer(logging.Work, id).Str(logging.Ticket, ticket).Logger(),
+		step: Step{ID: id, Attempt: 1, Kind: it.Name, Flow: flow, Ticket: ticket, Item: it, Lease: lease},
+	}
+	r.step.Put = func(ctx context.Context, items []work.Item) ([]work.ID, error) { return ds.put(ctx, lease, items) }
+	return r
+}
+
 // execute runs the step and decides what becomes of it.
-func (d *delivery) execute(ctx context.Context) {
+func (r *run) execute(ctx context.Context) {
 	started := time.Now()
-	run, cancel := context.WithTimeoutCause(ctx, d.stepTimeout, fmt.Errorf("step ran longer than %s", d.stepTimeout))
-	err := d.executor.Execute(run, d.step)
+	run, cancel := context.WithTimeoutCause(ctx, r.stepTimeout, fmt.Errorf("step ran longer than %s", r.stepTimeout))
+	err := r.executor.Execute(run, r.step)
 	if cause := context.Cause(run); err != nil && cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
@@ -142,96 +187,96 @@ func (d *delivery) execute(ctx context.Context) {
 	var later *RetryAfter
 	switch {
 	case err == nil:
-		d.done(ctx, started)
+		r.done(ctx, started)
 	case errors.Is(err, ErrDoneBefore):
-		d.skip(ctx)
+		r.skip(ctx)
 	case errors.Is(err, ErrKept):
-		d.await(started)
-	case errors.Is(err, ErrLeaseLost) || !d.step.Lease.Valid():
-		d.log.Warn().Err(err).Msg("step left to the worker that has it now")
-	case d.hard.Err() != nil:
-		d.log.Warn().Msg("step ended by the stop; given back")
-		d.release(0)
+		r.await(started)
+	case errors.Is(err, ErrLeaseLost) || !r.step.Lease.Valid():
+		r.log.Warn().Err(err).Msg("step left to the worker that has it now")
+	case r.hard.Err() != nil:
+		r.log.Warn().Msg("step ended by the stop; given back")
+		r.release(0)
 	case errors.Is(err, ErrNotStarted):
-		delay := d.backoff(1)
+		delay := r.backoff(1)
 		if errors.As(err, &later) {
-			delay = d.returnDelay(later.Wait)
+			delay = r.returnDelay(later.Wait)
 		}
-		d.log.Warn().Err(err).Dur("again_in", delay).Msg("step not started; given back")
-		d.release(delay)
+		r.log.Warn().Err(err).Dur("again_in", delay).Msg("step not started; given back")
+		r.release(delay)
 	default:
-		d.failed(ctx, err, started)
+		r.failed(ctx, err, started)
 	}
 }
 
 // returnDelay is for how long a step is given back that asks to be tried again after wait: longer with each delivery, because the
 // queue gives what is due again before anything new, and some steps that wait for each other must not keep all others from
 // being delivered.
-func (d *delivery) returnDelay(wait time.Duration) time.Duration {
-	return max(wait, min(wait*time.Duration(min(d.delivered, 1000)), returnDelayMax))
+func (r *run) returnDelay(wait time.Duration) time.Duration {
+	return max(wait, min(wait*time.Duration(min(r.delivered, 1000)), returnDelayMax))
 }
 
 // await leaves the row of a step to the server, which goes on with it when an answer comes. The message stays, so that nobody
 // queues the row again; when it comes once more, the row is gone. An answer that has not come in the time that a step may take
 // counts as a failed try.
-func (d *delivery) await(started time.Time) {
-	d.log.Info().Dur("at_most", d.stepTimeout).Msg("step waits for an answer")
-	d.note("kept", nil, started)
-	d.nak(d.stepTimeout)
+func (r *run) await(started time.Time) {
+	r.log.Info().Dur("at_most", r.stepTimeout).Msg("step waits for an answer")
+	r.note("kept", nil, started)
+	r.nak(r.stepTimeout)
 }
 
 // skip ends a step that an earlier delivery has done. It is no try, so the history says nothing of it.
-func (d *delivery) skip(ctx context.Context) {
-	d.counts.skipped.Add(1)
-	d.log.Info().Msg("step was done already")
-	d.complete(ctx)
+func (r *run) skip(ctx context.Context) {
+	r.counts.skipped.Add(1)
+	r.log.Info().Msg("step was done already")
+	r.complete(ctx)
 }
 
-func (d *delivery) done(ctx context.Context, started time.Time) {
-	d.counts.done.Add(1)
-	d.log.Debug().Dur("took", time.Since(started)).Msg("step done")
-	d.note("done", nil, started)
-	d.complete(ctx)
+func (r *run) done(ctx context.Context, started time.Time) {
+	r.counts.done.Add(1)
+	r.log.Debug().Dur("took", time.Since(started)).Msg("step done")
+	r.note("done", nil, started)
+	r.complete(ctx)
 }
 
 // failed decides what becomes of a step that failed. It looks at the database first: the effect may be in place although the
 // answer was lost, and a step that failed while the database was away has not had its chance.
-func (d *delivery) failed(ctx context.Context, cause error, started time.Time) {
-	check, away, err := d.lookUp(ctx)
+func (r *run) failed(ctx context.Context, cause error, started time.Time) {
+	check, away, err := r.lookUp(ctx)
 	var later *RetryAfter
 	switch {
-	case !d.step.Lease.Valid():
-		d.log.Warn().Err(cause).Msg("step left to the worker that has it now")
+	case !r.step.Lease.Valid():
+		r.log.Warn().Err(cause).Msg("step left to the worker that has it now")
 	case err != nil:
-		d.returnUnseen(err)
+		r.returnUnseen(err)
 	case !check.Found:
-		d.log.Info().AnErr("answer", cause).Msg("step is done, although its answer says otherwise")
-		d.done(ctx, started)
+		r.log.Info().AnErr("answer", cause).Msg("step is done, although its answer says otherwise")
+		r.done(ctx, started)
 	case away:
-		d.log.Warn().Err(cause).Msg("step failed while the database was away; given back")
-		d.release(d.backoff(1))
+		r.log.Warn().Err(cause).Msg("step failed while the database was away; given back")
+		r.release(r.backoff(1))
 	case errors.Is(cause, ErrPermanent):
-		d.deadLetter("failed for good", cause, started)
-	case d.step.Attempt >= d.maxAttempts:
-		d.deadLetter(fmt.Sprintf("failed %d times", d.step.Attempt), cause, started)
+		r.deadLetter("failed for good", cause, started)
+	case r.step.Attempt >= r.maxAttempts:
+		r.deadLetter(fmt.Sprintf("failed %d times", r.step.Attempt), cause, started)
 	default:
-		delay := d.backoff(d.step.Attempt)
+		delay := r.backoff(r.step.Attempt)
 		if errors.As(cause, &later) {
 			delay = later.Wait // who says when knows better than we do
 		}
-		d.counts.failed.Add(1)
-		d.log.Warn().Err(cause).Int(logging.Attempt, d.step.Attempt).Dur("again_in", delay).Msg("step failed")
-		d.note("failed", cause, started)
-		d.nak(delay)
+		r.counts.failed.Add(1)
+		r.log.Warn().Err(cause).Int(logging.Attempt, r.step.Attempt).Dur("again_in", delay).Msg("step failed")
+		r.note("failed", cause, started)
+		r.nak(delay)
 	}
 }
 
-// put publishes follow-up work for the step, as long as the step is ours.
-func (d *delivery) put(ctx context.Context, items []work.Item) ([]work.ID, error) {
-	if !d.step.Lease.Valid() {
+// put publishes follow-up work for a step, as long as the step is ours.
+func (ds *deliveries) put(ctx context.Context, lease *Lease, items []work.Item) ([]work.ID, error) {
+	if !lease.Valid() {
 		return nil, ErrLeaseLost
 	}
-	list, err := d.submit(ctx, items)
+	list, err := ds.submit(ctx, items)
 	if errors.Is(err, ErrUnavailable) && allQueueRows(items) {
 		list, err = make([]Accepted, len(items)), nil // their rows are in SQL already: the reconciler publishes them
 		for i, it := range items {
@@ -256,43 +301,43 @@ func allQueueRows(items []work.Item) bool {
 
 // complete removes the row and then the message of a step that has had its effect. If the row cannot be removed, the message
 // stays, and the next delivery finds out what is left to do.
-func (d *delivery) complete(ctx context.Context) {
+func (r *run) complete(ctx context.Context) {
 	for {
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTimeout)
-		err := d.finish(call, d.step.ID, d.delivered > 1)
+		err := r.finish(call, r.step.ID, r.delivered > 1)
 		cancel()
 		if err == nil {
-			d.ack()
+			r.ack()
 			return
 		}
-		d.log.Warn().Err(err).Msg("row of a finished step not removed; trying again")
-		if !d.wait(ctx, databaseWait) {
-			d.nak(0)
+		r.log.Warn().Err(err).Msg("row of a finished step not removed; trying again")
+		if !r.wait(ctx, databaseWait) {
+			r.nak(0)
 			return
 		}
 	}
 }
 
-// release returns a message that arrived when the worker was stopping already.
-func (ds *deliveries) release(msg jetstream.Msg) {
+// returnUnbegun releases a message that arrived when the worker was stopping already.
+func (ds *deliveries) returnUnbegun(msg jetstream.Msg) {
 	if d, err := ds.open(msg, time.Now()); err == nil {
 		d.release(0)
 	}
 }
 
 // backoff is the wait after the given attempt: doubling from retryBase, with a fifth of jitter so that a storm spreads.
-func (d *delivery) backoff(attempt int) time.Duration {
-	wait := d.retryBase
+func (r *run) backoff(attempt int) time.Duration {
+	wait := r.retryBase
 	for range min(attempt-1, 20) {
 		wait = min(wait*2, retryCeiling)
 	}
 	return wait + rand.N(wait/5+1) //nolint:gosec // jitter
 }
 
-func (d *delivery) note(outcome string, cause error, started time.Time) {
+func (r *run) note(outcome string, cause error, started time.Time) {
 	attempt := outbox.Attempt{
-		WorkID: d.step.ID.String(), Kind: d.step.Kind, Flow: d.step.Flow, Ticket: d.step.Ticket, Worker: d.worker,
-		Attempt: d.step.Attempt, Outcome: outcome, Started: started,
+		WorkID: r.step.ID.String(), Kind: r.step.Kind, Flow: r.step.Flow, Ticket: r.step.Ticket, Worker: r.worker,
+		Attempt: r.step.Attempt, Outcome: outcome, Started: started,
 	}
 	if started.IsZero() {
 		attempt.Started = time.Now()
@@ -302,5 +347,5 @@ func (d *delivery) note(outcome string, cause error, started time.Time) {
 	if cause != nil {
 		attempt.Error = cause.Error()
 	}
-	d.record(attempt)
+	r.record(attempt)
 }

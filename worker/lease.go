@@ -27,28 +27,28 @@ const (
 
 // keepLease renews the lease at a quarter of it. When its end comes all the same, or the Booster turns out to have another
 // queue, the step's context ends with ErrLeaseLost.
-func (d *delivery) keepLease(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
+func (m *message) keepLease(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
 	ctx, stopRenewing := context.WithCancel(ctx)
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		lease := d.queue.leaseTime()
+		lease := m.queue.leaseTime()
 		next := lease / 4
-		for d.pauseOrLost(ctx, min(next, time.Until(d.step.Lease.Deadline()))) {
+		for m.pauseOrLost(ctx, min(next, time.Until(m.lease.Deadline()))) {
 			began := time.Now()
-			if !d.step.Lease.Valid() {
+			if !m.lease.Valid() {
 				break
 			}
 			next = min(renewRetry, lease/8)
-			if d.sendAck(ctx, verbRenew) == nil {
-				lease = d.queue.leaseTime()
-				d.step.Lease.Renew(began.Add(lease))
+			if m.sendAck(ctx, verbRenew) == nil {
+				lease = m.queue.leaseTime()
+				m.lease.Renew(began.Add(lease))
 				next = lease / 4
 			}
 		}
 		if ctx.Err() == nil {
-			d.step.Lease.end()
-			d.log.Warn().Msg(errLeaseMsg)
+			m.lease.end()
+			m.log.Warn().Msg(errLeaseMsg)
 			cancel(ErrLeaseLost)
 		}
 	}()
@@ -59,13 +59,13 @@ func (d *delivery) keepLease(ctx context.Context, cancel context.CancelCauseFunc
 }
 
 // pauseOrLost waits. It returns false when ctx ends or the queue is another one.
-func (d *delivery) pauseOrLost(ctx context.Context, wait time.Duration) bool {
+func (m *message) pauseOrLost(ctx context.Context, wait time.Duration) bool {
 	t := time.NewTimer(max(wait, 0))
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 		return false
-	case <-d.lost:
+	case <-m.lost:
 		return false
 	case <-t.C:
 		return true
@@ -73,21 +73,21 @@ func (d *delivery) pauseOrLost(ctx context.Context, wait time.Duration) bool {
 }
 
 // sendAck sends one verb about the step and waits for the Booster's answer. It says nothing to a queue that may be another one.
-func (d *delivery) sendAck(ctx context.Context, verb string) error {
-	if err := bus.Away(d.nc); err != nil {
+func (m *message) sendAck(ctx context.Context, verb string) error {
+	if err := bus.Away(m.nc); err != nil {
 		return err
 	}
-	if !d.queue.sure() {
+	if !m.queue.sure() {
 		return errors.New("the connection was lost and the queue not looked at since")
 	}
 	select {
-	case <-d.lost:
+	case <-m.lost:
 		return ErrLeaseLost
 	default:
 	}
-	ctx, cancel := context.WithTimeout(ctx, min(ackTimeout, max(d.queue.leaseTime()/4, sendAckEvery)))
+	ctx, cancel := context.WithTimeout(ctx, min(ackTimeout, max(m.queue.leaseTime()/4, sendAckEvery)))
 	defer cancel()
-	_, err := d.nc.RequestWithContext(ctx, d.msg.Reply(), []byte(verb))
+	_, err := m.nc.RequestWithContext(ctx, m.Reply(), []byte(verb))
 	return err
 }
 
@@ -96,8 +96,8 @@ func (d *delivery) sendAck(ctx context.Context, verb string) error {
 //
 // Only the lease that the step has now counts: an ack that the Booster carried out before it died is never answered, while renewals of a
 // delivery that it does not know are, so with renewals this would hold its slot for ever.
-func (d *delivery) retryWhileLeased(what string, do func(ctx context.Context) error) error {
-	until := d.step.Lease.Deadline()
+func (m *message) retryWhileLeased(what string, do func(ctx context.Context) error) error {
+	until := m.lease.Deadline()
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 		err := do(ctx)
@@ -108,43 +108,43 @@ func (d *delivery) retryWhileLeased(what string, do func(ctx context.Context) er
 		if bus.IsFull(err) {
 			return fmt.Errorf("%s: %w", what, err) // it may stay so for long, and the slot is for other steps meanwhile
 		}
-		if !d.step.Lease.Valid() || time.Now().After(until) || d.hard.Err() != nil || errors.Is(err, ErrLeaseLost) ||
+		if !m.lease.Valid() || time.Now().After(until) || m.hard.Err() != nil || errors.Is(err, ErrLeaseLost) ||
 			errors.Is(err, nats.ErrConnectionClosed) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		if !d.pauseOrLost(context.Background(), sendAckEvery) {
+		if !m.pauseOrLost(context.Background(), sendAckEvery) {
 			return fmt.Errorf("%s: %w", what, ErrLeaseLost)
 		}
 	}
 }
 
 // ack removes the message from WORK. An ack that is lost costs a delivery, which finds the row gone.
-func (d *delivery) ack() {
-	if err := d.retryWhileLeased("ack", func(ctx context.Context) error { return d.sendAck(ctx, verbAck) }); err != nil {
-		d.log.Warn().Err(err).Msg("ack not confirmed; the next delivery will find the step done")
+func (m *message) ack() {
+	if err := m.retryWhileLeased("ack", func(ctx context.Context) error { return m.sendAck(ctx, verbAck) }); err != nil {
+		m.log.Warn().Err(err).Msg("ack not confirmed; the next delivery will find the step done")
 	}
 }
 
 // nak asks for the next delivery after delay.
-func (d *delivery) nak(delay time.Duration) {
-	if !d.step.Lease.Valid() {
+func (m *message) nak(delay time.Duration) {
+	if !m.lease.Valid() {
 		return // it may be with another worker by now; a nak would disturb that one
 	}
 	verb := verbNak
 	if delay > 0 {
 		verb = fmt.Sprintf(`%s {"delay": %d}`, verbNak, delay.Nanoseconds())
 	}
-	if err := d.retryWhileLeased("nak", func(ctx context.Context) error { return d.sendAck(ctx, verb) }); err != nil {
-		d.log.Warn().Err(err).Msg("not given back; the step comes again when its lease ends")
+	if err := m.retryWhileLeased("nak", func(ctx context.Context) error { return m.sendAck(ctx, verb) }); err != nil {
+		m.log.Warn().Err(err).Msg("not given back; the step comes again when its lease ends")
 	}
 }
 
 // release gives the step back without costing an attempt.
-func (d *delivery) release(delay time.Duration) {
+func (m *message) release(delay time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
-	if err := d.rows.Release(ctx, d.step.ID, d.seq); err != nil {
-		d.log.Warn().Err(err).Msg("giving the step back costs an attempt")
+	if err := m.rows.Release(ctx, m.id, m.seq); err != nil {
+		m.log.Warn().Err(err).Msg("giving the step back costs an attempt")
 	}
-	d.nak(delay)
+	m.nak(delay)
 }

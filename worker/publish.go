@@ -165,7 +165,7 @@ func (p *publisher) store(ctx context.Context, items []work.Item) ([]*outgoing, 
 			s.id.Row, inserted = inserted[0], inserted[1:]
 			s.queued = s.id.Row == 0 // the same submit_id was finished just now
 		}
-		s.msg = message(s.id, items[i], bodies[i], *p.database.Load())
+		s.msg = stepMessage(s.id, items[i], bodies[i], *p.database.Load()).Work()
 	}
 	return steps, nil
 }
@@ -253,14 +253,14 @@ func insertCalls(insert func(context.Context, []outbox.Submission) ([]int64, err
 	}
 }
 
-// message is a step of this database as it travels on WORK.
-func message(id work.ID, it work.Item, body []byte, database string) *nats.Msg {
+// stepMessage is a step of this database as it travels.
+func stepMessage(id work.ID, it work.Item, body []byte, database string) bus.StepMessage {
 	flow, ticket := it.Flow()
 	step := bus.StepMessage{ID: id, Kind: it.Name, Flow: flow, Ticket: ticket, Database: database, Body: body}
 	if len(it.Lean().InputParam) < len(it.InputParam) {
 		step.Digest = it.Digest()
 	}
-	return step.Work()
+	return step
 }
 
 // publish sends every step and waits for the acks. What fails for want of an answer is sent again under the same id until

@@ -116,7 +116,7 @@ func (r *reconciler) prepare(ctx context.Context, stored []outbox.Stored) ([]*ou
 			r.deadLetter(ctx, s)
 			continue
 		}
-		msg := message(s.ID, s.Item, body, r.database)
+		msg := stepMessage(s.ID, s.Item, body, r.database).Work()
 		// Not the identity that the dedupe window knows: that one may have been consumed a moment ago without an effect.
 		// Against doubles the stream itself guards, with one message for each subject.
 		msg.Header.Set(bus.HeaderMsgID, fmt.Sprintf("%s-again-%d", s.ID.MsgID(), time.Now().UnixNano()))

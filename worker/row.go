@@ -50,31 +50,31 @@ func (d *delivery) checkRow(ctx context.Context) (run bool) {
 }
 
 // readItem completes a step that travelled without its input_param, from its row.
-func (d *delivery) readItem(ctx context.Context) (run bool) {
+func (r *run) readItem(ctx context.Context) (run bool) {
 	var stored []outbox.Stored
-	_, err := d.ask(ctx, func(ctx context.Context) (err error) {
-		stored, err = d.rows.Load(ctx, []work.ID{d.step.ID})
+	_, err := r.ask(ctx, func(ctx context.Context) (err error) {
+		stored, err = r.rows.Load(ctx, []work.ID{r.step.ID})
 		return err
 	})
 	switch {
 	case err != nil:
-		d.returnUnseen(err)
+		r.returnUnseen(err)
 	case len(stored) == 0:
-		d.skip(ctx)
+		r.skip(ctx)
 	case stored[0].Err != nil:
-		d.deadLetter("the row cannot be carried", stored[0].Err, time.Time{})
+		r.deadLetter("the row cannot be carried", stored[0].Err, time.Time{})
 	default:
-		d.step.Item = stored[0].Item
-		d.step.Flow, d.step.Ticket = d.step.Item.Flow()
+		r.step.Item = stored[0].Item
+		r.step.Flow, r.step.Ticket = r.step.Item.Flow()
 		return true
 	}
 	return false
 }
 
 // lookUp reads whether the row is there, see ask.
-func (d *delivery) lookUp(ctx context.Context) (check outbox.Check, away bool, err error) {
-	away, err = d.ask(ctx, func(ctx context.Context) (err error) {
-		check, err = d.rows.Check(ctx, d.step.ID, d.seq)
+func (r *run) lookUp(ctx context.Context) (check outbox.Check, away bool, err error) {
+	away, err = r.ask(ctx, func(ctx context.Context) (err error) {
+		check, err = r.rows.Check(ctx, r.step.ID, r.seq)
 		return err
 	})
 	return check, away, err
@@ -83,7 +83,7 @@ func (d *delivery) lookUp(ctx context.Context) (check outbox.Check, away bool, e
 // ask asks the database. One that does not answer is waited for with the step in hand, because trying blindly could double an
 // effect; away says that this happened. It fails when the step is not ours any more, when the worker is to stop, or with outbox.ErrNoTable:
 // another worker may see the table.
-func (d *delivery) ask(ctx context.Context, query func(ctx context.Context) error) (away bool, err error) {
+func (r *run) ask(ctx context.Context, query func(ctx context.Context) error) (away bool, err error) {
 	for {
 		call, cancel := context.WithTimeout(ctx, ackTimeout)
 		err = query(call)
@@ -95,24 +95,24 @@ func (d *delivery) ask(ctx context.Context, query func(ctx context.Context) erro
 			return away, err
 		}
 		away = true
-		d.log.Warn().Err(err).Msg("database does not answer; waiting with the step in hand")
-		if !d.wait(ctx, databaseWait) {
+		r.log.Warn().Err(err).Msg("database does not answer; waiting with the step in hand")
+		if !r.wait(ctx, databaseWait) {
 			return away, err
 		}
 	}
 }
 
 // returnUnseen gives a step back whose row could not be looked at. That is no try.
-func (d *delivery) returnUnseen(err error) {
+func (r *run) returnUnseen(err error) {
 	if !errors.Is(err, outbox.ErrNoTable) {
-		d.release(0)
+		r.release(0)
 		return
 	}
-	d.log.Error().Err(err).Msg("step given back")
-	d.release(d.returnDelay(databaseWait))
+	r.log.Error().Err(err).Msg("step given back")
+	r.release(r.returnDelay(databaseWait))
 }
 
 // wait is a pause. It tells whether to go on: not when the worker is asked to stop.
-func (d *delivery) wait(ctx context.Context, pause time.Duration) bool {
-	return d.soft.Err() == nil && bus.Sleep(ctx, pause)
+func (r *run) wait(ctx context.Context, pause time.Duration) bool {
+	return r.soft.Err() == nil && bus.Sleep(ctx, pause)
 }

@@ -207,18 +207,18 @@ func (w *Worker) pull(ctx, base context.Context, fatal chan<- error) error {
 	defer looks.Wait()
 	defer stopLooking()
 	ds := &deliveries{
-		nc: w.client.NC, js: w.client.JS, rows: w.store, executor: w.executor, submit: w.publisher.Submit,
-		record: w.history.add, counts: &w.counts, log: w.log, worker: w.cfg.Name, database: w.identity.Load().ID,
+		link:     link{nc: w.client.NC, js: w.client.JS, queue: queue, rows: w.store, hard: hard},
+		policy:   policy{w.cfg.Executor == "http", w.cfg.StepTimeout, w.cfg.MaxAttempts, w.cfg.RetryBase},
+		tally:    tally{worker: w.cfg.Name, record: w.history.add, counts: &w.counts},
+		executor: w.executor, submit: w.publisher.Submit,
 		finish: func(ctx context.Context, id work.ID, redelivered bool) error {
 			_, err := w.finished.Do(ctx, finished{id, redelivered})
 			return err
 		},
-		queue: queue, checkFirst: w.cfg.Executor == "http", stepTimeout: w.cfg.StepTimeout, maxAttempts: w.cfg.MaxAttempts,
-		retryBase: w.cfg.RetryBase,
-		soft:      ctx, hard: hard,
+		database: w.identity.Load().ID, soft: ctx, log: w.log,
 	}
 	p := newPuller(consumer, w.cfg.Slots, queue.leaseTime)
-	p.deliver, p.release, p.usable, p.running, p.log = ds.handle, ds.release, w.usable, &w.counts.running, w.log
+	p.deliver, p.release, p.usable, p.running, p.log = ds.handle, ds.returnUnbegun, w.usable, &w.counts.running, w.log
 
 	w.log.Info().Int("slots", w.cfg.Slots).Str("executor", w.cfg.Executor).Dur("lease", queue.leaseTime()).Str("socket",
 		w.cfg.Socket).Msg("worker ready")
