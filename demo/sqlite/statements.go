@@ -31,8 +31,9 @@ var statements = sqldb.Statements{
 		(source = 'o' AND row_id NOT IN (SELECT id FROM omflow_booster_outbox))
 		OR (source = 'q' AND row_id NOT IN (SELECT id FROM omflow_queuedata))`,
 
-	InsertOutbox: `INSERT INTO omflow_booster_outbox (item_key, body) VALUES (:item_key, :body) ON CONFLICT (item_key) DO NOTHING`,
-	OutboxByKey:  `SELECT id, item_key FROM omflow_booster_outbox WHERE item_key IN (?)`,
+	InsertOutbox: `INSERT INTO omflow_booster_outbox (item_key, body) VALUES (:item_key, :body) ON CONFLICT (item_key) DO NOTHING
+		RETURNING id, item_key`,
+	OutboxByKey: `SELECT id, item_key FROM omflow_booster_outbox WHERE item_key IN (?)`,
 
 	InsertHistory: `INSERT INTO omflow_booster_history (work_id, kind, flow, ticket, worker, attempt, outcome, error, started_at, duration_us)
 		VALUES (:work_id, :kind, :flow, :ticket, :worker, :attempt, :outcome, :error, :started_at, :duration_us)`,

@@ -58,7 +58,7 @@ type Statements struct {
 	AddRelease     string // source, id, stream sequence
 	PruneReleases  string // removes notes on steps that are gone
 
-	InsertOutbox string // rows of item_key, body; a key that exists is left alone
+	InsertOutbox string // rows of item_key, body; a key that exists is left alone → id, item_key of the others
 	OutboxByKey  string // list of keys → id, item_key
 
 	InsertHistory string // rows of omflow_booster_history

@@ -69,8 +69,9 @@ func Postgres() Engine {
 				(source = 'o' AND NOT EXISTS (SELECT 1 FROM omflow_booster_outbox o WHERE o.id = g.row_id))
 				OR (source = 'q' AND NOT EXISTS (SELECT 1 FROM omflow_queuedata q WHERE q.id = g.row_id))`,
 
-			InsertOutbox: `INSERT INTO omflow_booster_outbox (item_key, body) VALUES (:item_key, :body) ON CONFLICT (item_key) DO NOTHING`,
-			OutboxByKey:  `SELECT id, item_key FROM omflow_booster_outbox WHERE item_key IN (?)`,
+			InsertOutbox: `INSERT INTO omflow_booster_outbox (item_key, body) VALUES (:item_key, :body) ON CONFLICT (item_key) DO NOTHING
+			RETURNING id, item_key`,
+			OutboxByKey: `SELECT id, item_key FROM omflow_booster_outbox WHERE item_key IN (?)`,
 
 			InsertHistory: `INSERT INTO omflow_booster_history
 				(work_id, kind, flow, ticket, worker, attempt, outcome, error, started_at, duration_us)
@@ -104,7 +105,7 @@ func openPostgres(databaseURL string) (*sqlx.DB, error) {
 		return nil, err
 	}
 	db.SetMaxOpenConns(16) // statements are short and grouped; the OMFLOW Servers need connections too
-	db.SetMaxIdleConns(8)
+	db.SetMaxIdleConns(16) // all: with fewer, a burst closes and opens connections for each statement, which costs more than the statement
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	return db, nil
 }

@@ -110,13 +110,19 @@ const insertMax = 4096
 // Insert gives each submission a row of our outbox and returns the primary keys in the same order: all of them or none.
 // A key whose work was finished by an earlier submit at that very moment gets 0.
 func (s *Store) Insert(ctx context.Context, subs []Submission) ([]int64, error) {
+	byKey := make(map[string]int64, len(subs))
+	if len(subs) <= insertMax { // one statement is a transaction of its own: one round trip, and one flush of the database's log
+		if err := s.insert(ctx, s.db, subs, byKey); err != nil {
+			return nil, fmt.Errorf("insert into outbox: %w", err)
+		}
+		return rowsByKey(subs, byKey), nil
+	}
 	tx, err := s.db.BeginTxx(ctx, nil)
 	if err != nil {
 		return nil, fmt.Errorf("insert into outbox: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after the commit
-	byKey := make(map[string]int64, len(subs))
-	for _, chunk := range chunks(subs, insertMax) {
+	for chunk := range slices.Chunk(subs, insertMax) {
 		if err := s.insert(ctx, tx, chunk, byKey); err != nil {
 			return nil, fmt.Errorf("insert into outbox: %w", err)
 		}
@@ -124,36 +130,79 @@ func (s *Store) Insert(ctx context.Context, subs []Submission) ([]int64, error) 
 	if err := tx.Commit(); err != nil {
 		return nil, fmt.Errorf("insert into outbox: %w", err)
 	}
+	return rowsByKey(subs, byKey), nil
+}
+
+func rowsByKey(subs []Submission, byKey map[string]int64) []int64 {
 	ids := make([]int64, len(subs))
 	for i, sub := range subs {
 		ids[i] = byKey[sub.Key]
 	}
-	return ids, nil
+	return ids
 }
 
-func (s *Store) insert(ctx context.Context, tx *sqlx.Tx, subs []Submission, byKey map[string]int64) error {
-	if _, err := tx.NamedExecContext(ctx, s.st.InsertOutbox, subs); err != nil {
+// insert inserts at most insertMax rows. It asks for those whose keys exist already, which INSERT does not return.
+func (s *Store) insert(ctx context.Context, to sqlx.ExtContext, subs []Submission, byKey map[string]int64) error {
+	if err := returned(ctx, to, s.st.InsertOutbox, filled(subs), byKey); err != nil {
 		return err
 	}
-	keys := make([]string, len(subs))
-	for i, sub := range subs {
-		keys[i] = sub.Key
+	var existing []string
+	for _, sub := range subs {
+		if byKey[sub.Key] == 0 {
+			existing = append(existing, sub.Key)
+		}
 	}
-	query, args, err := sqlx.In(s.st.OutboxByKey, padded(keys))
+	if len(existing) == 0 {
+		return nil
+	}
+	query, args, err := sqlx.In(s.st.OutboxByKey, padded(existing))
 	if err != nil {
 		return err
 	}
-	var found []struct {
-		ID  int64  `db:"id"`
-		Key string `db:"item_key"`
-	}
-	if err := tx.SelectContext(ctx, &found, tx.Rebind(query), args...); err != nil {
+	var found []keyedRow
+	if err := sqlx.SelectContext(ctx, to, &found, to.Rebind(query), args...); err != nil {
 		return err
 	}
 	for _, f := range found {
 		byKey[f.Key] = f.ID
 	}
 	return nil
+}
+
+type keyedRow struct {
+	ID  int64  `db:"id"`
+	Key string `db:"item_key"`
+}
+
+// returned runs an INSERT and notes the keys of the rows that it made.
+func returned(ctx context.Context, to sqlx.ExtContext, query string, subs []Submission, byKey map[string]int64) error {
+	rows, err := sqlx.NamedQueryContext(ctx, to, query, subs)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var made keyedRow
+		if err := rows.Scan(&made.ID, &made.Key); err != nil {
+			return err
+		}
+		byKey[made.Key] = made.ID
+	}
+	return rows.Err()
+}
+
+// filled repeats the smallest submission up to a power of two, for the reason of padded: a key that exists is left alone.
+func filled(subs []Submission) []Submission {
+	small := slices.MinFunc(subs, func(a, b Submission) int { return len(a.Body) - len(b.Body) })
+	n := 1
+	for n < len(subs) {
+		n *= 2
+	}
+	subs = slices.Clip(subs)
+	for len(subs) < n {
+		subs = append(subs, small)
+	}
+	return subs
 }
 
 // IDs returns the identity of every step that has a row, in order of the primary key, one table after the other.
