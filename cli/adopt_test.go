@@ -13,57 +13,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/omflow-booster/omflow-booster/cli/adopt"
+	"github.com/omflow-booster/omflow-booster/cli/doctor"
+	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/pgtest"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
 )
-
-// handEdited are settings as people leave them behind.
-var handEdited = map[string]string{
-	"plain":               "INSTALLED_APPS = ['omflow']\n",
-	"no end":              "INSTALLED_APPS = ['omflow']\nDEBUG = False",
-	"windows":             "# -*- coding: utf-8 -*-\r\nINSTALLED_APPS = ['omflow']\r\n\r\nBOOSTER_IP = '' \r\n",
-	"windows, no end":     "INSTALLED_APPS = ['omflow']\r\n\tX = 1",
-	"no text of ours":     "\xff\xfe bytes \x00\n\n\n",
-	"empty":               "",
-	"newlines at its end": "A = 1\n\n\n",
-}
-
-func TestUndoIsByteIdentical(t *testing.T) {
-	t.Parallel()
-	for name, text := range handEdited {
-		changed := addBlock([]byte(text), []string{"A = 1", "B = 2"})
-		require.NotEqual(t, text, string(changed), name)
-		undone, err := removeBlock(changed)
-		require.NoError(t, err)
-		require.Equal(t, text, string(undone), name)
-
-		twice := addBlock(changed, []string{"A = 3"}) // adopted again, with another Booster
-		require.Equal(t, 1, bytes.Count(twice, []byte(blockEnd)), name)
-		require.Contains(t, string(twice), "A = 3", name)
-		require.Contains(t, string(twice), "B = 2", name)
-		undone, err = removeBlock(twice)
-		require.NoError(t, err)
-		require.Equal(t, text, string(undone), name)
-
-		edited := "# new\n" + string(changed) + "LATER = 1\n" // edited by hand since, above and below
-		undone, err = removeBlock([]byte(edited))
-		require.NoError(t, err)
-		if !strings.Contains(name, "no end") {
-			require.Equal(t, "# new\n"+text+"LATER = 1\n", string(undone), name)
-		}
-	}
-	_, err := removeBlock([]byte(blockEnd + "\n"))
-	require.ErrorIs(t, err, errBlockBroken)
-	none, err := removeBlock([]byte("A = 1\n"))
-	require.NoError(t, err)
-	require.Nil(t, none)
-}
-
-func TestDifference(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, "--- s\n+++ s\n@@ -2,3 +2,4 @@\n b\n c\n d\n+e\n", difference("s", []byte("a\nb\nc\nd\n"), []byte("a\nb\nc\nd\ne\n")))
-	require.Equal(t, "--- s\n+++ s\n@@ -1,2 +1,1 @@\n a\n-b\n", difference("s", []byte("a\nb\nc\n"), []byte("a\nc\n")))
-}
 
 // adoptable is the home of a server whose Python answers what the test says. The settings are said to be enabled once our line is in them.
 func adoptable(t *testing.T, settings, engine, databaseURL string) (home string) {
@@ -118,7 +73,7 @@ func TestAdoptAndUndo(t *testing.T) {
 	require.Equal(t, text, read(), "a dry run")
 	code, out = runApp(t, "adopt", home, "--booster", booster.Addr().String(), "--json")
 	require.Zero(t, code, out)
-	var report adoptReport
+	var report adopt.Report
 	require.NoError(t, json.Unmarshal([]byte(out), &report), out)
 	require.Len(t, report.Checks, 6)
 	require.Contains(t, report.Change, "+BOOSTER_IP")
@@ -126,7 +81,7 @@ func TestAdoptAndUndo(t *testing.T) {
 
 	code, out = runApp(t, "adopt", home, "--booster", booster.Addr().String(), "--write")
 	require.Zero(t, code, out)
-	require.True(t, strings.HasPrefix(read(), text+"\n"+blockBegin), read())
+	require.True(t, strings.HasPrefix(read(), text+"\n"+adopt.BlockBegin), read())
 	info, err := os.Stat(settings)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o640), info.Mode().Perm())
@@ -174,9 +129,7 @@ func TestAdoptMakesTheIndex(t *testing.T) {
 		require.NoError(t, db.Get(&n, `SELECT count(*) FROM pg_indexes WHERE tablename = 'omflow_queuedata' AND indexdef LIKE '%(queue_id)'`))
 		return n
 	}
-	doctor := func() string {
-		return strings.Join(lines(with("DATABASE_URL="+database).database(t.Context())), "\n")
-	}
+	doctor := func() string { return databaseFindings(t, database) }
 	adopt := func(more ...string) string {
 		code, out := runApp(t, append([]string{"adopt", home, "--booster", booster.Addr().String()}, more...)...)
 		require.Zero(t, code, out)
@@ -200,11 +153,23 @@ func TestAdoptMakesTheIndex(t *testing.T) {
 	require.Equal(t, 1, indexes(), "it is not ours")
 }
 
+// databaseFindings is what the doctor says of a database.
+func databaseFindings(t *testing.T, database string) string {
+	t.Helper()
+	host := doctor.New([]string{"DATABASE_URL=" + database}, serviceConfigs(), []sqldb.Engine{sqldb.Postgres()},
+		func() (*bus.Client, error) { return nil, bus.ErrNoBooster })
+	var lines []string
+	for _, f := range host.Examine(t.Context()) {
+		if f.Check == "database" {
+			lines = append(lines, string(f.Verdict)+" "+f.Check+": "+f.Detail)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
 func TestDoctorFindsTheTableOutOfSight(t *testing.T) {
 	database := pgtest.New(t)
-	check := func() string {
-		return strings.Join(lines(with("DATABASE_URL="+database).database(t.Context())), "\n")
-	}
+	check := func() string { return databaseFindings(t, database) }
 	require.NotContains(t, check(), "omflow_queuedata")
 	pgtest.Exec(t, database, `CREATE SCHEMA omflow`)
 	pgtest.Exec(t, database, `CREATE TABLE omflow.omflow_queuedata (id serial PRIMARY KEY, queue_id text)`)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/snapshot"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 func (a *App) backupCommand() *cobra.Command {
@@ -110,7 +111,7 @@ func (a *App) backup(ctx context.Context, c *bus.Client, file string, force, asJ
 	if err := a.printStreams(report.Streams); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.Stdout, "%s written: %s in %s\n", file, size(bytes), age(time.Since(began)))
+	fmt.Fprintf(a.Stdout, "%s written: %s in %s\n", file, text.Size(bytes), text.Age(time.Since(began)))
 	return nil
 }
 
@@ -123,7 +124,7 @@ func (a *App) printStreams(streams []streamReport) error {
 	}
 	t := newTable(a.Stdout, columns...)
 	for _, s := range streams {
-		cells := []any{s.Name, count(s.Messages), size(s.Bytes)}
+		cells := []any{s.Name, text.Count(s.Messages), text.Size(s.Bytes)}
 		if withResult {
 			cells = append(cells, s.Result)
 		}
@@ -145,9 +146,9 @@ func (a *App) streamProgress(verb string) (progress func(snapshot.Progress), end
 		next, shown = time.Now().Add(500*time.Millisecond), true
 		of := ""
 		if p.Total > 0 {
-			of = " of " + size(p.Total)
+			of = " of " + text.Size(p.Total)
 		}
-		fmt.Fprintf(a.Stderr, "\r%d/%d %s: %s%s %s \x1b[K", p.Index, p.Streams, oneLine(p.Stream), size(p.Done), of, verb)
+		fmt.Fprintf(a.Stderr, "\r%d/%d %s: %s%s %s \x1b[K", p.Index, p.Streams, text.OneLine(p.Stream), text.Size(p.Done), of, verb)
 	}
 	return progress, func() {
 		if shown {

@@ -19,7 +19,9 @@ import (
 	"github.com/omflow-booster/omflow-booster/broker"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 	"github.com/omflow-booster/omflow-booster/internal/logging"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 // handOverTimeout is how long a Booster may take to hand over.
@@ -50,7 +52,7 @@ func (a *App) stepDownCommand() *cobra.Command {
 }
 
 func (a *App) stepDown(ctx context.Context, c *bus.Client, asJSON bool) error {
-	former, err := activeBooster(ctx, c)
+	former, err := diagnosis.ActiveBooster(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -59,49 +61,24 @@ func (a *App) stepDown(ctx context.Context, c *bus.Client, asJSON bool) error {
 	reply, err := c.NC.RequestWithContext(ctx, bus.StepDownSubject(former), nil)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
-		return fmt.Errorf("%s does not answer; see `omflow-booster status`", oneLine(former))
+		return fmt.Errorf("%s does not answer; see `omflow-booster status`", text.OneLine(former))
 	case err != nil:
-		return fmt.Errorf("ask %s to step down: %w", oneLine(former), err)
+		return fmt.Errorf("ask %s to step down: %w", text.OneLine(former), err)
 	case reply.Header.Get(micro.ErrorHeader) != "":
-		return fmt.Errorf("%s did not step down: %s", oneLine(former), oneLine(reply.Header.Get(micro.ErrorHeader)))
+		return fmt.Errorf("%s did not step down: %s", text.OneLine(former), text.OneLine(reply.Header.Get(micro.ErrorHeader)))
 	}
 	var done bus.SteppedDown
 	if err := json.Unmarshal(reply.Data, &done); err != nil {
-		return fmt.Errorf("answer of %s: %w", oneLine(former), err)
+		return fmt.Errorf("answer of %s: %w", text.OneLine(former), err)
 	}
 	if err := awaitActive(ctx, c, done.Active); err != nil {
-		return fmt.Errorf("%s has stepped down: %w", oneLine(former), err)
+		return fmt.Errorf("%s has stepped down: %w", text.OneLine(former), err)
 	}
 	if asJSON {
 		return printJSON(a.Stdout, map[string]string{"former": former, "active": done.Active})
 	}
-	fmt.Fprintf(a.Stdout, "%s is active now; it was %s\n", oneLine(done.Active), oneLine(former))
+	fmt.Fprintf(a.Stdout, "%s is active now; it was %s\n", text.OneLine(done.Active), text.OneLine(former))
 	return nil
-}
-
-// activeBooster is the one of two that is active, by what the Boosters say now or, where they are of an older release, by their heartbeats.
-func activeBooster(ctx context.Context, c *bus.Client) (string, error) {
-	nodes, err := livingNodes(ctx, c)
-	if err != nil {
-		return "", err
-	}
-	r := statusReport{}
-	for _, n := range nodes {
-		if n.Booster != nil {
-			r.Boosters = append(r.Boosters, n)
-		}
-	}
-	r.show(bus.AskCluster(ctx, c.NC))
-	for _, n := range r.Boosters {
-		if n.Booster == nil || n.Booster.Duty != bus.DutyActive {
-			continue
-		}
-		if n.Booster.Mode == bus.ModeStandalone {
-			return "", fmt.Errorf("%s is the only Booster: there is none to hand over to", oneLine(n.Name))
-		}
-		return n.Name, nil
-	}
-	return "", errors.New("no Booster is active: leadership is moving, or there is no majority; see `omflow-booster status`")
 }
 
 // staysActive is how long a Booster has to be the active one before the command says so.
@@ -116,7 +93,7 @@ func awaitActive(ctx context.Context, c *bus.Client, successor string) error {
 		cluster := bus.AskCluster(ctx, c.NC)
 		active := cluster.Active()
 		if active == "" && len(cluster) > 0 && !slices.ContainsFunc(cluster, func(s bus.ClusterState) bool { return s.Name == successor }) {
-			active, _ = activeBooster(ctx, c)
+			active, _ = diagnosis.ActiveBooster(ctx, c)
 		}
 		switch {
 		case len(cluster) == 0 && ctx.Err() == nil:
@@ -129,7 +106,7 @@ func awaitActive(ctx context.Context, c *bus.Client, successor string) error {
 			return nil
 		}
 		if !bus.Sleep(ctx, 100*time.Millisecond) {
-			return fmt.Errorf("%s is not active after %s; see `omflow-booster status`", oneLine(successor), handOverTimeout)
+			return fmt.Errorf("%s is not active after %s; see `omflow-booster status`", text.OneLine(successor), handOverTimeout)
 		}
 	}
 }
@@ -190,7 +167,7 @@ func (a *App) confirmFenced(name, given string) error {
 		}
 		fmt.Fprintf(a.Stderr, "This makes %s go on alone, by what it has. The other Booster and the witness must be switched off for good,\n"+
 			"or their data directories emptied: if they come back, there will be two queues.\n"+
-			"Type the name of this Booster (%s) to confirm that they cannot: ", oneLine(name), oneLine(name))
+			"Type the name of this Booster (%s) to confirm that they cannot: ", text.OneLine(name), text.OneLine(name))
 		line, err := bufio.NewReader(a.Stdin).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("read the answer: %w", err)
@@ -198,7 +175,7 @@ func (a *App) confirmFenced(name, given string) error {
 		given = strings.TrimSpace(line)
 	}
 	if given != name {
-		return usageError{fmt.Errorf("%q is not the name of this Booster, which is %s; nothing was changed", oneLine(given), name)}
+		return usageError{fmt.Errorf("%q is not the name of this Booster, which is %s; nothing was changed", text.OneLine(given), name)}
 	}
 	return nil
 }
@@ -230,7 +207,7 @@ func (a *App) shrink(ctx context.Context, o broker.ShrinkOptions, asJSON bool) e
 	}
 	fmt.Fprintf(a.Stdout, "%s takes along %s in %s; left behind: %s\nUnset HA_BOOSTER_IP in its settings and start it. The old store is "+
 		"kept until everything is back.\n",
-		oneLine(report.Booster), counted(report.Messages, "message"), counted(uint64(report.Streams),
-			"stream"), oneLine(strings.Join(report.Left, ", ")))
+		text.OneLine(report.Booster), text.Counted(report.Messages, "message"), text.Counted(uint64(report.Streams),
+			"stream"), text.OneLine(strings.Join(report.Left, ", ")))
 	return nil
 }

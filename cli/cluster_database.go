@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
 
@@ -56,7 +58,7 @@ func (a *App) printDatabase(d bus.Database, asJSON bool) error {
 		_, err := fmt.Fprintln(a.Stdout, "The Boosters carry the steps of no database yet: the first worker that starts says which.")
 		return err
 	}
-	_, err := fmt.Fprintf(a.Stdout, "The Boosters carry the steps of %s\n", oneLine(d.String()))
+	_, err := fmt.Fprintf(a.Stdout, "The Boosters carry the steps of %s\n", text.OneLine(d.String()))
 	return err
 }
 
@@ -72,13 +74,13 @@ func (a *App) useDatabase(ctx context.Context, c *bus.Client, yes, asJSON bool) 
 	if former.ID == mine.ID {
 		return a.printDatabase(former, asJSON)
 	}
-	nodes, err := livingNodes(ctx, c)
+	nodes, err := diagnosis.LivingNodes(ctx, c)
 	if err != nil {
 		return err
 	}
 	for _, n := range nodes {
 		if n.Worker != nil && n.Worker.DatabaseID != mine.ID {
-			return fmt.Errorf("worker %s on %s uses another database than %s: stop it first", oneLine(n.Name), oneLine(n.Host), mine)
+			return fmt.Errorf("worker %s on %s uses another database than %s: stop it first", text.OneLine(n.Name), text.OneLine(n.Host), mine)
 		}
 	}
 	if former.ID != "" && !yes {

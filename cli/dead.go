@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 func (a *App) deadCommand() *cobra.Command {
@@ -62,7 +63,7 @@ func (a *App) deadShowCommand() *cobra.Command {
 
 // deadStep is a step that was given up on, for lists.
 type deadStep struct {
-	step
+	bus.StepInfo
 	Attempts string `json:"attempts"`
 	Reason   string `json:"reason"`
 	Error    string `json:"error"`
@@ -72,7 +73,7 @@ type deadStep struct {
 
 func describeDead(m *jetstream.RawStreamMsg) deadStep {
 	d := deadStep{
-		step:     describeStep(m),
+		StepInfo: bus.DescribeStep(m),
 		Attempts: m.Header.Get(bus.HeaderAttempt),
 		Reason:   m.Header.Get(bus.HeaderDeadReason),
 		Error:    m.Header.Get(bus.HeaderDeadError),
@@ -95,7 +96,7 @@ func (a *App) printDead(list stepList[deadStep], now time.Time) error {
 	}
 	t := newTable(a.Stdout, "ID", "KIND", "FLOW", "KEY", "ATTEMPTS", "DIED", "WORKER", "REASON", "ERROR")
 	for _, d := range list.Steps {
-		t.row(d.ID, d.Kind, d.Flow, d.Ticket, d.Attempts, age(now.Sub(d.At))+" ago", d.Worker, d.Reason, shorten(d.Error, errorWidth))
+		t.row(d.ID, d.Kind, d.Flow, d.Ticket, d.Attempts, text.Age(now.Sub(d.At))+" ago", d.Worker, d.Reason, text.Shorten(d.Error, errorWidth))
 	}
 	if err := t.flush(); err != nil {
 		return err

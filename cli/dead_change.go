@@ -12,6 +12,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/deadletter"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 func (a *App) deadRetryCommand() *cobra.Command {
@@ -155,7 +156,7 @@ func (a *App) change(ctx context.Context, queue *deadletter.Queue, chosen deadle
 	var moved []string // out of DEAD
 	for o, err := range queue.Run(ctx, chosen, do) {
 		if err != nil {
-			failure = fmt.Errorf("%w (%s done before)", err, counted(report.Done, "step"))
+			failure = fmt.Errorf("%w (%s done before)", err, text.Counted(report.Done, "step"))
 			report.Error = err.Error()
 			break
 		}
@@ -167,7 +168,7 @@ func (a *App) change(ctx context.Context, queue *deadletter.Queue, chosen deadle
 		}
 		report.Steps = append(report.Steps, o)
 		if !asJSON {
-			fmt.Fprintln(a.Stdout, oneLine(outcomeLine(o)))
+			fmt.Fprintln(a.Stdout, text.OneLine(outcomeLine(o)))
 		}
 	}
 	if err := queue.Moved(ctx, moved); err != nil {

@@ -1,20 +1,14 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/plugin"
 )
-
-const readSettingsTimeout = 30 * time.Second // a Python that starts on a busy host
 
 // adoptSettings lets a worker or agent know what the OMFLOW Server beside it knows: each variable that is not set is taken from
 // the settings in OMFLOW_HOME, which Python reads. Nothing is read when all of needed are set. The environment wins over the
@@ -33,26 +27,17 @@ func adoptSettings(ctx context.Context, needed ...string) error {
 		return nil
 	}
 	if _, err := os.Stat(filepath.Join(home, "omflow", "settings.py")); err != nil {
-		return nil // not the home of an OMFLOW Server with the plugin: the environment is all there is
+		return nil //nolint:nilerr // not the home of an OMFLOW Server with the plugin: the environment is all there is
 	}
 	python := os.Getenv("OMFLOW_PYTHON")
 	if python == "" {
 		python = "python3"
 	}
-	ctx, cancel := context.WithTimeout(ctx, readSettingsTimeout)
-	defer cancel()
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, python, "-m", "omflow_booster.environment") //nolint:gosec // the operator's own choice
-	cmd.Dir, cmd.Stderr, cmd.WaitDelay = home, &stderr, time.Second
-	out, err := cmd.Output()
-	found := map[string]string{}
-	if err == nil {
-		err = json.Unmarshal(out, &found)
-	}
+	found, err := plugin.Settings(ctx, python, home)
 	if err != nil {
 		return &config.Error{
 			Var:     missing,
-			Problem: fmt.Sprintf("not set, and %s -m omflow_booster.environment in %s fails: %v%s", python, home, err, lastLine(stderr.String())),
+			Problem: fmt.Sprintf("not set, and %s -m omflow_booster.environment in %s fails: %v", python, home, err),
 			Fix:     "set it, or install the plugin for that Python (see plugin/README.md)",
 		}
 	}
@@ -64,13 +49,4 @@ func adoptSettings(ctx context.Context, needed ...string) error {
 		}
 	}
 	return nil
-}
-
-// lastLine is where a Python traceback says what is wrong.
-func lastLine(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	if last := lines[len(lines)-1]; last != "" {
-		return " (" + last + ")"
-	}
-	return ""
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/join"
 )
@@ -177,7 +178,7 @@ func replaceJoinFile(f *join.File, path string) error {
 	if err := f.Replace(path); err != nil {
 		return err
 	}
-	return keepOwner(path, before)
+	return atomicfile.KeepOwner(path, before)
 }
 
 // shownJoinFile is a join file as --json prints it.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -63,11 +64,14 @@ func newBareStage(t *testing.T) *stage {
 	return &stage{t: t, ctx: ctx, c: c}
 }
 
+// ours are the variables that our services and the server beside them read.
+var ours = regexp.MustCompile("^(BOOSTER|WORKER|AGENT|SECOND_BOOSTER|HA_BOOSTER|LOG|OMFLOW)_|^DATABASE_URL$")
+
 // useBooster points the environment to a Booster, and nowhere else.
 func useBooster(t *testing.T, url string) {
 	t.Helper()
 	for _, pair := range os.Environ() {
-		if name, _, _ := strings.Cut(pair, "="); hasOurPrefix(name) || strings.HasPrefix(name, "OMFLOW_") || name == "DATABASE_URL" {
+		if name, _, _ := strings.Cut(pair, "="); ours.MatchString(name) {
 			t.Setenv(name, "")
 			if err := os.Unsetenv(name); err != nil { // t.Setenv brings it back
 				t.Fatal(err)

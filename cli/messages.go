@@ -7,45 +7,23 @@ import (
 	"sort"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
-
-// step is what a message on WORK or DEAD says of its step, for lists.
-type step struct {
-	ID       string    `json:"id"`
-	Kind     string    `json:"kind"`
-	Flow     string    `json:"flow"`
-	Ticket   string    `json:"key"`
-	Sequence uint64    `json:"sequence"`
-	Bytes    int       `json:"bytes"`
-	At       time.Time `json:"at"` // when the message was stored
-}
-
-func describeStep(m *jetstream.RawStreamMsg) step {
-	kind, flow, id := bus.SubjectTokens(m.Subject)
-	if name := m.Header.Get(bus.HeaderKind); name != "" {
-		kind = name // as the queue is called; the subject has it in small letters
-	}
-	return step{
-		ID: id, Kind: kind, Flow: flow, Ticket: m.Header.Get(bus.HeaderKey),
-		Sequence: m.Sequence, Bytes: len(m.Data), At: m.Time.UTC(),
-	}
-}
 
 // detail is one message in full.
 type detail struct {
-	step
+	bus.StepInfo
 	Subject string            `json:"subject"`
 	Headers map[string]string `json:"headers"`
 	Body    any               `json:"body"` // JSON as it is, or a string
 }
 
 func describeDetail(m *jetstream.RawStreamMsg) detail {
-	d := detail{step: describeStep(m), Subject: m.Subject, Headers: headers(m)}
+	d := detail{StepInfo: bus.DescribeStep(m), Subject: m.Subject, Headers: headers(m)}
 	switch {
 	case len(m.Data) == 0: // oversized or malformed: the item was not kept
 	case json.Valid(m.Data):
@@ -74,10 +52,10 @@ func (d detail) print(w io.Writer, now time.Time) error {
 	t.row("Kind", d.Kind)
 	t.row("Flow", d.Flow)
 	t.row("Key", d.Ticket)
-	t.row("Since", d.At.Format(time.RFC3339)+" ("+age(now.Sub(d.At))+" ago)")
+	t.row("Since", d.At.Format(time.RFC3339)+" ("+text.Age(now.Sub(d.At))+" ago)")
 	t.row("Subject", d.Subject)
 	t.row("Sequence", d.Sequence)
-	t.row("Size", size(d.Bytes))
+	t.row("Size", text.Size(d.Bytes))
 	names := make([]string, 0, len(d.Headers))
 	for name := range d.Headers {
 		names = append(names, name)
@@ -96,9 +74,9 @@ func (d detail) print(w io.Writer, now time.Time) error {
 func (d detail) bodyText() string {
 	switch body := d.Body.(type) {
 	case json.RawMessage:
-		return printable(indent(body))
+		return text.Printable(indent(body))
 	case string:
-		return printable(body)
+		return text.Printable(body)
 	default:
 		return "(no body: the item could not be carried, see Dead-Error)"
 	}
@@ -110,14 +88,4 @@ func indent(body json.RawMessage) string {
 		return string(body)
 	}
 	return strings.TrimRight(out.String(), "\n")
-}
-
-// printable is oneLine for a text of many lines.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r != '\n' && unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, s)
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -9,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 func (a *App) nodesCommand() *cobra.Command {
@@ -30,14 +31,14 @@ func (a *App) listNodesCommand(name string) *cobra.Command {
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.withBus(func(c *bus.Client) error {
-			nodes, err := livingNodes(cmd.Context(), c)
+			nodes, err := diagnosis.LivingNodes(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
 			if *asJSON {
 				return printJSON(a.Stdout, map[string]any{"nodes": nodes})
 			}
-			away, err := awayServers(cmd.Context(), c, nodes)
+			away, err := diagnosis.AwayServers(cmd.Context(), c, nodes)
 			if err != nil {
 				return err
 			}
@@ -52,55 +53,21 @@ func agentLives(nodes []bus.Node, name string) bool {
 	return slices.ContainsFunc(nodes, func(n bus.Node) bool { return n.Agent != nil && n.Name == name })
 }
 
-// livingNodes returns the entries of NODES, never nil: JSON shows an empty list as [].
-func livingNodes(ctx context.Context, c *bus.Client) ([]bus.Node, error) {
-	ctx, cancel := ask(ctx)
-	defer cancel()
-	nodes, err := bus.Nodes(ctx, c.JS)
-	if nodes == nil {
-		nodes = []bus.Node{}
-	}
-	return nodes, err
-}
-
-func (a *App) printNodes(nodes []bus.Node, away []awayServer, now time.Time) error {
+func (a *App) printNodes(nodes []bus.Node, away []diagnosis.AwayServer, now time.Time) error {
 	t := newTable(a.Stdout, "ROLE", "NAME", "HOST", "PID", "VERSION", "UP", "SEEN")
 	for _, n := range nodes {
-		t.row(n.Role, n.Name, n.Host, n.PID, n.Version, age(now.Sub(n.Started)), age(now.Sub(n.At))+" ago")
+		t.row(n.Role, n.Name, n.Host, n.PID, n.Version, text.Age(now.Sub(n.Started)), text.Age(now.Sub(n.At))+" ago")
 	}
 	if err := t.flush(); err != nil {
 		return err
 	}
 	for _, n := range nodes {
-		if reason := waitsFor(n); reason != "" {
-			fmt.Fprintf(a.Stdout, "%s takes no patch yet, waiting: %s\n", oneLine(n.Name), oneLine(reason))
+		if reason := diagnosis.WaitsFor(n); reason != "" {
+			fmt.Fprintf(a.Stdout, "%s takes no patch yet, waiting: %s\n", text.OneLine(n.Name), text.OneLine(reason))
 		}
 	}
-	for _, p := range nodeProblems(nodes, away) {
-		fmt.Fprintln(a.Stdout, oneLine(p.Text))
+	for _, p := range diagnosis.NodeProblems(nodes, away) {
+		fmt.Fprintln(a.Stdout, text.OneLine(p.Text))
 	}
 	return nil
-}
-
-// nodeProblems are those of `status` that are about the nodes: where the Boosters and the witness are, workers, agents and the servers
-// beside them.
-func nodeProblems(nodes []bus.Node, away []awayServer) (found []problem) {
-	r := statusReport{Away: away}
-	for _, n := range nodes {
-		switch {
-		case n.Booster != nil:
-			r.Boosters = append(r.Boosters, n)
-		case n.Worker != nil:
-			r.Workers = append(r.Workers, n)
-		case n.Agent != nil && !n.Agent.PatchAsks: // what an agent waits for is said already
-			r.Agents = append(r.Agents, n)
-		}
-	}
-	found = placementProblems(r)
-	if len(r.Workers) > 0 { // that there is none shows
-		found = append(found, workerProblems(r)...)
-	}
-	found = append(found, uploadProblems(r)...)
-	found = append(found, agentProblems(r)...)
-	return append(found, awayProblems(r)...)
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 func (a *App) showNodeCommand() *cobra.Command {
@@ -21,13 +23,13 @@ func (a *App) showNodeCommand() *cobra.Command {
 	_ = jsonFlag(cmd) // it is JSON anyway
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.withBus(func(c *bus.Client) error {
-			nodes, err := livingNodes(cmd.Context(), c)
+			nodes, err := diagnosis.LivingNodes(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
 			nodes = slices.DeleteFunc(nodes, func(n bus.Node) bool { return n.Name != given[0] })
 			if len(nodes) == 0 {
-				return fmt.Errorf("no node %s is alive; see `omflow-booster nodes`", oneLine(given[0]))
+				return fmt.Errorf("no node %s is alive; see `omflow-booster nodes`", text.OneLine(given[0]))
 			}
 			return printJSON(a.Stdout, map[string]any{"nodes": nodes}) // an agent and its worker have one name
 		})
@@ -64,12 +66,12 @@ func (a *App) cordonOrder(name, short, done, long string, give func(ctx context.
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.withBus(func(c *bus.Client) error {
-			nodes, err := livingNodes(cmd.Context(), c)
+			nodes, err := diagnosis.LivingNodes(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
 			if !agentLives(nodes, given[0]) {
-				return fmt.Errorf("no agent %s is alive; see `omflow-booster nodes`", oneLine(given[0]))
+				return fmt.Errorf("no agent %s is alive; see `omflow-booster nodes`", text.OneLine(given[0]))
 			}
 			ctx, cancel := ask(cmd.Context())
 			defer cancel()
@@ -79,7 +81,7 @@ func (a *App) cordonOrder(name, short, done, long string, give func(ctx context.
 			if *asJSON {
 				return printJSON(a.Stdout, map[string]any{"node": given[0], "cordoned": name == "cordon"})
 			}
-			fmt.Fprintf(a.Stdout, "%s %s\n", oneLine(given[0]), done)
+			fmt.Fprintf(a.Stdout, "%s %s\n", text.OneLine(given[0]), done)
 			return nil
 		})
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 const (
@@ -39,7 +41,7 @@ func (a *App) driftCommand() *cobra.Command {
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.withBus(func(c *bus.Client) error {
-			nodes, err := livingNodes(cmd.Context(), c)
+			nodes, err := diagnosis.LivingNodes(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
@@ -50,7 +52,7 @@ func (a *App) driftCommand() *cobra.Command {
 				}
 			}
 			if len(given) > 0 && len(names) == 0 {
-				return fmt.Errorf("no agent %s is alive; see `omflow-booster nodes`", oneLine(given[0]))
+				return fmt.Errorf("no agent %s is alive; see `omflow-booster nodes`", text.OneLine(given[0]))
 			}
 			if *publish {
 				return a.releaseDrift(cmd.Context(), c, given, *yes, *asJSON)
@@ -91,7 +93,7 @@ func repairDrift(ctx context.Context, c *bus.Client, given []string) error {
 	ctx, cancel := context.WithTimeout(ctx, repairTimeout)
 	defer cancel()
 	if _, err := c.NC.RequestWithContext(ctx, bus.RepairSubject(given[0]), nil); err != nil {
-		return fmt.Errorf("%s was told to bring its files back: %w", oneLine(given[0]), err)
+		return fmt.Errorf("%s was told to bring its files back: %w", text.OneLine(given[0]), err)
 	}
 	for bus.Sleep(ctx, followEvery) {
 		list, err := askDrift(ctx, c, given)
@@ -99,12 +101,12 @@ func repairDrift(ctx context.Context, c *bus.Client, given []string) error {
 		case err != nil:
 			return err
 		case list[0].Repair != "":
-			return fmt.Errorf("%s: %s", oneLine(given[0]), oneLine(list[0].Repair))
+			return fmt.Errorf("%s: %s", text.OneLine(given[0]), text.OneLine(list[0].Repair))
 		case list[0].Total == 0 && !list[0].Repairing:
 			return nil
 		}
 	}
-	return fmt.Errorf("%s has not brought its files back within %s", oneLine(given[0]), repairTimeout)
+	return fmt.Errorf("%s has not brought its files back within %s", text.OneLine(given[0]), repairTimeout)
 }
 
 // errDrift is said by the exit code.
@@ -143,14 +145,14 @@ func (a *App) releaseDrift(ctx context.Context, c *bus.Client, given []string, y
 	}
 	d := list[0]
 	if d.Held == "" {
-		return fmt.Errorf("%s holds nothing back; see `omflow-booster nodes drift %s`", oneLine(d.Node), oneLine(d.Node))
+		return fmt.Errorf("%s holds nothing back; see `omflow-booster nodes drift %s`", text.OneLine(d.Node), text.OneLine(d.Node))
 	}
 	if !yes {
 		if err := a.printDrift(list); err != nil {
 			return err
 		}
-		sure, err := confirm(a.Stdin, a.Stdout, fmt.Sprintf("%s changed on %s: bring that to all servers?", counted(d.Total, "file"),
-			oneLine(d.Node)))
+		sure, err := confirm(a.Stdin, a.Stdout, fmt.Sprintf("%s changed on %s: bring that to all servers?", text.Counted(d.Total, "file"),
+			text.OneLine(d.Node)))
 		if err != nil || !sure {
 			return err
 		}
@@ -159,15 +161,15 @@ func (a *App) releaseDrift(ctx context.Context, c *bus.Client, given []string, y
 	defer cancel()
 	reply, err := c.NC.RequestWithContext(ctx, bus.ReleaseSubject(d.Node), []byte(d.Digest))
 	if err == nil && reply.Header.Get(micro.ErrorHeader) != "" {
-		err = errors.New(oneLine(reply.Header.Get(micro.ErrorHeader)))
+		err = errors.New(text.OneLine(reply.Header.Get(micro.ErrorHeader)))
 	}
 	if err != nil {
-		return fmt.Errorf("%s was told to publish its changes: %w", oneLine(d.Node), err)
+		return fmt.Errorf("%s was told to publish its changes: %w", text.OneLine(d.Node), err)
 	}
 	if asJSON {
 		return printJSON(a.Stdout, map[string]any{"node": d.Node, "files": d.Total, "digest": d.Digest})
 	}
-	fmt.Fprintf(a.Stdout, "%s publishes them when they have rested; `omflow-booster patch ls` shows the patch.\n", oneLine(d.Node))
+	fmt.Fprintf(a.Stdout, "%s publishes them when they have rested; `omflow-booster patch ls` shows the patch.\n", text.OneLine(d.Node))
 	return nil
 }
 
@@ -189,7 +191,7 @@ func askDrift(ctx context.Context, c *bus.Client, names []string) ([]bus.Drift, 
 		return len(names) == 0
 	})
 	if err == nil && len(names) > 0 {
-		err = fmt.Errorf("no answer from %s within %s", oneLine(strings.Join(names, ", ")), driftTimeout)
+		err = fmt.Errorf("no answer from %s within %s", text.OneLine(strings.Join(names, ", ")), driftTimeout)
 	}
 	if err != nil {
 		return nil, err
@@ -203,7 +205,7 @@ func (a *App) printDrift(list []bus.Drift) error {
 	for _, d := range list {
 		since := ""
 		if d.Since != nil {
-			since = age(time.Since(*d.Since))
+			since = text.Age(time.Since(*d.Since))
 		}
 		t.row(d.Node, d.Watch, d.Version, d.Baseline, d.Total, since, d.Published)
 	}
@@ -212,23 +214,23 @@ func (a *App) printDrift(list []bus.Drift) error {
 	}
 	for _, d := range list {
 		if d.Held != "" {
-			fmt.Fprintf(a.Stdout, "%s  held back: %s; --publish brings it to all servers, --repair takes it back\n", oneLine(d.Node),
-				oneLine(d.Held))
+			fmt.Fprintf(a.Stdout, "%s  held back: %s; --publish brings it to all servers, --repair takes it back\n", text.OneLine(d.Node),
+				text.OneLine(d.Held))
 		}
 		for _, f := range d.Files {
-			fmt.Fprintf(a.Stdout, "%s  %s %s\n", oneLine(d.Node), f.Kind, oneLine(f.Path))
+			fmt.Fprintf(a.Stdout, "%s  %s %s\n", text.OneLine(d.Node), f.Kind, text.OneLine(f.Path))
 		}
 		if d.Moving != "" {
-			fmt.Fprintf(a.Stdout, "%s  waits until it has rested: %s\n", oneLine(d.Node), oneLine(d.Moving))
+			fmt.Fprintf(a.Stdout, "%s  waits until it has rested: %s\n", text.OneLine(d.Node), text.OneLine(d.Moving))
 		}
 		for _, s := range d.Stays {
-			fmt.Fprintf(a.Stdout, "%s  stays here: %s %s\n", oneLine(d.Node), oneLine(s.Path), oneLine(s.Why))
+			fmt.Fprintf(a.Stdout, "%s  stays here: %s %s\n", text.OneLine(d.Node), text.OneLine(s.Path), text.OneLine(s.Why))
 		}
 		if more := d.StaysTotal - len(d.Stays); more > 0 {
-			fmt.Fprintf(a.Stdout, "%s  and %d more that stay here\n", oneLine(d.Node), more)
+			fmt.Fprintf(a.Stdout, "%s  and %d more that stay here\n", text.OneLine(d.Node), more)
 		}
 		if more := d.Total - len(d.Files); more > 0 {
-			fmt.Fprintf(a.Stdout, "%s  and %d more\n", oneLine(d.Node), more)
+			fmt.Fprintf(a.Stdout, "%s  and %d more\n", text.OneLine(d.Node), more)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/bustest"
 )
 
 // Servers that are on the same patches and differ are shown as wrong, though nothing was changed by hand on any of them.
@@ -16,7 +17,7 @@ func TestServersThatDifferAreNotRight(t *testing.T) {
 	s := newStage(t)
 	one := bus.Drift{Node: "om1", Watch: "publish", Baseline: "a", Seq: 7}
 	for _, name := range []string{"om1", "om2"} {
-		node := agentNode(name, asIs)
+		node := bustest.AgentNode(name, bustest.AsIs)
 		node.At = time.Now()
 		s.putNode(node)
 	}

@@ -7,7 +7,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 func (a *App) forgetCommand() *cobra.Command {
@@ -30,14 +32,14 @@ func (a *App) forgetCommand() *cobra.Command {
 				return err
 			}
 			if !slices.ContainsFunc(known, func(k rollout.Known) bool { return k.Name == given[0] }) {
-				return fmt.Errorf("no server %s is known; see `omflow-booster status`", oneLine(given[0]))
+				return fmt.Errorf("no server %s is known; see `omflow-booster status`", text.OneLine(given[0]))
 			}
-			nodes, err := livingNodes(ctx, c)
+			nodes, err := diagnosis.LivingNodes(ctx, c)
 			if err != nil {
 				return err
 			}
 			if agentLives(nodes, given[0]) {
-				return fmt.Errorf("server %s is alive; stop its agent first", oneLine(given[0]))
+				return fmt.Errorf("server %s is alive; stop its agent first", text.OneLine(given[0]))
 			}
 			if err := rollout.Forget(ctx, c.JS, given[0]); err != nil {
 				return err
@@ -45,7 +47,7 @@ func (a *App) forgetCommand() *cobra.Command {
 			if *asJSON {
 				return printJSON(a.Stdout, map[string]any{"node": given[0], "forgotten": true})
 			}
-			fmt.Fprintf(a.Stdout, "%s is forgotten; a rollout that waits for it goes on within a minute\n", oneLine(given[0]))
+			fmt.Fprintf(a.Stdout, "%s is forgotten; a rollout that waits for it goes on within a minute\n", text.OneLine(given[0]))
 			return nil
 		})
 	}

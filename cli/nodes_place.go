@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 func (a *App) placeCommand() *cobra.Command {
@@ -36,7 +37,7 @@ func (a *App) placeCommand() *cobra.Command {
 			if *asJSON {
 				return printJSON(a.Stdout, map[string]any{"node": given[0], "after": *after})
 			}
-			fmt.Fprintf(a.Stdout, "%s goes on with the patches that follow\n", oneLine(given[0]))
+			fmt.Fprintf(a.Stdout, "%s goes on with the patches that follow\n", text.OneLine(given[0]))
 			return nil
 		})
 	}
@@ -57,14 +58,14 @@ func placeNode(ctx context.Context, c *bus.Client, node, after string) error {
 	defer cancel()
 	reply, err := c.NC.RequestWithContext(ctx, bus.PlaceBySubject(node), order)
 	if err != nil {
-		return fmt.Errorf("%s was told where it stands: %w; see `omflow-booster nodes`", oneLine(node), err)
+		return fmt.Errorf("%s was told where it stands: %w; see `omflow-booster nodes`", text.OneLine(node), err)
 	}
 	var answer bus.PlaceAnswer
 	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return fmt.Errorf("answer of %s: %w", oneLine(node), err)
+		return fmt.Errorf("answer of %s: %w", text.OneLine(node), err)
 	}
 	if answer.Error != "" {
-		return fmt.Errorf("%s does not take that: %s", oneLine(node), oneLine(answer.Error))
+		return fmt.Errorf("%s does not take that: %s", text.OneLine(node), text.OneLine(answer.Error))
 	}
 	return nil
 }

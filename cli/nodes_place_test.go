@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/bustest"
 )
 
 // An operator says where a server stands that asks.
@@ -59,7 +60,7 @@ func TestRoomForPatches(t *testing.T) {
 	if _, err := s.c.JS.UpdateStream(s.ctx, cfg); err != nil {
 		t.Fatal(err)
 	}
-	asks := agentNode("om1", asIs)
+	asks := bustest.AgentNode("om1", bustest.AsIs)
 	asks.Agent.PatchState, asks.Agent.PatchAsks, asks.At = "waiting: this server has no record", true, time.Now()
 	s.putNode(asks)
 	r := run(t, "", "status")

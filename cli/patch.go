@@ -13,9 +13,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 	"github.com/omflow-booster/omflow-booster/internal/join"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 func (a *App) patchCommand() *cobra.Command {
@@ -141,9 +143,9 @@ func (a *App) publishPatch(ctx context.Context, artifact string, keys *join.File
 			return err
 		}
 		if asJSON {
-			return printJSON(a.Stdout, listedPatch{Announcement: published, Seq: published.Seq, Nodes: []nodePatch{}})
+			return printJSON(a.Stdout, diagnosis.Patch{Announcement: published, Seq: published.Seq, Nodes: []diagnosis.NodePatch{}})
 		}
-		fmt.Fprintf(a.Stdout, "published %s: %s, %s\n", published.ID, counted(published.Files, "file"), size(published.Bytes))
+		fmt.Fprintf(a.Stdout, "published %s: %s, %s\n", published.ID, text.Counted(published.Files, "file"), text.Size(published.Bytes))
 		fmt.Fprintf(a.Stdout, "`omflow-booster patch show %s --follow` shows how it goes from server to server.\n", published.ID)
 		return nil
 	})
@@ -178,7 +180,7 @@ func (a *App) uploadProgress() func(done, total int64) {
 		switch {
 		case done < total && time.Now().After(next):
 			next, shown = time.Now().Add(500*time.Millisecond), true
-			fmt.Fprintf(a.Stderr, "\r%s of %s stored \x1b[K", size(done), size(total))
+			fmt.Fprintf(a.Stderr, "\r%s of %s stored \x1b[K", text.Size(done), text.Size(total))
 		case done >= total && shown:
 			shown = false
 			fmt.Fprint(a.Stderr, "\r\x1b[K")

@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 func (a *App) patchApplyCommand() *cobra.Command {
@@ -44,7 +46,7 @@ func (a *App) patchApplyCommand() *cobra.Command {
 				return err
 			}
 			if !*asJSON {
-				fmt.Fprintf(a.Stdout, "published %s; %s is the first\n", published.ID, oneLine(first))
+				fmt.Fprintf(a.Stdout, "published %s; %s is the first\n", published.ID, text.OneLine(first))
 			}
 			return a.followPatch(cmd.Context(), c, published.ID, *asJSON)
 		})
@@ -58,7 +60,7 @@ func localAgent(ctx context.Context, c *bus.Client, name string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	nodes, err := livingNodes(ctx, c)
+	nodes, err := diagnosis.LivingNodes(ctx, c)
 	if err != nil {
 		return "", err
 	}
@@ -72,10 +74,10 @@ func localAgent(ctx context.Context, c *bus.Client, name string) (string, error)
 	case len(here) == 1:
 		return here[0], nil
 	case name != "":
-		return "", fmt.Errorf("no agent %s is alive; see `omflow-booster nodes`", oneLine(name))
+		return "", fmt.Errorf("no agent %s is alive; see `omflow-booster nodes`", text.OneLine(name))
 	case len(here) == 0:
 		return "", fmt.Errorf("no agent is alive on this host (%s); name one with --node, or use `patch publish`", host)
 	default:
-		return "", fmt.Errorf("several agents are alive on this host: %s; name one with --node", oneLine(strings.Join(here, ", ")))
+		return "", fmt.Errorf("several agents are alive on this host: %s; name one with --node", text.OneLine(strings.Join(here, ", ")))
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/join"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 func (a *App) patchBuildCommand() *cobra.Command {
@@ -40,7 +41,7 @@ func (a *App) patchBuildCommand() *cobra.Command {
 		if *asJSON {
 			return printJSON(a.Stdout, m)
 		}
-		fmt.Fprintf(a.Stdout, "%s written: %s, %s, %s\n", given[1], m.ID, counted(len(m.Files), "file"), size(m.Bytes()))
+		fmt.Fprintf(a.Stdout, "%s written: %s, %s, %s\n", given[1], m.ID, text.Counted(len(m.Files), "file"), text.Size(m.Bytes()))
 		return nil
 	}
 	return cmd
@@ -161,7 +162,7 @@ func (a *App) printArtifact(m patch.Manifest, by signed) error {
 	fmt.Fprintln(a.Stdout)
 	t = newTable(a.Stdout, "FILE", "SIZE", "MODE", "SHA256")
 	for _, f := range m.Files {
-		t.row(f.Path, size(f.Size), fmt.Sprintf("%04o", uint32(f.Mode)), f.SHA256)
+		t.row(f.Path, text.Size(f.Size), fmt.Sprintf("%04o", uint32(f.Mode)), f.SHA256)
 	}
 	for _, name := range m.Deletions {
 		t.row(name, "deleted", "", "")
@@ -215,7 +216,7 @@ func (a *App) patchVerifyCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.Stdout, "%s: good, %s signed by %s %s\n", given[0], m.ID, by.Key, oneLine(by.Name))
+		fmt.Fprintf(a.Stdout, "%s: good, %s signed by %s %s\n", given[0], m.ID, by.Key, text.OneLine(by.Name))
 		return nil
 	}
 	return cmd

@@ -8,15 +8,17 @@ import (
 	"strings"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 	"github.com/omflow-booster/omflow-booster/internal/join"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 // checkFleet refuses a patch whose rollout could only fail or wait for ever: its canary is nobody, or no server has, or will
 // have, the version that it is for. Without a server to be seen it refuses nothing.
 func checkFleet(ctx context.Context, c *bus.Client, artifact string, keys *join.File, careful *rollout.Policy) error {
-	nodes, err := livingNodes(ctx, c)
+	nodes, err := diagnosis.LivingNodes(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -54,7 +56,7 @@ func checkCanary(agents []bus.Node, careful *rollout.Policy) error {
 	if slices.Contains(names, careful.Canary) {
 		return nil
 	}
-	return usageError{fmt.Errorf("--canary %s: no agent of that name is alive; there is %s", oneLine(careful.Canary), orNone(names))}
+	return usageError{fmt.Errorf("--canary %s: no agent of that name is alive; there is %s", text.OneLine(careful.Canary), orNone(names))}
 }
 
 // checkFrom knows of a server that is behind: it will have the version of a patch that is announced already.
@@ -64,12 +66,12 @@ func checkFrom(from string, agents []bus.Node, announced []patch.Announcement) e
 		if n.Agent.HomeVersion == "" || n.Agent.HomeVersion == from {
 			return nil // a version that is not known is not held against the patch
 		}
-		versions = append(versions, fmt.Sprintf("%s has %s", oneLine(n.Name), oneLine(n.Agent.HomeVersion)))
+		versions = append(versions, fmt.Sprintf("%s has %s", text.OneLine(n.Name), text.OneLine(n.Agent.HomeVersion)))
 	}
 	if slices.ContainsFunc(announced, func(a patch.Announcement) bool { return a.To == from }) {
 		return nil
 	}
-	return usageError{fmt.Errorf("--from %s: no server has that version: %s", oneLine(from), strings.Join(versions, ", "))}
+	return usageError{fmt.Errorf("--from %s: no server has that version: %s", text.OneLine(from), strings.Join(versions, ", "))}
 }
 
 // checkTo refuses an older version that every server would pass over.
@@ -79,12 +81,12 @@ func checkTo(m patch.Manifest, agents []bus.Node) error {
 	}
 	return usageError{fmt.Errorf("it leads to version %s, and every server has a newer one (%s has %s), so all would pass it over: if "+
 		"going back is meant, say --from %s",
-		oneLine(m.To), oneLine(agents[0].Name), oneLine(agents[0].Agent.HomeVersion), oneLine(agents[0].Agent.HomeVersion))}
+		text.OneLine(m.To), text.OneLine(agents[0].Name), text.OneLine(agents[0].Agent.HomeVersion), text.OneLine(agents[0].Agent.HomeVersion))}
 }
 
 func orNone(names []string) string {
 	if len(names) == 0 {
 		return "none"
 	}
-	return oneLine(strings.Join(names, ", "))
+	return text.OneLine(strings.Join(names, ", "))
 }

@@ -13,9 +13,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 	"github.com/omflow-booster/omflow-booster/internal/join"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 	"github.com/omflow-booster/omflow-booster/internal/tree"
 )
 
@@ -33,7 +35,7 @@ type fleetHomes struct {
 
 // gatherHomes asks all agents that are alive.
 func gatherHomes(ctx context.Context, c *bus.Client) (h fleetHomes, err error) {
-	nodes, err := livingNodes(ctx, c)
+	nodes, err := diagnosis.LivingNodes(ctx, c)
 	if err != nil {
 		return h, err
 	}
@@ -89,7 +91,7 @@ func askFiles(ctx context.Context, c *bus.Client, node string, firstOnly bool) (
 		case page.More && len(page.Files) > 0:
 			continue
 		case files.Digest() != page.Baseline:
-			return nil, page, fmt.Errorf("%s was patched meanwhile; try again", oneLine(node))
+			return nil, page, fmt.Errorf("%s was patched meanwhile; try again", text.OneLine(node))
 		}
 		return files, page, nil
 	}
@@ -107,7 +109,7 @@ func askPage(ctx context.Context, c *bus.Client, node, after string) (page bus.F
 		err = json.Unmarshal(reply.Data, &page)
 	}
 	if err != nil {
-		return page, fmt.Errorf("%s was asked which files it has: %w", oneLine(node), err)
+		return page, fmt.Errorf("%s was asked which files it has: %w", text.OneLine(node), err)
 	}
 	return page, nil
 }
@@ -244,7 +246,7 @@ func (a *App) publishExact(cmd *cobra.Command, dir string, o patch.Options, keys
 		return nil
 	}
 	if !yes {
-		sure, err := confirm(a.Stdin, a.Stdout, fmt.Sprintf("Bring that to %s?", counted(len(d.Servers), "server")))
+		sure, err := confirm(a.Stdin, a.Stdout, fmt.Sprintf("Bring that to %s?", text.Counted(len(d.Servers), "server")))
 		if err != nil || !sure {
 			return err
 		}
@@ -268,33 +270,33 @@ func flagIsSet(cmd *cobra.Command, name string) bool {
 
 func (a *App) printDifference(d homeDiff) {
 	if d.empty() {
-		fmt.Fprintf(a.Stdout, "nothing to do: %s should have exactly this already\n", oneLine(strings.Join(d.Servers, ", ")))
+		fmt.Fprintf(a.Stdout, "nothing to do: %s should have exactly this already\n", text.OneLine(strings.Join(d.Servers, ", ")))
 	} else {
 		fmt.Fprintf(a.Stdout, "%d added, %d changed, %d deleted on %s\n", len(d.Added), len(d.Changed), len(d.Deleted),
-			oneLine(strings.Join(d.Servers, ", ")))
+			text.OneLine(strings.Join(d.Servers, ", ")))
 	}
 	for _, kind := range []struct {
 		name  string
 		paths []string
 	}{{"added", d.Added}, {"changed", d.Changed}, {"deleted", d.Deleted}, {"not carried:", d.Stays}} {
 		for _, name := range kind.paths[:min(differencesShown, len(kind.paths))] {
-			fmt.Fprintf(a.Stdout, "  %s %s\n", kind.name, oneLine(name))
+			fmt.Fprintf(a.Stdout, "  %s %s\n", kind.name, text.OneLine(name))
 		}
 		if more := len(kind.paths) - differencesShown; more > 0 {
 			fmt.Fprintf(a.Stdout, "  %s %d more (--json lists all)\n", kind.name, more)
 		}
 	}
 	if patch.Older(d.Is, d.Was) {
-		fmt.Fprintf(a.Stdout, "OLDER: this is version %s, and the servers have %s\n", oneLine(d.Is), oneLine(d.Was))
+		fmt.Fprintf(a.Stdout, "OLDER: this is version %s, and the servers have %s\n", text.OneLine(d.Is), text.OneLine(d.Was))
 	} else if d.Is != d.Was {
-		fmt.Fprintf(a.Stdout, "version %s → %s\n", orUnknown(oneLine(d.Was)), orUnknown(oneLine(d.Is)))
+		fmt.Fprintf(a.Stdout, "version %s → %s\n", diagnosis.OrUnknown(text.OneLine(d.Was)), diagnosis.OrUnknown(text.OneLine(d.Is)))
 	}
 	if len(d.Edited) > 0 {
 		fmt.Fprintf(a.Stdout, "files were changed by hand on %s: where this patch has the same ones, it waits there for a word; see "+
 			"`omflow-booster nodes drift`\n",
-			oneLine(strings.Join(d.Edited, ", ")))
+			text.OneLine(strings.Join(d.Edited, ", ")))
 	}
 	if len(d.Unknown) > 0 {
-		fmt.Fprintf(a.Stdout, "not compared: %s watches no files (AGENT_WATCH=off)\n", oneLine(strings.Join(d.Unknown, ", ")))
+		fmt.Fprintf(a.Stdout, "not compared: %s watches no files (AGENT_WATCH=off)\n", text.OneLine(strings.Join(d.Unknown, ", ")))
 	}
 }

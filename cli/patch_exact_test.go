@@ -15,6 +15,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/agent"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
@@ -119,7 +120,7 @@ func TestExactlyADirectoryIsPublished(t *testing.T) {
 	if r = run(t, "", "patch", "ls"); r.stdout != "no patch was published yet\n" {
 		t.Fatalf("%+v", r)
 	}
-	var published listedPatch
+	var published diagnosis.Patch
 	r = run(t, "", "patch", "publish", "--exact", dir, "--yes", "--json")
 	if err := json.Unmarshal([]byte(r.stdout), &published); err != nil || r.code != exitOK {
 		t.Fatalf("%+v", r)

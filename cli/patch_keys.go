@@ -12,6 +12,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/join"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 // States of a key.
@@ -146,6 +147,6 @@ func (a *App) revokeKey(ctx context.Context, c *bus.Client, keys *join.File, r p
 			left++
 		}
 	}
-	fmt.Fprintf(a.Stdout, "key %s is revoked: no agent applies any more what it has signed; %s left\n", r.Key, counted(left, "key"))
+	fmt.Fprintf(a.Stdout, "key %s is revoked: no agent applies any more what it has signed; %s left\n", r.Key, text.Counted(left, "key"))
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 func (a *App) patchPauseCommand() *cobra.Command {
@@ -79,7 +80,7 @@ func (a *App) orderCommand(name, short, done, long string, give func(ctx context
 			if *asJSON {
 				return printJSON(a.Stdout, map[string]string{"patch": given[0], "rollout": done})
 			}
-			fmt.Fprintf(a.Stdout, "rollout of %s: %s\n", oneLine(given[0]), done)
+			fmt.Fprintf(a.Stdout, "rollout of %s: %s\n", text.OneLine(given[0]), done)
 			return nil
 		})
 	}

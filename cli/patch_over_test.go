@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
@@ -12,11 +13,11 @@ import (
 func TestRolloutThatNotEveryServerHasTaken(t *testing.T) {
 	t.Parallel()
 	p := shownPatch{Rollout: &rollout.Plan{State: rollout.StateRunning}}
-	p.Nodes = []nodePatch{{Node: "srv1", State: patch.StateApplied}, {Node: "srv2", State: stateAway}}
+	p.Nodes = []diagnosis.NodePatch{{Node: "srv1", State: patch.StateApplied}, {Node: "srv2", State: diagnosis.StateAway}}
 	if got := p.state(); got != "complete" {
 		t.Error(got)
 	}
-	p.Nodes = append(p.Nodes, nodePatch{Node: "srv3", State: patch.StateSkipped, Error: "it is older"})
+	p.Nodes = append(p.Nodes, diagnosis.NodePatch{Node: "srv3", State: patch.StateSkipped, Error: "it is older"})
 	if got := p.state(); got != "over, and not on every server: skipped on srv3: it is older" {
 		t.Error(got)
 	}

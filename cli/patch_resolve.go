@@ -7,6 +7,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 func (a *App) patchResolveCommand() *cobra.Command {
@@ -41,7 +42,7 @@ func (a *App) patchResolveCommand() *cobra.Command {
 			if *asJSON {
 				return printJSON(a.Stdout, map[string]string{"patch": given[0], "node": *node, "take": *take})
 			}
-			fmt.Fprintf(a.Stdout, "conflicts with %s: the %s's files hold\n", oneLine(given[0]), *take)
+			fmt.Fprintf(a.Stdout, "conflicts with %s: the %s's files hold\n", text.OneLine(given[0]), *take)
 			return nil
 		})
 	}

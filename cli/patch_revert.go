@@ -14,6 +14,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 const (
@@ -51,12 +52,12 @@ func (a *App) patchRevertCommand() *cobra.Command {
 				return printJSON(a.Stdout, map[string]string{"patch": given[0], "undone_by": revert.ID, "from": by})
 			}
 			if by == "" || *note != "" && revert.Note != *note { // before this order, or at the same time
-				fmt.Fprintf(a.Stdout, "%s takes %s back already, by order of %s: %s\n", revert.ID, oneLine(given[0]), oneLine(revert.Author),
-					oneLine(revert.Note))
+				fmt.Fprintf(a.Stdout, "%s takes %s back already, by order of %s: %s\n", revert.ID, text.OneLine(given[0]), text.OneLine(revert.Author),
+					text.OneLine(revert.Note))
 				fmt.Fprintf(a.Stdout, "If it did not reach all servers: `omflow-booster patch resume %s`, or `patch abort %[1]s` and order the "+
 					"rollback anew.\n", revert.ID)
 			} else {
-				fmt.Fprintf(a.Stdout, "%s takes %s back, with the files of %s.\n", revert.ID, oneLine(given[0]), oneLine(by))
+				fmt.Fprintf(a.Stdout, "%s takes %s back, with the files of %s.\n", revert.ID, text.OneLine(given[0]), text.OneLine(by))
 			}
 			fmt.Fprintf(a.Stdout, "`omflow-booster patch show %s --follow` shows it.\n", revert.ID)
 			return nil
@@ -93,8 +94,8 @@ func revertPatch(ctx context.Context, c *bus.Client, id, note string) (revert pa
 	if err != nil {
 		return revert, "", fmt.Errorf("%s was asked to take %s back: %w", best.Node, id, err)
 	}
-	if text := reply.Header.Get(micro.ErrorHeader); text != "" {
-		return revert, "", fmt.Errorf("%s did not take %s back: %s", best.Node, id, oneLine(text))
+	if refusal := reply.Header.Get(micro.ErrorHeader); refusal != "" {
+		return revert, "", fmt.Errorf("%s did not take %s back: %s", best.Node, id, text.OneLine(refusal))
 	}
 	return revert, best.Node, json.Unmarshal(reply.Data, &revert)
 }

@@ -12,8 +12,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 // followEvery is how often --follow looks.
@@ -42,7 +44,7 @@ func policyFlags(cmd *cobra.Command) func() (*rollout.Policy, error) {
 
 // shownPatch is a patch as `patch show --json` prints it.
 type shownPatch struct {
-	listedPatch
+	diagnosis.Patch
 	Rollout *rollout.Plan `json:"rollout"` // null before a server has asked for it
 }
 
@@ -75,15 +77,15 @@ func (a *App) patchShowCommand() *cobra.Command {
 
 // showPatch is a patch with its rollout.
 func showPatch(ctx context.Context, c *bus.Client, id string) (shownPatch, error) {
-	list, err := listPatches(ctx, c)
+	list, err := diagnosis.ListPatches(ctx, c)
 	if err != nil {
 		return shownPatch{}, err
 	}
-	i := slices.IndexFunc(list, func(p listedPatch) bool { return p.ID == id })
+	i := slices.IndexFunc(list, func(p diagnosis.Patch) bool { return p.ID == id })
 	if i < 0 {
-		return shownPatch{}, fmt.Errorf("no patch %s was published; see `omflow-booster patch ls`", oneLine(id))
+		return shownPatch{}, fmt.Errorf("no patch %s was published; see `omflow-booster patch ls`", text.OneLine(id))
 	}
-	shown := shownPatch{listedPatch: list[i]}
+	shown := shownPatch{Patch: list[i]}
 	ctx, cancel := ask(ctx)
 	defer cancel()
 	p, ok, err := rollout.Read(ctx, c.JS, id)
@@ -97,17 +99,19 @@ func (a *App) printPatch(p shownPatch, asJSON bool) error {
 	if asJSON {
 		return printJSON(a.Stdout, p)
 	}
-	fmt.Fprintf(a.Stdout, "patch    %s\nnote     %s\nby       %s\nrollout  %s\n", p.ID, oneLine(p.Note), oneLine(p.Author), oneLine(p.state()))
+	fmt.Fprintf(a.Stdout, "patch    %s\nnote     %s\nby       %s\nrollout  %s\n", p.ID, text.OneLine(p.Note), text.OneLine(p.Author),
+		text.OneLine(p.state()))
 	if p.Rollout != nil && p.Rollout.ApprovedBy != "" {
-		fmt.Fprintf(a.Stdout, "approved by %s, %s\n", oneLine(p.Rollout.ApprovedBy), p.Rollout.ApprovedAt.Local().Format("2006-01-02 15:04:05"))
+		fmt.Fprintf(a.Stdout, "approved by %s, %s\n", text.OneLine(p.Rollout.ApprovedBy),
+			p.Rollout.ApprovedAt.Local().Format("2006-01-02 15:04:05"))
 	}
 	if p.Rollout != nil && !p.Rollout.Migration.Done.IsZero() {
-		fmt.Fprintf(a.Stdout, "database migrated by %s\n", oneLine(p.Rollout.Migration.Node))
+		fmt.Fprintf(a.Stdout, "database migrated by %s\n", text.OneLine(p.Rollout.Migration.Node))
 	}
 	t := newTable(a.Stdout, "SERVER", "STATE", "REASON")
 	for _, n := range p.Nodes {
 		state := n.State
-		if p.Rollout != nil && p.Rollout.Open(n.Node) && state == stateWaiting {
+		if p.Rollout != nil && p.Rollout.Open(n.Node) && state == diagnosis.StateWaiting {
 			state = "at it"
 		}
 		t.row(n.Node, state, n.Error)
@@ -120,7 +124,7 @@ func (p shownPatch) state() string {
 	switch {
 	case p.Rollout == nil || p.Rollout.State == "":
 		return "no server has asked for it yet"
-	case p.Rollout.State == rollout.StateRunning && p.over():
+	case p.Rollout.State == rollout.StateRunning && p.Over():
 		if without := p.without(); len(without) > 0 {
 			return "over, and not on every server: " + strings.Join(without, "; ")
 		}
@@ -152,12 +156,7 @@ func (p shownPatch) without() (list []string) {
 
 // settled tells whether nothing is left of the rollout: no server, living or away, has yet to take the patch.
 func (p shownPatch) settled() bool {
-	return p.over() && !slices.ContainsFunc(p.Nodes, func(n nodePatch) bool { return n.State == stateAway })
-}
-
-// over tells whether every living server is through with the patch.
-func (p shownPatch) over() bool {
-	return !slices.ContainsFunc(p.Nodes, func(n nodePatch) bool { return !through(n.State) })
+	return p.Over() && !slices.ContainsFunc(p.Nodes, func(n diagnosis.NodePatch) bool { return n.State == diagnosis.StateAway })
 }
 
 // followPatch prints what changes, until nothing can without somebody.
@@ -176,11 +175,11 @@ func (a *App) followPatch(ctx context.Context, c *bus.Client, id string, asJSON 
 		}
 		// One without a state was only suggested: the Booster has not looked yet.
 		halted := p.Rollout != nil && p.Rollout.State != "" && p.Rollout.State != rollout.StateRunning
-		if p.over() || halted {
+		if p.Over() || halted {
 			if err := a.printFollowed(p, asJSON); err != nil {
 				return err
 			}
-			failed := slices.ContainsFunc(p.Nodes, func(n nodePatch) bool {
+			failed := slices.ContainsFunc(p.Nodes, func(n diagnosis.NodePatch) bool {
 				return n.State == patch.StateFailed ||
 					n.State == patch.StateRolledBack
 			})
@@ -197,7 +196,8 @@ func (a *App) followPatch(ctx context.Context, c *bus.Client, id string, asJSON 
 
 // leaveRollout is the end of looking on, which somebody wanted. It is no failure, and the patch goes its way.
 func (a *App) leaveRollout(id string) error {
-	_, err := fmt.Fprintf(a.Stderr, "The rollout of %s goes on; `omflow-booster patch show %s --follow` shows it.\n", oneLine(id), oneLine(id))
+	_, err := fmt.Fprintf(a.Stderr, "The rollout of %s goes on; `omflow-booster patch show %s --follow` shows it.\n", text.OneLine(id),
+		text.OneLine(id))
 	return err
 }
 
@@ -205,7 +205,7 @@ func (a *App) printFollowed(p shownPatch, asJSON bool) error {
 	if asJSON {
 		return printJSON(a.Stdout, p)
 	}
-	fmt.Fprintf(a.Stdout, "%s  rollout: %s\n", time.Now().Format(time.TimeOnly), oneLine(p.state()))
+	fmt.Fprintf(a.Stdout, "%s  rollout: %s\n", time.Now().Format(time.TimeOnly), text.OneLine(p.state()))
 	return nil
 }
 
@@ -213,14 +213,14 @@ func (a *App) printChanges(p shownPatch, said map[string]string) {
 	now := map[string]string{}
 	for _, n := range p.Nodes {
 		now[n.Node] = strings.TrimSuffix(n.State+": "+n.Error, ": ")
-		if p.Rollout != nil && p.Rollout.Open(n.Node) && n.State == stateWaiting {
+		if p.Rollout != nil && p.Rollout.Open(n.Node) && n.State == diagnosis.StateWaiting {
 			now[n.Node] = "at it"
 		}
 	}
 	for _, node := range slices.Sorted(maps.Keys(now)) {
 		if said[node] != now[node] {
 			said[node] = now[node]
-			fmt.Fprintf(a.Stdout, "%s  %s: %s\n", time.Now().Format(time.TimeOnly), oneLine(node), oneLine(now[node]))
+			fmt.Fprintf(a.Stdout, "%s  %s: %s\n", time.Now().Format(time.TimeOnly), text.OneLine(node), text.OneLine(now[node]))
 		}
 	}
 }

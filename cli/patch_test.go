@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/bustest"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 )
 
@@ -45,7 +47,7 @@ func TestPatchIsPublishedAndListed(t *testing.T) {
 	if r.code != exitOK || r.stderr != "" {
 		t.Fatalf("%+v", r)
 	}
-	var first listedPatch
+	var first diagnosis.Patch
 	if err := json.Unmarshal([]byte(r.stdout), &first); err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +80,7 @@ func TestPatchIsPublishedAndListed(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", part, r.stdout)
 		}
 	}
-	var listed struct{ Patches []listedPatch }
+	var listed struct{ Patches []diagnosis.Patch }
 	if err := json.Unmarshal([]byte(run(t, "", "patch", "ls", "--json").stdout), &listed); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +135,7 @@ func TestPatchWithoutBooster(t *testing.T) {
 func TestFollowingAPatchMayBeInterrupted(t *testing.T) {
 	s := newStage(t)
 	useJoinFile(t)
-	s.putNode(agentNode("om1", func(s *bus.AgentState) { s.PatchSeq = 0 })) // it never applies the patch
+	s.putNode(bustest.AgentNode("om1", func(s *bus.AgentState) { s.PatchSeq = 0 })) // it never applies the patch
 	var published struct{ ID string }
 	r := run(t, "", "patch", "publish", files(t, map[string]string{"x": "x"}), "--json")
 	if err := json.Unmarshal([]byte(r.stdout), &published); err != nil || published.ID == "" {

@@ -11,7 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 	"github.com/omflow-booster/omflow-booster/internal/snapshot"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 func (a *App) restoreCommand() *cobra.Command {
@@ -61,11 +63,11 @@ func (a *App) mayRestore(ctx context.Context, c *bus.Client, m snapshot.Manifest
 			occupied = append(occupied, t)
 		}
 	}
-	if nodes, err := livingNodes(ctx, c); err == nil {
+	if nodes, err := diagnosis.LivingNodes(ctx, c); err == nil {
 		var alive []string
 		for _, n := range nodes {
 			if n.Role == bus.ServiceWorker || n.Role == bus.ServiceAgent {
-				alive = append(alive, n.Role+" "+oneLine(n.Name))
+				alive = append(alive, n.Role+" "+text.OneLine(n.Name))
 			}
 		}
 		if len(alive) > 0 {
@@ -95,7 +97,8 @@ func (a *App) mayRestore(ctx context.Context, c *bus.Client, m snapshot.Manifest
 func listOccupied(targets []snapshot.Target) string {
 	parts := make([]string, len(targets))
 	for i, t := range targets {
-		parts[i] = fmt.Sprintf("%s (%s here, %s in the backup)", oneLine(t.Stream.Name), counted(t.Messages, "message"), count(t.Stream.Messages))
+		parts[i] = fmt.Sprintf("%s (%s here, %s in the backup)", text.OneLine(t.Stream.Name), text.Counted(t.Messages, "message"),
+			text.Count(t.Stream.Messages))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -150,7 +153,7 @@ func (a *App) restore(ctx context.Context, c *bus.Client, src snapshot.Source, o
 		}
 	}
 	if failure == nil {
-		fmt.Fprintf(a.Stdout, "backup of %s restored in %s\n", m.Created.Local().Format(time.DateTime), age(time.Since(began)))
+		fmt.Fprintf(a.Stdout, "backup of %s restored in %s\n", m.Created.Local().Format(time.DateTime), text.Age(time.Since(began)))
 	}
 	return failure
 }

@@ -13,7 +13,18 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
+
+// Exit codes of `status` beside those of every command.
+const (
+	exitWarnings  = 3
+	exitNoService = 4
+)
+
+// statusReport is a report that prints itself for people.
+type statusReport struct{ diagnosis.Report }
 
 // watchEvery is how often `status --watch` looks again.
 const watchEvery = 2 * time.Second
@@ -56,8 +67,8 @@ func (a *App) status(ctx context.Context) (report statusReport, err error) {
 	c, err := a.dial()
 	if err == nil {
 		defer c.Close()
-		report, err = gatherStatus(ctx, c)
-		err = explainSilence(ctx, c.NC, err)
+		report.Report, err = diagnosis.Gather(ctx, c)
+		err = diagnosis.ExplainSilence(ctx, c.NC, err)
 	}
 	var wrong *config.Error
 	if err != nil && !errors.As(err, &wrong) && ctx.Err() == nil {
@@ -84,7 +95,7 @@ func (a *App) watchStatus(ctx context.Context) error {
 		case errors.As(err, &wrong):
 			return err // waiting does not make it right
 		case err != nil:
-			fmt.Fprintln(&screen, oneLine(err.Error()))
+			fmt.Fprintln(&screen, text.OneLine(err.Error()))
 		}
 		if _, err := fmt.Fprint(a.Stdout, home, screen.String()); err != nil {
 			return err
@@ -100,7 +111,7 @@ func (a *App) watchStatus(ctx context.Context) error {
 // print writes the screen. Colours are for terminals.
 func (r statusReport) print(w io.Writer, colours bool) error {
 	parts := []func(io.Writer) error{r.printBoosters, r.printStreams, r.printWork, r.printWorkers, r.printAgents}
-	if slices.ContainsFunc(r.Problems, func(p problem) bool { return p.Code == codeNoMajority }) {
+	if slices.ContainsFunc(r.Problems, func(p diagnosis.Problem) bool { return p.Code == diagnosis.CodeNoMajority }) {
 		parts = parts[:1] // nobody can tell the rest
 	}
 	for _, part := range parts {
@@ -109,14 +120,14 @@ func (r statusReport) print(w io.Writer, colours bool) error {
 		}
 	}
 	for _, p := range r.Problems {
-		line := "WARNING: " + oneLine(p.Text)
-		if slices.Contains(notes, p.Code) {
-			line = "Note: " + oneLine(p.Text)
+		line := "WARNING: " + text.OneLine(p.Text)
+		if slices.Contains(diagnosis.Notes, p.Code) {
+			line = "Note: " + text.OneLine(p.Text)
 		} else if colours {
 			line = "\x1b[1;31m" + line + "\x1b[0m"
 		}
 		if p.Hint != "" {
-			line += "\n         " + oneLine(p.Hint)
+			line += "\n         " + text.OneLine(p.Hint)
 		}
 		if _, err := fmt.Fprintln(w, line); err != nil {
 			return err
@@ -153,9 +164,9 @@ func (r statusReport) printBoosters(w io.Writer) error {
 		if b == nil {
 			b = &bus.BoosterState{}
 		}
-		store := size(b.StoreBytes)
+		store := text.Size(b.StoreBytes)
 		if b.StoreLimit > 0 {
-			store += " of " + size(b.StoreLimit)
+			store += " of " + text.Size(b.StoreLimit)
 		}
 		rows = append(rows, []any{n.Name, b.Duty, b.Mode, b.Address, store, b.Sync, n.Version, up(r.At, n)})
 	}
@@ -167,7 +178,7 @@ func up(now time.Time, n bus.Node) string {
 	if n.Started.IsZero() {
 		return ""
 	}
-	return age(now.Sub(n.Started))
+	return text.Age(now.Sub(n.Started))
 }
 
 func (r statusReport) printStreams(w io.Writer) error {
@@ -175,10 +186,10 @@ func (r statusReport) printStreams(w io.Writer) error {
 	for _, s := range r.Streams {
 		limit, full := "none", ""
 		if s.LimitBytes > 0 {
-			limit = size(s.LimitBytes)
-			full = percent(s.Full)
+			limit = text.Size(s.LimitBytes)
+			full = text.Percent(s.Full)
 		}
-		rows = append(rows, []any{s.Name, count(s.Messages), size(s.Bytes), limit, full})
+		rows = append(rows, []any{s.Name, text.Count(s.Messages), text.Size(s.Bytes), limit, full})
 	}
 	return section(w, "Streams", []string{"NAME", "MESSAGES", "BYTES", "LIMIT", "FULL"}, rows)
 }
@@ -191,11 +202,11 @@ func (r statusReport) printWork(w io.Writer) error {
 	k := r.Work
 	oldest := ""
 	if k.OldestWaiting != nil {
-		oldest = k.OldestWaiting.ID + ", queued " + age(r.At.Sub(k.OldestWaiting.At)) + " ago"
+		oldest = k.OldestWaiting.ID + ", queued " + text.Age(r.At.Sub(k.OldestWaiting.At)) + " ago"
 	}
 	return section(w, "Work",
 		[]string{"WAITING", "RUNNING", "DELAYED", "REDELIVERED", "DEAD", "OLDEST WAITING"},
-		[][]any{{count(k.Waiting), count(k.Running), count(k.Delayed), count(k.Redelivered), count(k.Dead), oldest}})
+		[][]any{{text.Count(k.Waiting), text.Count(k.Running), text.Count(k.Delayed), text.Count(k.Redelivered), text.Count(k.Dead), oldest}})
 }
 
 func (r statusReport) printWorkers(w io.Writer) error {
@@ -211,7 +222,7 @@ func (r statusReport) printWorkers(w io.Writer) error {
 		}
 		rows = append(rows, []any{
 			n.Name, s.Server, s.Executor, fmt.Sprintf("%d/%d", s.Running, s.Slots),
-			count(s.Done), count(s.Failed), count(s.Redelivered), shorten(s.Database, errorWidth), duty,
+			text.Count(s.Done), text.Count(s.Failed), text.Count(s.Redelivered), text.Shorten(s.Database, errorWidth), duty,
 		})
 	}
 	return section(w, "Workers",
@@ -232,4 +243,15 @@ func (r statusReport) printAgents(w io.Writer) error {
 		rows = append(rows, []any{n.Name, s.HomeVersion, s.Server, worker, s.PatchState, s.Restarts, s.WitnessState})
 	}
 	return section(w, "Agents", []string{"NAME", "OMFLOW", "SERVER", "WORKER", "PATCHES", "RESTARTS", "WITNESS"}, rows)
+}
+
+// exit is how `status` ends, for scripts.
+func (r statusReport) exit() error {
+	switch r.Health {
+	case diagnosis.HealthNone:
+		return reported(exitNoService)
+	case diagnosis.HealthWarnings:
+		return reported(exitWarnings)
+	}
+	return nil
 }

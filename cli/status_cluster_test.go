@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 )
 
 // A majority that is lost, or leadership that moves, after a command has begun is said in words, and not as the server has it.
@@ -46,7 +47,8 @@ func TestSilenceOfTheStreamsIsExplained(t *testing.T) {
 		if err := s.c.NC.Flush(); err != nil {
 			t.Fatal(err)
 		}
-		if got := explainSilence(s.ctx, s.c.NC, c.err); (got == nil) != (c.err == nil) || got != nil && !strings.Contains(got.Error(), c.says) {
+		if got := diagnosis.ExplainSilence(s.ctx, s.c.NC, c.err); (got == nil) != (c.err == nil) || got != nil && !strings.Contains(got.Error(),
+			c.says) {
 			t.Errorf("%s: %v", name, got)
 		}
 		if err := sub.Unsubscribe(); err != nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -10,64 +11,34 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/bustest"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 	"github.com/omflow-booster/omflow-booster/internal/pgtest"
 	"github.com/omflow-booster/omflow-booster/internal/uploads"
 )
 
-// filesOf is a worker that sees these marks in its directory.
-func filesOf(name, dir string, marks ...string) bus.Node {
-	return workerNode(name, func(s *bus.WorkerState) { s.Server, s.Uploads = name, &uploads.State{Dir: dir, Marks: marks} })
-}
-
-func TestUploadsThatAreNotShared(t *testing.T) {
-	t.Parallel()
-	silent := workerNode("om0", func(*bus.WorkerState) {})
-	broken := filesOf("om9", "/opt/uploads")
-	broken.Worker.Uploads.Problem = "permission denied"
-	for _, c := range []struct {
-		name    string
-		workers []bus.Node
-		want    []string
-	}{
-		{"nobody tells", []bus.Node{silent}, nil},
-		{"one", []bus.Node{filesOf("om1", "/a", "x")}, nil},
-		// The one in the middle has seen the new mark and still has the old one.
-		{"shared", []bus.Node{filesOf("om1", "/a", "c", "b"), filesOf("om3", "/a", "a"), filesOf("om2", "/b", "b", "a")}, nil},
-		{
-			"apart",
-			[]bus.Node{silent, filesOf("om1", "/a", "x"), filesOf("om2", "/b", "y"), filesOf("om3", "/c", "x")},
-			[]string{"uploads_not_shared uploaded files are not in one directory: /b of om2; /a of om1, om3"},
-		},
-		{
-			"unusable",
-			[]bus.Node{filesOf("om1", "/a", "x"), broken},
-			[]string{"uploads_unusable server om9 cannot use its uploaded files: permission denied"},
-		},
-	} {
-		var got []string
-		for _, p := range uploadProblems(statusReport{Workers: c.workers}) {
-			require.NotEmpty(t, p.Hint)
-			got = append(got, p.Code+" "+p.Text)
-		}
-		require.Equal(t, c.want, got, c.name)
-	}
-}
-
 func TestDoctorUploads(t *testing.T) {
 	s := newStage(t)
-	d := with()
-	d.dial = func() (*bus.Client, error) { return bus.Dial(bus.ClientConfig{URL: s.c.NC.ConnectedUrl()}, t.Name()) }
-	require.Equal(t, verdictSkip, d.uploads(t.Context(), s.c)[0].Verdict)
+	dial := func() (*bus.Client, error) { return bus.Dial(bus.ClientConfig{URL: s.c.NC.ConnectedUrl()}, t.Name()) }
+	found := func() (list []string) {
+		for _, f := range diagnosis.Booster(t.Context(), dial) {
+			if f.Check == "uploads" {
+				list = append(list, fmt.Sprintf("%s %s → %s", f.Verdict, f.Detail, f.Fix))
+			}
+		}
+		return list
+	}
+	require.Equal(t, []string{"skip no worker on this host that knows where the uploaded files are → "}, found())
 	host, err := os.Hostname()
 	require.NoError(t, err)
-	here := filesOf("om1", "/a", "x")
+	here := bustest.FilesOf("om1", "/a", "x")
 	here.Host = host
 	s.putNode(here)
-	require.Equal(t, []string{"ok uploads: one directory: /a of om1"}, lines(d.uploads(t.Context(), s.c)))
-	s.putNode(filesOf("om2", "/b", "y"))
-	got := lines(d.uploads(t.Context(), s.c))
-	require.True(t, strings.HasPrefix(got[0], "fail uploads: /a is not /b of om2 → mount one directory"), got)
-	require.Contains(t, lines(d.booster(t.Context())), got[0], "doctor looks")
+	require.Equal(t, []string{"ok one directory: /a of om1 → "}, found())
+	s.putNode(bustest.FilesOf("om2", "/b", "y"))
+	got := found()
+	require.Len(t, got, 1)
+	require.True(t, strings.HasPrefix(got[0], "fail /a is not /b of om2 → mount one directory"), got)
 }
 
 // A server is adopted beside another one that runs already.
@@ -89,7 +60,7 @@ func TestAdoptUploads(t *testing.T) {
 	code, out := runApp(t, "adopt", home, "--booster", url)
 	require.Zero(t, code, out)
 	require.Contains(t, out, dir+"; no other server tells")
-	s.putNode(filesOf("om1", "/srv/uploads", "x"))
+	s.putNode(bustest.FilesOf("om1", "/srv/uploads", "x"))
 	code, out = runApp(t, "adopt", home, "--booster", url)
 	require.Equal(t, exitFailed, code, out)
 	require.Contains(t, out, dir+" is not /srv/uploads of om1")

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 func (a *App) workListCommand() *cobra.Command {
@@ -35,7 +36,7 @@ func (a *App) workListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, err := listSteps(cmd.Context(), stream, bus.Subject(bus.WorkSubject).Filter(chosen), limit, describeStep)
+			list, err := listSteps(cmd.Context(), stream, bus.Subject(bus.WorkSubject).Filter(chosen), limit, bus.DescribeStep)
 			if err != nil {
 				return err
 			}
@@ -82,14 +83,14 @@ func (a *App) printMore(more bool) error {
 }
 
 // printSteps takes the Booster's own clock, so that ages do not depend on the clock of this host.
-func (a *App) printSteps(list stepList[step], now time.Time) error {
+func (a *App) printSteps(list stepList[bus.StepInfo], now time.Time) error {
 	if len(list.Steps) == 0 {
 		_, err := fmt.Fprintln(a.Stdout, "No step waits or runs.")
 		return err
 	}
 	t := newTable(a.Stdout, "ID", "KIND", "FLOW", "KEY", "QUEUED", "SIZE")
 	for _, s := range list.Steps {
-		t.row(s.ID, s.Kind, s.Flow, s.Ticket, age(now.Sub(s.At))+" ago", size(s.Bytes))
+		t.row(s.ID, s.Kind, s.Flow, s.Ticket, text.Age(now.Sub(s.At))+" ago", text.Size(s.Bytes))
 	}
 	if err := t.flush(); err != nil {
 		return err

@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/submission"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 // showSubmitted is how many ids are printed for people; JSON has all of them.
@@ -53,7 +55,7 @@ func (a *App) workSubmitCommand() *cobra.Command {
 }
 
 // readSubmission reads and checks all items of the file that is named, or of standard input.
-func (a *App) readSubmission(given []string) ([]submitItem, error) {
+func (a *App) readSubmission(given []string) ([]submission.Item, error) {
 	name, in := "standard input", a.Stdin
 	switch {
 	case len(given) == 1 && given[0] != "-":
@@ -70,7 +72,7 @@ func (a *App) readSubmission(given []string) ([]submitItem, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	items, err := parseItems(data)
+	items, err := submission.Parse(data)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("%s: %w; nothing was submitted", name, err)}
 	}
@@ -78,34 +80,17 @@ func (a *App) readSubmission(given []string) ([]submitItem, error) {
 }
 
 // submit sends the items, says what became of them and returns what went wrong.
-func (a *App) submit(ctx context.Context, c *bus.Client, items []submitItem, asJSON bool) error {
-	chunks, err := split(items, c.NC.MaxPayload())
+func (a *App) submit(ctx context.Context, c *bus.Client, items []submission.Item, asJSON bool) error {
+	chunks, err := submission.Split(items, c.NC.MaxPayload())
 	if err != nil {
 		return usageError{fmt.Errorf("%w; nothing was submitted", err)}
 	}
-	s := submitter{
-		request:  func(ctx context.Context, body []byte) (reply, error) { return requestSubmit(ctx, c.NC, body) },
-		timeout:  resubmitTimeout,
-		pause:    submitPause,
-		progress: a.submitProgress(len(items)),
-		waiting: func(err error, pause time.Duration) {
-			fmt.Fprintf(a.Stderr, "omflow-booster: %s; trying again in %s\n", oneLine(err.Error()), age(pause))
+	report, failure := submission.Send(ctx, c.NC, chunks, submission.Watcher{
+		Progress: a.submitProgress(len(items)),
+		Waiting: func(err error, pause time.Duration) {
+			fmt.Fprintf(a.Stderr, "omflow-booster: %s; trying again in %s\n", text.OneLine(err.Error()), text.Age(pause))
 		},
-	}
-	failure := s.run(ctx, chunks)
-	report := submitReport{
-		Accepted: len(s.accepted), Unknown: s.unknown, NotSent: len(items) - len(s.accepted) - s.unknown,
-		Items: append([]submitResult{}, s.accepted...),
-	}
-	for _, item := range report.Items {
-		if item.Queued {
-			report.Queued++
-		}
-	}
-	if failure != nil {
-		failure = explain(failure, items, report)
-		report.Error = failure.Error()
-	}
+	})
 	if asJSON {
 		return firstError(failure, printJSON(a.Stdout, report))
 	}
@@ -113,16 +98,6 @@ func (a *App) submit(ctx context.Context, c *bus.Client, items []submitItem, asJ
 		return failure
 	}
 	return firstError(failure, a.printSubmitted(report))
-}
-
-// submitReport is what became of a submission.
-type submitReport struct {
-	Accepted int            `json:"accepted"` // safe in the outbox of a worker
-	Queued   int            `json:"queued"`   // of those, on WORK already; the others follow by themselves
-	Unknown  int            `json:"unknown"`  // sent, but no answer came
-	NotSent  int            `json:"not_sent"`
-	Items    []submitResult `json:"items"` // the accepted ones
-	Error    string         `json:"error,omitempty"`
 }
 
 // submitProgress returns what shows progress on a terminal, for submissions that take a while.
@@ -135,11 +110,11 @@ func (a *App) submitProgress(total int) func(done int) {
 		if done == total {
 			end = "\n"
 		}
-		fmt.Fprintf(a.Stderr, "\r%s of %s submitted%s", count(done), counted(total, "item"), end)
+		fmt.Fprintf(a.Stderr, "\r%s of %s submitted%s", text.Count(done), text.Counted(total, "item"), end)
 	}
 }
 
-func (a *App) printSubmitted(r submitReport) error {
+func (a *App) printSubmitted(r submission.Report) error {
 	if len(r.Items) > 0 && len(r.Items) <= showSubmitted {
 		t := newTable(a.Stdout, "ITEM", "LINE", "ID", "STATE")
 		for _, item := range r.Items {
@@ -153,11 +128,11 @@ func (a *App) printSubmitted(r submitReport) error {
 			return err
 		}
 	}
-	text := counted(r.Accepted, "item") + " accepted"
+	summary := text.Counted(r.Accepted, "item") + " accepted"
 	if later := r.Accepted - r.Queued; later > 0 {
-		text += fmt.Sprintf(", %s of them stored and queued by a worker as soon as the Booster takes them", count(later))
+		summary += fmt.Sprintf(", %s of them stored and queued by a worker as soon as the Booster takes them", text.Count(later))
 	}
-	_, err := fmt.Fprintln(a.Stdout, text+".")
+	_, err := fmt.Fprintln(a.Stdout, summary+".")
 	return err
 }
 

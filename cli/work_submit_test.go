@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/submission"
 )
 
 // serveSubmit offers what a worker offers: it gives every item a row, or answers as answer says for the nth request.
@@ -26,7 +27,7 @@ func (s *stage) serveSubmit(answer func(n int64, req micro.Request) (answered bo
 		if answer(requests.Add(1), req) {
 			return
 		}
-		var r reply
+		var r submission.Reply
 		for _, line := range strings.Split(strings.TrimSuffix(string(req.Data()), "\n"), "\n") {
 			r.Items = append(r.Items, struct {
 				ID     string `json:"id"`

@@ -1,4 +1,5 @@
-package cli
+// Package submission checks the steps of an input and hands them to workers.
+package submission
 
 import (
 	"bytes"
@@ -7,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 	"github.com/omflow-booster/omflow-booster/internal/work"
 )
 
@@ -28,16 +31,16 @@ const (
 	submitPauseMax  = 5 * time.Second
 )
 
-// submitItem is one checked item of the input.
-type submitItem struct {
+// Item is one checked item of the input.
+type Item struct {
 	number int // in the input, from 1
 	line   int // where it starts
 	body   []byte
 }
 
-// parseItems reads items that stand one after the other (JSON lines, for example) or in one array, and checks them all.
+// Parse reads items that stand one after the other (JSON lines, for example) or in one array, and checks them all.
 // An error names the line on which the item starts.
-func parseItems(data []byte) ([]submitItem, error) {
+func Parse(data []byte) ([]Item, error) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff")) // editors on Windows put it there
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
 		return nil, fmt.Errorf("line 1: %w: the input is UTF-16: save it as UTF-8", work.ErrMalformed)
@@ -50,7 +53,7 @@ func parseItems(data []byte) ([]submitItem, error) {
 			return nil, at.wrong(err)
 		}
 	}
-	var items []submitItem
+	var items []Item
 	for dec.More() {
 		at.moveTo(dec.InputOffset())
 		var raw json.RawMessage
@@ -61,7 +64,7 @@ func parseItems(data []byte) ([]submitItem, error) {
 		if err != nil {
 			return nil, at.wrong(err)
 		}
-		items = append(items, submitItem{number: len(items) + 1, line: at.line, body: body})
+		items = append(items, Item{number: len(items) + 1, line: at.line, body: body})
 	}
 	return items, at.end(dec, array)
 }
@@ -118,16 +121,16 @@ func (p *position) end(dec *json.Decoder, array bool) error {
 	return nil
 }
 
-// split cuts items into requests. An item that no request can carry is an error.
-func split(items []submitItem, maxPayload int64) ([][]submitItem, error) {
+// Split cuts items into requests. An item that no request can carry is an error.
+func Split(items []Item, maxPayload int64) ([][]Item, error) {
 	limit := min(chunkBytes, maxPayload)
-	var chunks [][]submitItem
+	var chunks [][]Item
 	var bytesIn int64
 	for _, item := range items {
 		length := int64(len(item.body)) + 1 // and the end of the line
 		if length > maxPayload {
 			return nil, fmt.Errorf("line %d: %w: %s, the Booster takes %s in one message",
-				item.line, work.ErrOversized, size(length), size(maxPayload))
+				item.line, work.ErrOversized, text.Size(length), text.Size(maxPayload))
 		}
 		if len(chunks) == 0 || len(chunks[len(chunks)-1]) == chunkItems || bytesIn+length > limit {
 			chunks, bytesIn = append(chunks, nil), 0
@@ -139,8 +142,8 @@ func split(items []submitItem, maxPayload int64) ([][]submitItem, error) {
 	return chunks, nil
 }
 
-// reply is a worker's answer: one entry for each item, in the same order.
-type reply struct {
+// Reply is a worker's answer: one entry for each item, in the same order.
+type Reply struct {
 	Items []struct {
 		ID     string `json:"id"`
 		Queued bool   `json:"queued"`
@@ -162,66 +165,98 @@ const (
 
 // requestSubmit asks one worker, any one. Its error is a *refusal, nats.ErrNoResponders if nobody listens (in both cases
 // nothing was taken), or something after which nobody knows.
-func requestSubmit(ctx context.Context, nc *nats.Conn, body []byte) (reply, error) {
+func request(ctx context.Context, nc *nats.Conn, body []byte) (Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
 	defer cancel()
 	m, err := nc.RequestWithContext(ctx, bus.SubjectSubmit, body)
 	if err != nil {
-		return reply{}, err
+		return Reply{}, err
 	}
 	if text := m.Header.Get(micro.ErrorHeader); text != "" {
 		code, err := strconv.Atoi(m.Header.Get(micro.ErrorCodeHeader))
 		if err != nil {
 			code = codeUnknown
 		}
-		return reply{}, &refusal{code: code, text: text}
+		return Reply{}, &refusal{code: code, text: text}
 	}
-	var r reply
+	var r Reply
 	if err := json.Unmarshal(m.Data, &r); err != nil {
-		return reply{}, fmt.Errorf("the worker's answer cannot be read: %w", err)
+		return Reply{}, fmt.Errorf("the worker's answer cannot be read: %w", err)
 	}
 	return r, nil
 }
 
-// submitResult is what became of one accepted item.
-type submitResult struct {
+// Result is what became of one accepted item.
+type Result struct {
 	Number int    `json:"item"`
 	Line   int    `json:"line"`
 	ID     string `json:"id"`
 	Queued bool   `json:"queued"`
 }
 
+// Watcher is told how a submission goes.
+type Watcher struct {
+	Progress func(done int)                       // so many items are accepted
+	Waiting  func(err error, pause time.Duration) // no worker took a chunk; it is sent again after a pause
+}
+
+// Send sends chunks to the workers, one after the other, and says what became of every item. It ends with the first chunk
+// that fails for good.
+func Send(ctx context.Context, nc *nats.Conn, chunks [][]Item, w Watcher) (Report, error) {
+	s := submitter{
+		request: func(ctx context.Context, body []byte) (Reply, error) { return request(ctx, nc, body) },
+		timeout: resubmitTimeout,
+		pause:   submitPause,
+		Watcher: w,
+	}
+	failure := s.run(ctx, chunks)
+	items := slices.Concat(chunks...)
+	report := Report{
+		Accepted: len(s.accepted), Unknown: s.unknown, NotSent: len(items) - len(s.accepted) - s.unknown,
+		Items: append([]Result{}, s.accepted...),
+	}
+	for _, item := range report.Items {
+		if item.Queued {
+			report.Queued++
+		}
+	}
+	if failure != nil {
+		failure = explain(failure, items, report)
+		report.Error = failure.Error()
+	}
+	return report, failure
+}
+
 // submitter sends chunks one after the other and keeps account of them.
 type submitter struct {
-	request  func(ctx context.Context, body []byte) (reply, error)
-	timeout  time.Duration // how long one chunk is tried
-	pause    time.Duration // before the second try; doubles
-	progress func(done int)
-	waiting  func(err error, pause time.Duration)
+	request func(ctx context.Context, body []byte) (Reply, error)
+	timeout time.Duration // how long one chunk is tried
+	pause   time.Duration // before the second try; doubles
+	Watcher
 
-	accepted []submitResult
+	accepted []Result
 	unknown  int // items that were sent without an answer
 }
 
 // run sends the chunks until one fails for good.
-func (s *submitter) run(ctx context.Context, chunks [][]submitItem) error {
+func (s *submitter) run(ctx context.Context, chunks [][]Item) error {
 	for _, chunk := range chunks {
 		answer, err := s.send(ctx, chunk)
 		if err != nil {
 			return err
 		}
 		for i, item := range chunk {
-			s.accepted = append(s.accepted, submitResult{
+			s.accepted = append(s.accepted, Result{
 				Number: item.number, Line: item.line, ID: answer.Items[i].ID, Queued: answer.Items[i].Queued,
 			})
 		}
-		s.progress(len(s.accepted))
+		s.Progress(len(s.accepted))
 	}
 	return nil
 }
 
 // send tries a chunk again as long as it is certain that no worker took it, and the timeout has not passed.
-func (s *submitter) send(ctx context.Context, chunk []submitItem) (reply, error) {
+func (s *submitter) send(ctx context.Context, chunk []Item) (Reply, error) {
 	var body bytes.Buffer
 	for _, item := range chunk {
 		body.Write(item.body)
@@ -231,21 +266,21 @@ func (s *submitter) send(ctx context.Context, chunk []submitItem) (reply, error)
 	for pause := s.pause; ; pause = min(2*pause, submitPauseMax) {
 		answer, err := s.request(ctx, body.Bytes())
 		if err == nil && len(answer.Items) != len(chunk) {
-			err = fmt.Errorf("the worker answered for %s", counted(len(answer.Items), "item"))
+			err = fmt.Errorf("the worker answered for %s", text.Counted(len(answer.Items), "item"))
 		}
 		switch {
 		case err == nil:
 			return answer, nil
 		case !untouched(err):
 			s.unknown = len(chunk)
-			return reply{}, err
+			return Reply{}, err
 		case !s.worthWaiting(err) || time.Now().Add(pause).After(giveUp):
-			return reply{}, err
+			return Reply{}, err
 		}
-		s.waiting(err, pause)
+		s.Waiting(err, pause)
 		select {
 		case <-ctx.Done():
-			return reply{}, ctx.Err()
+			return Reply{}, ctx.Err()
 		case <-time.After(pause):
 		}
 	}
@@ -268,7 +303,7 @@ func (s *submitter) worthWaiting(err error) bool {
 }
 
 // explain adds to a failure what it means for the items, and how to go on.
-func explain(failure error, items []submitItem, r submitReport) error {
+func explain(failure error, items []Item, r Report) error {
 	switch {
 	case errors.Is(failure, nats.ErrNoResponders):
 		failure = errors.New("no worker answers: start one with `omflow-booster worker` or an agent, and look at `omflow-booster status`")
@@ -294,7 +329,7 @@ func explain(failure error, items []submitItem, r submitReport) error {
 }
 
 // span names n items of the input from an index on: "items 3 to 5 (lines 3 to 9)".
-func span(items []submitItem, from, n int) string {
+func span(items []Item, from, n int) string {
 	switch n {
 	case 0:
 		return "no item"
@@ -310,4 +345,14 @@ func isAre(n int) string {
 		return "is"
 	}
 	return "are"
+}
+
+// Report is what became of a submission.
+type Report struct {
+	Accepted int      `json:"accepted"` // safe in the outbox of a worker
+	Queued   int      `json:"queued"`   // of those, on WORK already; the others follow by themselves
+	Unknown  int      `json:"unknown"`  // sent, but no answer came
+	NotSent  int      `json:"not_sent"`
+	Items    []Result `json:"items"` // the accepted ones
+	Error    string   `json:"error,omitempty"`
 }

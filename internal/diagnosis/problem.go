@@ -1,4 +1,4 @@
-package cli
+package diagnosis
 
 import (
 	"fmt"
@@ -9,10 +9,11 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
-// problem is something that an operator should look at. Code is stable, for scripts.
-type problem struct {
+// Problem is something that an operator should look at. Code is stable, for scripts.
+type Problem struct {
 	Code string `json:"code"`
 	Text string `json:"text"`
 	Hint string `json:"hint,omitempty"` // what to do
@@ -23,12 +24,13 @@ const nearlyFull = 0.80
 
 const codeMoving = "drift_moving" // a note: every update of a home passes through it
 
-const stateOK = "ok" // of WorkerState.Database
+// StateOK is the state of a database that answers.
+const StateOK = "ok" // of WorkerState.Database
 
 // findProblems looks at a report only: what it finds can be tested without a bus.
-func findProblems(r statusReport) []problem {
-	problems := []problem{}
-	for _, check := range []func(statusReport) []problem{
+func findProblems(r Report) []Problem {
+	problems := []Problem{}
+	for _, check := range []func(Report) []Problem{
 		streamProblems, boosterProblems, deadProblems, workerProblems, uploadProblems, agentProblems, awayProblems, rolloutProblems,
 	} {
 		problems = append(problems, check(r)...)
@@ -36,13 +38,13 @@ func findProblems(r statusReport) []problem {
 	return problems
 }
 
-func awayProblems(r statusReport) (found []problem) {
+func awayProblems(r Report) (found []Problem) {
 	for _, a := range r.Away {
 		counts := "For a day it counts as a server without service when patches are rolled out"
 		if !a.Runs {
 			counts = "Until then its home gets no patches"
 		}
-		found = append(found, problem{
+		found = append(found, Problem{
 			"server_away", fmt.Sprintf("%s does not answer since about %s: its agent is stopped, or its host is off", a.Name,
 				a.Seen.Local().Format("2006-01-02 15:04")),
 			"Start it. " + counts + "; if it is gone for good: omflow-booster nodes forget " + a.Name,
@@ -51,7 +53,7 @@ func awayProblems(r statusReport) (found []problem) {
 	return found
 }
 
-func streamProblems(r statusReport) (found []problem) {
+func streamProblems(r Report) (found []Problem) {
 	var missing []string
 	for _, s := range r.Streams {
 		switch {
@@ -65,17 +67,17 @@ func streamProblems(r statusReport) (found []problem) {
 			if holdsPatches(s.Name) {
 				hint = patchRoom(r.Away)
 			}
-			found = append(found, problem{"stream_nearly_full", fmt.Sprintf("%s is %s full", s.Name, percent(s.Full)), hint})
+			found = append(found, Problem{"stream_nearly_full", fmt.Sprintf("%s is %s full", s.Name, text.Percent(s.Full)), hint})
 		}
 	}
 	if len(missing) > 0 {
-		found = append(found, problem{
+		found = append(found, Problem{
 			"stream_missing", "not there: " + strings.Join(missing, ", "),
 			"The Booster is still starting, or somebody removed it: then start the Booster again, which makes it; steps come back from the " +
 				"database.",
 		})
 	} else if r.Work == nil {
-		found = append(found, problem{
+		found = append(found, Problem{
 			"consumer_missing", "the workers' consumer of " + bus.StreamWork + " is not there",
 			"The Booster is still starting, or somebody removed it: the Booster makes it again within seconds.",
 		})
@@ -84,7 +86,7 @@ func streamProblems(r statusReport) (found []problem) {
 }
 
 // patchRoom says what makes room in the stores of patches.
-func patchRoom(away []awayServer) string {
+func patchRoom(away []AwayServer) string {
 	hint := "The Booster removes what every server is through with, and when it is pressed for room also what servers need that are away " +
 		"or do not get on."
 	if len(away) == 0 {
@@ -97,22 +99,22 @@ func patchRoom(away []awayServer) string {
 	return hint + " Away: " + strings.Join(names, ", ") + "; for one that does not come back: omflow-booster nodes forget NODE"
 }
 
-func boosterProblems(r statusReport) []problem {
+func boosterProblems(r Report) []Problem {
 	if len(r.Boosters) == 0 {
-		return []problem{{
+		return []Problem{{
 			"no_booster_heartbeat", "no Booster writes its heartbeat, although a server answers",
 			"Is `omflow-booster broker` running at the address in BOOSTER_IP?",
 		}}
 	}
 	active := 0
-	var found []problem
+	var found []Problem
 	for _, n := range r.Boosters {
 		if n.Booster != nil && n.Booster.Duty == dutySilent {
 			since := ""
 			if !n.At.IsZero() {
 				since = " since " + n.At.Local().Format(time.DateTime)
 			}
-			found = append(found, problem{
+			found = append(found, Problem{
 				"booster_silent", fmt.Sprintf("Booster %s (%s) does not answer%s", n.Name, n.Booster.Address, since),
 				"Start it, or look at its host and the network to it.",
 			})
@@ -122,41 +124,41 @@ func boosterProblems(r statusReport) []problem {
 		}
 		active++
 		if t := n.Booster.Takeover; n.Booster.Mode == bus.ModeStandalone {
-			found = append(found, problem{"one_booster", t, ""})
+			found = append(found, Problem{"one_booster", t, ""})
 		} else if t != bus.TakeoverOK && t != "" {
-			found = append(found, problem{"no_takeover", t, ""})
+			found = append(found, Problem{"no_takeover", t, ""})
 		}
 		for _, note := range n.Booster.Notes {
-			found = append(found, problem{"booster_note", note, ""})
+			found = append(found, Problem{"booster_note", note, ""})
 		}
 	}
 	if active == 0 {
-		found = append(found, problem{"no_active_booster", "no Booster is active: leadership is moving, or there is no majority", ""})
+		found = append(found, Problem{"no_active_booster", "no Booster is active: leadership is moving, or there is no majority", ""})
 	}
 	return found
 }
 
 // placementProblems are those of boosterProblems that say why nobody would take over, or where the members stand badly.
-func placementProblems(r statusReport) []problem {
+func placementProblems(r Report) []Problem {
 	if len(r.Boosters) == 0 {
 		return nil
 	}
-	return slices.DeleteFunc(boosterProblems(r), func(p problem) bool { return p.Code != "no_takeover" && p.Code != "booster_note" })
+	return slices.DeleteFunc(boosterProblems(r), func(p Problem) bool { return p.Code != "no_takeover" && p.Code != "booster_note" })
 }
 
-func deadProblems(r statusReport) []problem {
+func deadProblems(r Report) []Problem {
 	if r.Work == nil || r.Work.Dead == 0 {
 		return nil
 	}
-	return []problem{{
-		"dead_steps", counted(r.Work.Dead, "step") + " given up on",
+	return []Problem{{
+		"dead_steps", text.Counted(r.Work.Dead, "step") + " given up on",
 		"Look with `omflow-booster dead ls`, then `omflow-booster dead retry` or `purge`.",
 	}}
 }
 
-func workerProblems(r statusReport) (found []problem) {
+func workerProblems(r Report) (found []Problem) {
 	if len(r.Workers) == 0 {
-		return []problem{{
+		return []Problem{{
 			"no_worker", "no worker: no step is executed",
 			"Start `omflow-booster agent` (or `worker`) beside an OMFLOW Server.",
 		}}
@@ -167,15 +169,15 @@ func workerProblems(r statusReport) (found []problem) {
 			continue
 		}
 		reconciler = reconciler || n.Worker.Reconciler
-		if n.Worker.Database != stateOK {
-			found = append(found, problem{
-				"worker_database", fmt.Sprintf("worker %s: database %s", n.Name, orUnknown(n.Worker.Database)),
+		if n.Worker.Database != StateOK {
+			found = append(found, Problem{
+				"worker_database", fmt.Sprintf("worker %s: database %s", n.Name, OrUnknown(n.Worker.Database)),
 				"It takes no steps until its database answers; run `omflow-booster doctor` on " + n.Host + ".",
 			})
 		}
 	}
 	if !reconciler {
-		found = append(found, problem{
+		found = append(found, Problem{
 			"no_reconciler", "no worker is the reconciler: rows without a message are not queued",
 			"One takes over within a minute; if not, look at the logs of the workers.",
 		})
@@ -183,7 +185,7 @@ func workerProblems(r statusReport) (found []problem) {
 	return found
 }
 
-func agentProblems(r statusReport) (found []problem) {
+func agentProblems(r Report) (found []Problem) {
 	versions := map[string][]string{} // home version → agents
 	for _, n := range r.Agents {
 		if n.Agent == nil {
@@ -191,51 +193,51 @@ func agentProblems(r statusReport) (found []problem) {
 		}
 		versions[n.Agent.HomeVersion] = append(versions[n.Agent.HomeVersion], n.Name)
 		if strings.HasPrefix(n.Agent.PatchState, patch.StateFailed) || strings.HasPrefix(n.Agent.PatchState, patch.StateRolledBack) {
-			found = append(found, problem{
+			found = append(found, Problem{
 				"patch_failed", fmt.Sprintf("agent %s: patch %s", n.Name, n.Agent.PatchState),
 				"Look with `omflow-booster patch` and at the log of the agent.",
 			})
 		}
 		if n.Agent.PatchAsks {
-			found = append(found, problem{"patch_asks", fmt.Sprintf("agent %s takes no patches, %s", n.Name, n.Agent.PatchState), ""})
+			found = append(found, Problem{"patch_asks", fmt.Sprintf("agent %s takes no patches, %s", n.Name, n.Agent.PatchState), ""})
 		}
 		if strings.HasPrefix(n.Agent.PatchState, patch.StateConflict) {
-			found = append(found, problem{
+			found = append(found, Problem{
 				"patch_conflict", fmt.Sprintf("agent %s: %s", n.Name,
 					n.Agent.PatchState), "Later patches wait there until somebody has said what holds.",
 			})
 		}
 		if why, stopped := strings.CutPrefix(n.Agent.PatchState, bus.PatchesStopped); stopped {
-			found = append(found, problem{
-				"home_changed", fmt.Sprintf("agent %s: %s", n.Name, oneLine(why)),
+			found = append(found, Problem{
+				"home_changed", fmt.Sprintf("agent %s: %s", n.Name, text.OneLine(why)),
 				"It applies and publishes nothing. Start the agent on " + n.Host + " again if the new directory is meant, or put the old one back.",
 			})
 		}
 		if n.Agent.Held != "" {
-			found = append(found, problem{
+			found = append(found, Problem{
 				"drift_held", fmt.Sprintf("agent %s holds back %s that %s changed in its home: %s", n.Name,
-					counted(n.Agent.Drift, "file"), map[bool]string{true: "was", false: "were"}[n.Agent.Drift == 1], oneLine(n.Agent.Held)),
+					text.Counted(n.Agent.Drift, "file"), map[bool]string{true: "was", false: "were"}[n.Agent.Drift == 1], text.OneLine(n.Agent.Held)),
 				fmt.Sprintf("If that is meant, `omflow-booster nodes drift %s --publish` brings it to all servers; if not, `omflow-booster nodes "+
 					"drift %s --repair` takes it back.",
 					n.Name, n.Name),
 			})
 		} else if n.Agent.Drift > 0 {
-			found = append(found, problem{
-				"drift", fmt.Sprintf("agent %s: %s changed in its home, and not by a patch", n.Name, counted(n.Agent.Drift, "file")),
+			found = append(found, Problem{
+				"drift", fmt.Sprintf("agent %s: %s changed in its home, and not by a patch", n.Name, text.Counted(n.Agent.Drift, "file")),
 				"Look with `omflow-booster nodes drift " + n.Name + "`; publish the files, or undo the change.",
 			})
 		}
 		if n.Agent.Moving != "" {
-			found = append(found, problem{
-				codeMoving, fmt.Sprintf("agent %s: what was changed in its home waits until %s has rested", n.Name, oneLine(n.Agent.Moving)),
+			found = append(found, Problem{
+				codeMoving, fmt.Sprintf("agent %s: what was changed in its home waits until %s has rested", n.Name, text.OneLine(n.Agent.Moving)),
 				"For twelve times AGENT_WATCH_QUIET, a minute by default; a file that never rests stays behind then.",
 			})
 		}
 		if n.Agent.Stays > 0 {
 			first := n.Agent.StaysFirst
-			found = append(found, problem{
+			found = append(found, Problem{
 				"stays_behind", fmt.Sprintf("agent %s: %s of its home cannot be carried to other servers: %s %s", n.Name,
-					counted(n.Agent.Stays, "path"), oneLine(first.Path), oneLine(first.Why)),
+					text.Counted(n.Agent.Stays, "path"), text.OneLine(first.Path), text.OneLine(first.Why)),
 				"See all with `omflow-booster nodes drift " + n.Name + "`. Everything else is carried.",
 			})
 		}
@@ -245,9 +247,9 @@ func agentProblems(r statusReport) (found []problem) {
 			{"witness", n.Agent.WitnessState},
 		} {
 			if child.state == "failing" {
-				found = append(found, problem{
+				found = append(found, Problem{
 					"child_failing",
-					fmt.Sprintf("agent %s: its %s does not stay up: %s (restarts: %d)", n.Name, child.name, orUnknown(n.Agent.LastError),
+					fmt.Sprintf("agent %s: its %s does not stay up: %s (restarts: %d)", n.Name, child.name, OrUnknown(n.Agent.LastError),
 						n.Agent.Restarts),
 					"More is in server.log and worker.log, or the log of the agent, on " + n.Host + ".",
 				})
@@ -256,7 +258,7 @@ func agentProblems(r statusReport) (found []problem) {
 	}
 	found = append(found, differing(r.Agents)...)
 	if len(versions) > 1 {
-		found = append(found, problem{
+		found = append(found, Problem{
 			"versions_differ", "OMFLOW versions differ: " + listVersions(versions),
 			"Servers on one database need one version; `omflow-booster patch` brings the others up.",
 		})
@@ -266,7 +268,7 @@ func agentProblems(r statusReport) (found []problem) {
 
 // differing names servers that have dealt with the same patches, and should not have the same files: one has passed a patch
 // over, or was always different.
-func differing(agents []bus.Node) (found []problem) {
+func differing(agents []bus.Node) (found []Problem) {
 	byBaseline := map[string][]string{}
 	last := uint64(0)
 	for _, n := range agents {
@@ -282,7 +284,7 @@ func differing(agents []bus.Node) (found []problem) {
 	if len(byBaseline) < 2 {
 		return nil
 	}
-	return []problem{{
+	return []Problem{{
 		"files_differ", "the same patches, and not the same files: " + listVersions(byBaseline),
 		"`omflow-booster nodes drift NODE --repair` makes a server like most of the others; `omflow-booster patch publish --exact DIR` " +
 			"makes all alike.",
@@ -292,13 +294,14 @@ func differing(agents []bus.Node) (found []problem) {
 func listVersions(versions map[string][]string) string {
 	var parts []string
 	for version, agents := range versions {
-		parts = append(parts, orUnknown(version)+" on "+strings.Join(agents, ", "))
+		parts = append(parts, OrUnknown(version)+" on "+strings.Join(agents, ", "))
 	}
 	sort.Strings(parts)
 	return strings.Join(parts, "; ")
 }
 
-func orUnknown(s string) string {
+// OrUnknown names what nobody knows.
+func OrUnknown(s string) string {
 	if s == "" {
 		return "unknown"
 	}

@@ -1,4 +1,4 @@
-package cli
+package adopt
 
 import (
 	"context"
@@ -6,32 +6,19 @@ import (
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 	"github.com/omflow-booster/omflow-booster/worker/outbox"
 )
 
 // indexTimeout is for an index on a large table: it waits for every transaction that runs already.
 const indexTimeout = 15 * time.Minute
 
-// judgeIndex says whether the engine's look-ups by queue_id have an index. fix is what to do if not.
-func judgeIndex(ctx context.Context, store *outbox.Store, check, fix string) finding {
-	indexed, err := store.Indexed(ctx)
-	switch {
-	case err != nil:
-		return finding{check, verdictWarn, err.Error(), ""}
-	case indexed:
-		return finding{check, verdictOK, "omflow_queuedata has an index on queue_id", ""}
-	}
-	return finding{
-		check, verdictWarn, "omflow_queuedata has no index on queue_id: the engine reads all waiting rows several times in each step", fix,
-	}
-}
-
 // index makes the index on omflow_queuedata(queue_id) if there is none, or, with undo, removes ours. An index that cannot be
 // made or removed is said and is no reason to stop: everything works without it, and with it.
-func (ad *adoption) index(ctx context.Context, server adopted, undo, write bool) error {
+func (ad *Adoption) index(ctx context.Context, server Server, undo, write bool) error {
 	ctx, cancel := context.WithTimeout(ctx, indexTimeout)
 	defer cancel()
-	db, err := sqldb.Open(ctx, server.Variables["DATABASE_URL"], ad.engines)
+	db, err := sqldb.Open(ctx, server.Variables["DATABASE_URL"], ad.Engines)
 	if err != nil {
 		return ad.noIndex(undo, err)
 	}
@@ -48,25 +35,25 @@ func (ad *adoption) index(ctx context.Context, server adopted, undo, write bool)
 	if there != undo {
 		return nil
 	}
-	ad.report.Index = statement
+	ad.Report.Index = statement
 	if !write {
-		_, err := fmt.Fprintf(ad.out, "In the database, while the server goes on working: %s\n", statement)
+		_, err := fmt.Fprintf(ad.Out, "In the database, while the server goes on working: %s\n", statement)
 		return err
 	}
 	if err := change(ctx); err != nil {
 		return ad.noIndex(undo, err)
 	}
-	ad.report.IndexDone = true
-	_, err = fmt.Fprintf(ad.out, "Index %s was %s.\n", outbox.Index, done)
+	ad.Report.IndexDone = true
+	_, err = fmt.Fprintf(ad.Out, "Index %s was %s.\n", outbox.Index, done)
 	return err
 }
 
-func (ad *adoption) noIndex(undo bool, cause error) error {
+func (ad *Adoption) noIndex(undo bool, cause error) error {
 	verb := "made"
 	if undo {
 		verb = "removed"
 	}
-	_, err := fmt.Fprintf(ad.out, "Index %s was not %s: %s. The owner of omflow_queuedata can do it.\n", outbox.Index, verb,
-		oneLine(cause.Error()))
+	_, err := fmt.Fprintf(ad.Out, "Index %s was not %s: %s. The owner of omflow_queuedata can do it.\n", outbox.Index, verb,
+		text.OneLine(cause.Error()))
 	return err
 }

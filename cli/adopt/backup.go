@@ -1,4 +1,4 @@
-package cli
+package adopt
 
 import (
 	"errors"
@@ -7,16 +7,18 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 )
 
 // keepCopy keeps the settings as they are outside the home, for this account alone: they hold the password of the database, and
 // an agent brings what lies in the home to every server.
-func (ad *adoption) keepCopy(content []byte) (path string, err error) {
-	home, err := filepath.Abs(ad.home)
+func (ad *Adoption) keepCopy(content []byte) (path string, err error) {
+	home, err := filepath.Abs(ad.Home)
 	if err != nil {
 		return "", err
 	}
-	dir := ad.backups
+	dir := ad.Backups
 	if dir == "" {
 		dir = filepath.Dir(home)
 	}
@@ -48,13 +50,12 @@ func inside(home, dir string) bool {
 }
 
 // formerCopies finds what former versions left in the home.
-func (ad *adoption) formerCopies() []finding {
+func (ad *Adoption) formerCopies() []diagnosis.Finding {
 	left, err := filepath.Glob(ad.settings() + ".before-*")
 	if err != nil || len(left) == 0 {
 		return nil
 	}
-	return []finding{{
-		"copies", verdictWarn, strings.Join(left, ", ") + ": copies of the settings, with the password of the database",
-		"move them out of the home: an agent may bring them to every server",
-	}}
+	return []diagnosis.Finding{diagnosis.Warning("copies",
+		strings.Join(left, ", ")+": copies of the settings, with the password of the database",
+		"move them out of the home: an agent may bring them to every server")}
 }

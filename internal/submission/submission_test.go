@@ -1,4 +1,4 @@
-package cli
+package submission
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 
 func TestParseItems(t *testing.T) {
 	t.Parallel()
-	mail := body("Mail")
+	mail := `{"queue_id":"x","name":"Mail","module_name":"m","method_name":"main","input_param":{}}`
 	spread := "{\n \"queue_id\": \"x\",\n \"name\":\"Mail\", \"module_name\" : \"m\", \"method_name\":\"main\", \"input_param\":{}}"
 	for _, c := range []struct {
 		name  string
@@ -58,7 +58,7 @@ func TestParseItems(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			items, err := parseItems([]byte(c.in))
+			items, err := Parse([]byte(c.in))
 			if c.wrong != "" {
 				if err == nil || !strings.Contains(err.Error(), c.wrong) {
 					t.Fatalf("error %v, want %q", err, c.wrong)
@@ -86,17 +86,17 @@ func TestParseItems(t *testing.T) {
 func TestParseItemsKeepsTexts(t *testing.T) {
 	t.Parallel()
 	in := `{"name":"A & <b>  日本","module_name":"m","method_name":"\u00e9","input_param":"{\"a\": 1.0}"}`
-	items, err := parseItems([]byte(" " + in + " "))
+	items, err := Parse([]byte(" " + in + " "))
 	if err != nil || len(items) != 1 || string(items[0].body) != in {
 		t.Errorf("%v %+v", err, items)
 	}
 }
 
 // itemsOf makes n items of a length, one on each line.
-func itemsOf(n, length int) []submitItem {
-	items := make([]submitItem, n)
+func itemsOf(n, length int) []Item {
+	items := make([]Item, n)
 	for i := range items {
-		items[i] = submitItem{number: i + 1, line: i + 1, body: []byte(strings.Repeat("x", length))}
+		items[i] = Item{number: i + 1, line: i + 1, body: []byte(strings.Repeat("x", length))}
 	}
 	return items
 }
@@ -104,7 +104,7 @@ func itemsOf(n, length int) []submitItem {
 func TestSplit(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		items      []submitItem
+		items      []Item
 		maxPayload int64
 		want       []int
 	}{
@@ -116,7 +116,7 @@ func TestSplit(t *testing.T) {
 		{itemsOf(2, 3<<20), 8 << 20, []int{1, 1}}, // larger than that, but the Booster takes it
 		{itemsOf(4, 99), 200, []int{2, 2}},        // to the last byte
 	} {
-		chunks, err := split(c.items, c.maxPayload)
+		chunks, err := Split(c.items, c.maxPayload)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +128,7 @@ func TestSplit(t *testing.T) {
 			t.Errorf("%d items: %v, want %v", len(c.items), lengths, c.want)
 		}
 	}
-	if _, err := split(itemsOf(1, 200), 200); !errors.Is(err, work.ErrOversized) {
+	if _, err := Split(itemsOf(1, 200), 200); !errors.Is(err, work.ErrOversized) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -140,16 +140,16 @@ type fakeWorker struct {
 	rows   int
 }
 
-func (f *fakeWorker) request(_ context.Context, body []byte) (reply, error) {
+func (f *fakeWorker) request(_ context.Context, body []byte) (Reply, error) {
 	err := error(nil)
 	if f.calls < len(f.script) {
 		err = f.script[f.calls]
 	}
 	f.calls++
 	if err != nil {
-		return reply{}, err
+		return Reply{}, err
 	}
-	var r reply
+	var r Reply
 	for range strings.Count(string(body), "\n") {
 		f.rows++
 		r.Items = append(r.Items, struct {
@@ -213,10 +213,10 @@ func TestSubmitter(t *testing.T) {
 			progress := 0
 			s := submitter{
 				request: f.request, timeout: timeout, pause: time.Millisecond,
-				progress: func(done int) { progress = done }, waiting: func(error, time.Duration) {},
+				Watcher: Watcher{func(done int) { progress = done }, func(error, time.Duration) {}},
 			}
 			items := itemsOf(1200, 10)
-			chunks, err := split(items, 1<<20)
+			chunks, err := Split(items, 1<<20)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -228,7 +228,7 @@ func TestSubmitter(t *testing.T) {
 			if failure == nil {
 				return
 			}
-			report := submitReport{Accepted: len(s.accepted), Unknown: s.unknown, NotSent: len(items) - len(s.accepted) - s.unknown}
+			report := Report{Accepted: len(s.accepted), Unknown: s.unknown, NotSent: len(items) - len(s.accepted) - s.unknown}
 			if got := explain(failure, items, report).Error(); got != c.says {
 				t.Errorf("says\n%s\nwant\n%s", got, c.says)
 			}
@@ -240,10 +240,10 @@ func TestSubmitter(t *testing.T) {
 func TestSubmitterDoesNotTrustAShortAnswer(t *testing.T) {
 	t.Parallel()
 	s := submitter{
-		request: func(context.Context, []byte) (reply, error) { return reply{}, nil },
-		timeout: time.Minute, pause: time.Millisecond, progress: func(int) {}, waiting: func(error, time.Duration) {},
+		request: func(context.Context, []byte) (Reply, error) { return Reply{}, nil },
+		timeout: time.Minute, pause: time.Millisecond, Watcher: Watcher{func(int) {}, func(error, time.Duration) {}},
 	}
-	if err := s.run(context.Background(), [][]submitItem{itemsOf(2, 10)}); err == nil || s.unknown != 2 || len(s.accepted) != 0 {
+	if err := s.run(context.Background(), [][]Item{itemsOf(2, 10)}); err == nil || s.unknown != 2 || len(s.accepted) != 0 {
 		t.Errorf("error %v, %+v", err, s)
 	}
 }
@@ -252,11 +252,10 @@ func TestSubmitterEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := submitter{
-		request: func(context.Context, []byte) (reply, error) { return reply{}, &refusal{503, "busy"} },
-		timeout: 2 * time.Hour, pause: time.Hour, progress: func(int) {},
-		waiting: func(error, time.Duration) { cancel() },
+		request: func(context.Context, []byte) (Reply, error) { return Reply{}, &refusal{503, "busy"} },
+		timeout: 2 * time.Hour, pause: time.Hour, Watcher: Watcher{func(int) {}, func(error, time.Duration) { cancel() }},
 	}
-	if err := s.run(ctx, [][]submitItem{itemsOf(1, 10)}); !errors.Is(err, context.Canceled) || s.unknown != 0 {
+	if err := s.run(ctx, [][]Item{itemsOf(1, 10)}); !errors.Is(err, context.Canceled) || s.unknown != 0 {
 		t.Errorf("error %v, %+v", err, s)
 	}
 }

@@ -1,4 +1,4 @@
-package cli
+package doctor
 
 import (
 	"context"
@@ -8,9 +8,12 @@ import (
 	"strings"
 
 	"github.com/omflow-booster/omflow-booster/internal/config"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
-const checkEnvironment = "environment"
+// CheckEnvironment names the findings about the settings themselves.
+const CheckEnvironment = "environment"
 
 // settings is the environment beside what the services know of it.
 type settings struct {
@@ -46,7 +49,7 @@ func (s settings) value(name string) (value string, chosen bool) {
 var ourPrefixes = []string{"BOOSTER_", "WORKER_", "AGENT_", "SECOND_BOOSTER_", "HA_BOOSTER_", "LOG_"}
 
 // environment finds variables that no service knows, and values that no service takes.
-func (d doctor) environment(context.Context) []finding {
+func (d Host) environment(context.Context) []diagnosis.Finding {
 	findings := append(d.unknown(), d.invalid()...)
 	if len(findings) > 0 {
 		return findings
@@ -57,18 +60,17 @@ func (d doctor) environment(context.Context) []finding {
 			known++
 		}
 	}
-	return []finding{{checkEnvironment, verdictOK, fmt.Sprintf("%s set, the others have their defaults", counted(known, "variable")), ""}}
+	return []diagnosis.Finding{diagnosis.OK(CheckEnvironment,
+		fmt.Sprintf("%s set, the others have their defaults", text.Counted(known, "variable")))}
 }
 
-func (d doctor) unknown() (findings []finding) {
+func (d Host) unknown() (findings []diagnosis.Finding) {
 	for _, name := range sortedKeys(d.settings.set) {
 		if _, known := d.settings.defaults[name]; known || !hasOurPrefix(name) {
 			continue
 		}
-		f := finding{
-			checkEnvironment, verdictWarn, name + " is set, but no service knows it",
-			"remove it; `omflow-booster broker --env` lists what there is",
-		}
+		f := diagnosis.Warning(CheckEnvironment, name+" is set, but no service knows it",
+			"remove it; `omflow-booster broker --env` lists what there is")
 		if near := nearest(name, sortedKeys(d.settings.defaults)); near != "" {
 			f.Fix = "did you mean " + near + "?"
 		}
@@ -79,7 +81,7 @@ func (d doctor) unknown() (findings []finding) {
 
 // invalid loads each configuration as its service would. What is only missing is no mistake here: a host has one of the
 // services, not all.
-func (d doctor) invalid() (findings []finding) {
+func (d Host) invalid() (findings []diagnosis.Finding) {
 	reported := map[string]bool{}
 	for _, spec := range d.settings.configs {
 		var wrong *config.Error
@@ -90,7 +92,7 @@ func (d doctor) invalid() (findings []finding) {
 			continue
 		}
 		reported[wrong.Error()] = true
-		findings = append(findings, finding{checkEnvironment, verdictFail, wrong.Var + ": " + wrong.Problem, wrong.Fix})
+		findings = append(findings, diagnosis.Failure(CheckEnvironment, wrong.Var+": "+wrong.Problem, wrong.Fix))
 	}
 	return findings
 }

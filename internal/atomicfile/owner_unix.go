@@ -1,6 +1,6 @@
 //go:build unix
 
-package cli
+package atomicfile
 
 import (
 	"io/fs"
@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// keepOwner gives a file the owner of another one, as far as we may.
-func keepOwner(path string, of fs.FileInfo) error {
+// KeepOwner gives a file the owner of another one, as far as we may.
+func KeepOwner(path string, of fs.FileInfo) error {
 	stat, ok := of.Sys().(*syscall.Stat_t)
 	if !ok || os.Geteuid() != 0 {
 		return nil

@@ -1,4 +1,4 @@
-package cli
+package diagnosis
 
 import (
 	"context"
@@ -9,10 +9,11 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
+	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
-// waitingRollout is a patch that some server has yet to take, and that no server gets a turn for.
-type waitingRollout struct {
+// WaitingRollout is a patch that some server has yet to take, and that no server gets a turn for.
+type WaitingRollout struct {
 	Patch  string `json:"patch"`
 	Note   string `json:"note"`
 	State  string `json:"state"`  // approval, paused, halted or running, as in `patch show`; or unreadable
@@ -21,8 +22,8 @@ type waitingRollout struct {
 }
 
 // waitingRollouts are the rollouts that wait for somebody, in the order of their patches, never nil.
-func waitingRollouts(ctx context.Context, c *bus.Client) ([]waitingRollout, error) {
-	waiting := []waitingRollout{}
+func waitingRollouts(ctx context.Context, c *bus.Client) ([]WaitingRollout, error) {
+	waiting := []WaitingRollout{}
 	call, cancel := ask(ctx)
 	defer cancel()
 	plans, err := rollout.Waiting(call, c.JS)
@@ -36,16 +37,16 @@ func waitingRollouts(ctx context.Context, c *bus.Client) ([]waitingRollout, erro
 	for _, p := range plans {
 		byPatch[p.Patch] = p
 	}
-	list, err := listPatches(ctx, c)
+	list, err := ListPatches(ctx, c)
 	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
 		return waiting, nil // which status says by itself
 	}
 	for _, p := range list {
 		plan, waits := byPatch[p.ID]
-		if !waits || (shownPatch{listedPatch: p}).over() {
+		if !waits || p.Over() {
 			continue
 		}
-		w := waitingRollout{Patch: p.ID, Note: p.Note, State: plan.State, Reason: plan.Reason, By: plan.By}
+		w := WaitingRollout{Patch: p.ID, Note: p.Note, State: plan.State, Reason: plan.Reason, By: plan.By}
 		if plan.State == rollout.StateRunning {
 			w.Reason = plan.Held
 		}
@@ -57,16 +58,16 @@ func waitingRollouts(ctx context.Context, c *bus.Client) ([]waitingRollout, erro
 const codeRolloutHeld = "rollout_held"
 
 // rolloutProblems says what each rollout waits for, and how it goes on.
-func rolloutProblems(r statusReport) (found []problem) {
+func rolloutProblems(r Report) (found []Problem) {
 	for _, w := range r.Rollouts {
 		name := "patch " + w.Patch
 		if w.Note != "" {
-			name += " (" + shorten(w.Note, 40) + ")"
+			name += " (" + text.Shorten(w.Note, 40) + ")"
 		}
 		ends := fmt.Sprintf(", or `omflow-booster patch abort %s` ends it. Later patches wait for it.", w.Patch)
 		switch w.State {
 		case rollout.StateApproval:
-			found = append(found, problem{
+			found = append(found, Problem{
 				"rollout_approval", name + " waits for approval", fmt.Sprintf("`omflow-booster patch approve %s` has it go to the servers%s", w.Patch,
 					ends),
 			})
@@ -78,20 +79,20 @@ func rolloutProblems(r statusReport) (found []problem) {
 			if w.Reason != "" {
 				text += ": " + w.Reason
 			}
-			found = append(found, problem{"rollout_paused", text, fmt.Sprintf("`omflow-booster patch resume %s` has it go on%s", w.Patch, ends)})
+			found = append(found, Problem{"rollout_paused", text, fmt.Sprintf("`omflow-booster patch resume %s` has it go on%s", w.Patch, ends)})
 		case rollout.StateHalted:
-			found = append(found, problem{
+			found = append(found, Problem{
 				"rollout_halted", name + " is halted: " + w.Reason,
 				fmt.Sprintf("Look with `omflow-booster patch show %s`; `omflow-booster patch resume %s` has it go on to the other servers%s", w.Patch,
 					w.Patch, ends),
 			})
 		case rollout.StateUnreadable:
-			found = append(found, problem{
+			found = append(found, Problem{
 				"rollout_unreadable", name + " goes to no further server, because its plan cannot be read: " + w.Reason,
 				fmt.Sprintf("`omflow-booster patch abort %s` replaces the plan and ends the rollout; then publish the files again.", w.Patch),
 			})
 		default:
-			found = append(found, problem{codeRolloutHeld, name + " goes to no further server now: " + w.Reason, ""})
+			found = append(found, Problem{codeRolloutHeld, name + " goes to no further server now: " + w.Reason, ""})
 		}
 	}
 	return found

@@ -1,4 +1,4 @@
-package cli
+package diagnosis
 
 import (
 	"cmp"
@@ -14,63 +14,50 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-const codeNoMajority = "no_majority"
+// CodeNoMajority is the code of the problem that no majority of the members answers.
+const CodeNoMajority = "no_majority"
 
 // dutySilent is shown for a Booster that nobody is connected to: its last heartbeat stays for some seconds.
 const dutySilent = "silent"
 
-// Values of statusReport.Health, and the exit codes of `status`.
+// Values of statusReport.Health.
 const (
-	healthGood     = "good"
-	healthWarnings = "warnings"
-	healthNone     = "no service"
-
-	exitWarnings  = 3
-	exitNoService = 4
+	HealthGood     = "good"
+	HealthWarnings = "warnings"
+	HealthNone     = "no service"
 )
 
 // noService are the problems with which no step is taken or queued.
-var noService = []string{codeNoMajority, "stream_missing", "consumer_missing"}
+var noService = []string{CodeNoMajority, "stream_missing", "consumer_missing"}
 
-// notes are what an operator should know, and nothing that is wrong.
-var notes = []string{"one_booster", codeRolloutHeld, codeMoving}
+// Notes are what an operator should know, and nothing that is wrong.
+var Notes = []string{"one_booster", codeRolloutHeld, codeMoving}
 
 // judge sums the problems up.
-func (r *statusReport) judge() {
-	r.Health = healthGood
+func (r *Report) judge() {
+	r.Health = HealthGood
 	for _, p := range r.Problems {
 		switch {
 		case slices.Contains(noService, p.Code):
-			r.Health = healthNone
+			r.Health = HealthNone
 			return
-		case !slices.Contains(notes, p.Code):
-			r.Health = healthWarnings
+		case !slices.Contains(Notes, p.Code):
+			r.Health = HealthWarnings
 		}
 	}
 }
 
-// exit is how `status` ends, for scripts.
-func (r statusReport) exit() error {
-	switch r.Health {
-	case healthNone:
-		return reported(exitNoService)
-	case healthWarnings:
-		return reported(exitWarnings)
-	}
-	return nil
-}
-
 // stuck fills in what is known without a majority: who answers, and who does not.
-func (r *statusReport) stuck(cluster bus.Cluster, why *bus.NoMajorityError) {
+func (r *Report) stuck(cluster bus.Cluster, why *bus.NoMajorityError) {
 	r.show(cluster)
-	r.Problems = []problem{{codeNoMajority, why.Problem(), why.Fix()}}
+	r.Problems = []Problem{{CodeNoMajority, why.Problem(), why.Fix()}}
 	r.judge()
 }
 
 // show corrects what the heartbeats say of Boosters by what the Boosters themselves say at this moment: heartbeats are seconds
 // old, and two of them may both say that their Booster is active. A Booster that does not answer this question, of an older
 // release or frozen, is shown as its heartbeat has it.
-func (r *statusReport) show(cluster bus.Cluster) {
+func (r *Report) show(cluster bus.Cluster) {
 	shown := map[string]bus.Node{}
 	for _, n := range r.Boosters {
 		shown[n.Name] = n
@@ -109,8 +96,8 @@ func (r *statusReport) show(cluster bus.Cluster) {
 	slices.SortFunc(r.Boosters, func(a, b bus.Node) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// explainSilence says why a question about a stream was not answered, if the Boosters know.
-func explainSilence(ctx context.Context, nc *nats.Conn, err error) error {
+// ExplainSilence says why a question about a stream was not answered, if the Boosters know.
+func ExplainSilence(ctx context.Context, nc *nats.Conn, err error) error {
 	var api *jetstream.APIError
 	unanswered := errors.As(err, &api) && api.Code == 503 || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse)

@@ -1,4 +1,4 @@
-package cli
+package doctor
 
 import (
 	"context"
@@ -9,27 +9,26 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/omflow-booster/omflow-booster/agent"
+	"github.com/omflow-booster/omflow-booster/broker"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
 	"github.com/omflow-booster/omflow-booster/internal/pgtest"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
+	"github.com/omflow-booster/omflow-booster/worker"
 )
 
 // with is a doctor of a host with these variables, given as NAME=value.
-func with(environ ...string) doctor {
-	return doctor{
-		settings: readSettings(environ, serviceConfigs()),
-		engines:  []sqldb.Engine{sqldb.Postgres()},
-		dial:     func() (*bus.Client, error) { return nil, errors.New("no Booster answers") },
-	}
+func with(environ ...string) Host {
+	return New(environ, []any{&broker.Config{}, &worker.Config{}, &agent.Config{}}, []sqldb.Engine{sqldb.Postgres()},
+		func() (*bus.Client, error) { return nil, errors.New("no Booster answers") })
 }
 
 // lines are the findings as a person reads them.
-func lines(findings []finding) []string {
+func lines(findings []diagnosis.Finding) []string {
 	var list []string
 	for _, f := range findings {
 		line := string(f.Verdict) + " " + f.Check + ": " + f.Detail
@@ -64,7 +63,7 @@ func TestDoctorEnvironment(t *testing.T) {
 	} {
 		t.Run(c.environ, func(t *testing.T) {
 			environ := strings.Fields(c.environ)
-			useBooster(t, "")
+			t.Setenv("BOOSTER_URL", "")
 			for _, pair := range environ { // the services read the process's own
 				name, value, _ := strings.Cut(pair, "=")
 				t.Setenv(name, value)
@@ -104,11 +103,11 @@ func TestDoctorDatabase(t *testing.T) {
 	}
 	for _, c := range []struct {
 		schema sqldb.Schema
-		want   verdict
+		want   diagnosis.Verdict
 	}{
-		{sqldb.Schema{Current: 2, Latest: 2}, verdictOK},
-		{sqldb.Schema{Current: 0, Latest: 2}, verdictWarn},
-		{sqldb.Schema{Current: 3, Latest: 2}, verdictFail},
+		{sqldb.Schema{Current: 2, Latest: 2}, diagnosis.VerdictOK},
+		{sqldb.Schema{Current: 0, Latest: 2}, diagnosis.VerdictWarn},
+		{sqldb.Schema{Current: 3, Latest: 2}, diagnosis.VerdictFail},
 	} {
 		if got := judgeSchema("database", "here", c.schema); got.Verdict != c.want {
 			t.Errorf("%+v: %+v", c.schema, got)
@@ -257,119 +256,5 @@ func TestDoctorPython(t *testing.T) {
 		if got := lines(with(c.environ).python(context.Background())); !strings.HasPrefix(got[0], c.want) {
 			t.Errorf("%s: %q", c.environ, got)
 		}
-	}
-}
-
-func TestClockOffset(t *testing.T) {
-	t.Parallel()
-	const second = time.Second
-	for _, c := range []struct{ answered, took, want time.Duration }{
-		{0, 0, 0},
-		{5 * second, 0, -5 * second},          // the Booster is ahead
-		{-5 * second, 2 * second, 6 * second}, // this host is, counted from halfway
-		{2 * second, 3 * second, 0},           // the answer may have been written late
-	} {
-		if got := clockOffset(noon, c.took, noon.Add(c.answered)); got != c.want {
-			t.Errorf("%+v: %s", c, got)
-		}
-	}
-}
-
-func TestDoctor(t *testing.T) {
-	s := newStage(t)
-	r := run(t, "", "doctor")
-	want := "ok    environment  1 variable set, the others have their defaults\n" +
-		"ok    booster      booster-1 at " + s.c.NC.ConnectedUrl() + ", NATS server " + s.c.NC.ConnectedServerVersion() +
-		", JetStream answers\n" +
-		"ok    streams      all streams, buckets and stores are there\n" +
-		"ok    patches      PATCH has 0 B of 5.1 MiB, OBJ_PATCHES has 0 B of 90 MiB, KV_ROLLOUT has 0 B of 5.1 MiB\n" +
-		"ok    clock        agrees with the Booster\n" +
-		"skip  uploads      no worker on this host that knows where the uploaded files are\n" +
-		"skip  database     DATABASE_URL is not set; only workers need it\n"
-	if r.code != exitOK || !strings.HasPrefix(r.stdout, want) {
-		t.Errorf("code %d, got\n%s\nwant\n%s", r.code, r.stdout, want)
-	}
-
-	for _, name := range []string{bus.StreamDead, bus.BucketStream(bus.BucketControl)} {
-		if err := s.c.JS.DeleteStream(s.ctx, name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := s.c.JS.DeleteConsumer(s.ctx, bus.StreamWork, bus.ConsumerWorkers); err != nil {
-		t.Fatal(err)
-	}
-	r = run(t, "", "doctor")
-	if r.code != exitFailed || !strings.Contains(r.stdout, "fail  streams      not there: consumer workers of WORK, DEAD, KV_CONTROL\n") ||
-		r.stderr != "" {
-		t.Errorf("%+v", r)
-	}
-}
-
-func TestDoctorWithoutABooster(t *testing.T) {
-	useBooster(t, "nats://127.0.0.1:1")
-	r := run(t, "", "doctor", "--json")
-	if r.code != exitFailed || !strings.Contains(r.stdout, `"verdict": "fail"`) ||
-		!strings.Contains(r.stdout, "no Booster answers at nats://127.0.0.1:1") {
-		t.Errorf("%+v", r)
-	}
-}
-
-func TestDoctorNamesWhyNobodyWouldTakeOver(t *testing.T) {
-	t.Parallel()
-	if found := judgeTakeover([]bus.Node{activeNode("b1", bus.TakeoverOK)}); len(found) > 0 {
-		t.Errorf("all is well, and found %+v", found)
-	}
-	active := activeNode("b1", "no automatic takeover: no witness")
-	active.Booster.Notes = []string{"no agent can be the witness: om1 runs on the host of Booster b1"}
-	want := []finding{
-		{"takeover", verdictWarn, "no automatic takeover: no witness", ""},
-		{"takeover", verdictWarn, "no agent can be the witness: om1 runs on the host of Booster b1", ""},
-	}
-	if found := judgeTakeover([]bus.Node{active}); !slices.Equal(found, want) {
-		t.Errorf("found %+v, want %+v", found, want)
-	}
-}
-
-func TestDoctorNamesWhatTheAgentsOfThisHostSay(t *testing.T) {
-	t.Parallel()
-	agent := func(name, host string, stays int) bus.Node {
-		return bus.Node{Role: bus.ServiceAgent, Name: name, Host: host, Agent: &bus.AgentState{
-			Stays: stays, StaysFirst: bus.DriftStay{Path: "all.json", Why: "looks like password hashes"},
-		}}
-	}
-	far := agent("far", "there", 1)
-	if found := judgeAgents("agent", "here", []bus.Node{far}); len(found) > 0 {
-		t.Errorf("without an agent here: %+v", found)
-	}
-	for name, c := range map[string]struct {
-		nodes []bus.Node
-		want  finding
-	}{
-		"nothing": {
-			[]bus.Node{far, agent("near", "here", 0)},
-			finding{"agent", verdictOK, "nothing to look at in the home of its OMFLOW Server", ""},
-		},
-		"something": {[]bus.Node{far, agent("near", "here", 2)}, finding{
-			"agent", verdictWarn, "agent near: 2 paths of its home cannot be carried to other servers: all.json looks like password hashes",
-			"See all with `omflow-booster nodes drift near`. Everything else is carried.",
-		}},
-	} {
-		if found := judgeAgents("agent", "here", c.nodes); len(found) != 1 || found[0] != c.want {
-			t.Errorf("%s: found %+v, want %+v", name, found, c.want)
-		}
-	}
-}
-
-func TestDoctorTakesTheSettingsOfTheServerAsTheWorkerDoes(t *testing.T) {
-	t.Setenv("BOOSTER_URL", "")
-	serverHome(t, `echo '{"BOOSTER_IP":"127.0.0.1","BOOSTER_PORT":"1","DATABASE_URL":"mysql://db/omflow"}'`)
-	r := run(t, "", "doctor")
-	if r.code != exitFailed || !strings.Contains(r.stdout, "no Booster answers at nats://127.0.0.1:1") ||
-		!strings.Contains(r.stdout, "fail  database") {
-		t.Errorf("%+v", r)
-	}
-	serverHome(t, "exit 1")
-	if r = run(t, "", "doctor"); !strings.Contains(r.stdout, "warn  server       BOOSTER_IP: not set, and ") {
-		t.Errorf("%+v", r)
 	}
 }

@@ -1,11 +1,11 @@
-package cli
+// Package diagnosis says how a cluster of Boosters, workers and agents is, and what is wrong with it. It asks the bus alone.
+package diagnosis
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -14,24 +14,25 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
-// statusReport is everything that `status` knows; its JSON form is a public interface.
-type statusReport struct {
+// Report is everything that `status` knows; its JSON form is a public interface.
+type Report struct {
 	At       time.Time     `json:"at"`     // by the clock of the Booster
 	Server   string        `json:"server"` // the NATS server that answered
 	Boosters []bus.Node    `json:"boosters"`
-	Streams  []streamState `json:"streams"`
-	Work     *workState    `json:"work"` // null while WORK or its consumer does not exist
+	Streams  []StreamState `json:"streams"`
+	Work     *WorkState    `json:"work"` // null while WORK or its consumer does not exist
 	Workers  []bus.Node    `json:"workers"`
 	Agents   []bus.Node    `json:"agents"`
-	Away     []awayServer  `json:"away"` // servers that were there and are silent
-	Problems []problem     `json:"problems"`
+	Away     []AwayServer  `json:"away"` // servers that were there and are silent
+	Problems []Problem     `json:"problems"`
 
-	Rollouts []waitingRollout `json:"rollouts"` // those that wait for somebody
+	Rollouts []WaitingRollout `json:"rollouts"` // those that wait for somebody
 
 	Health string `json:"health"` // good, warnings or no service: exit codes 0, 3 and 4
 }
 
-type streamState struct {
+// StreamState is how full a stream is.
+type StreamState struct {
 	Name       string  `json:"name"`
 	Missing    bool    `json:"missing"`
 	Messages   uint64  `json:"messages"`
@@ -40,15 +41,16 @@ type streamState struct {
 	Full       float64 `json:"full"`        // 0 to 1, of the limit that is nearer: bytes or messages
 }
 
-type workState struct {
-	Waiting          uint64 `json:"waiting"`     // no worker has them yet
-	Delivered        int    `json:"delivered"`   // workers have them, running or delayed
-	Running          int    `json:"running"`     // by the last heartbeats of the workers
-	Delayed          int    `json:"delayed"`     // delivered and not running: they wait for their next try
-	Redelivered      int    `json:"redelivered"` // of those delivered: not for the first time
-	Dead             uint64 `json:"dead"`
-	OldestWaiting    *step  `json:"oldest_waiting"`
-	OldestUnfinished *step  `json:"oldest_unfinished"` // waiting or not
+// WorkState is how many steps wait and run.
+type WorkState struct {
+	Waiting          uint64        `json:"waiting"`     // no worker has them yet
+	Delivered        int           `json:"delivered"`   // workers have them, running or delayed
+	Running          int           `json:"running"`     // by the last heartbeats of the workers
+	Delayed          int           `json:"delayed"`     // delivered and not running: they wait for their next try
+	Redelivered      int           `json:"redelivered"` // of those delivered: not for the first time
+	Dead             uint64        `json:"dead"`
+	OldestWaiting    *bus.StepInfo `json:"oldest_waiting"`
+	OldestUnfinished *bus.StepInfo `json:"oldest_unfinished"` // waiting or not
 }
 
 // shownStreams are those whose fill a person should see.
@@ -57,13 +59,13 @@ var shownStreams = []string{
 	bus.BucketStream(bus.BucketRollout),
 }
 
-// gatherStatus asks the Booster. What does not exist yet, or cannot be told without a majority, becomes a problem in the
+// Gather asks the Booster. What does not exist yet, or cannot be told without a majority, becomes a problem in the
 // report; no answer is an error.
-func gatherStatus(ctx context.Context, c *bus.Client) (statusReport, error) {
-	r := statusReport{
+func Gather(ctx context.Context, c *bus.Client) (Report, error) {
+	r := Report{
 		At: time.Now().UTC(), Server: c.NC.ConnectedServerName(),
-		Boosters: []bus.Node{}, Streams: []streamState{}, Workers: []bus.Node{}, Agents: []bus.Node{}, Away: []awayServer{},
-		Rollouts: []waitingRollout{},
+		Boosters: []bus.Node{}, Streams: []StreamState{}, Workers: []bus.Node{}, Agents: []bus.Node{}, Away: []AwayServer{},
+		Rollouts: []WaitingRollout{},
 	}
 	cluster := bus.AskCluster(ctx, c.NC)
 	var why *bus.NoMajorityError
@@ -75,7 +77,7 @@ func gatherStatus(ctx context.Context, c *bus.Client) (statusReport, error) {
 		stream, err := bus.OpenStream(ctx, c.JS, name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
-			r.Streams = append(r.Streams, streamState{Name: name, Missing: true})
+			r.Streams = append(r.Streams, StreamState{Name: name, Missing: true})
 			continue
 		case err != nil:
 			return r, fmt.Errorf("%w: %w", bus.ErrNoBooster, err)
@@ -100,14 +102,12 @@ func gatherStatus(ctx context.Context, c *bus.Client) (statusReport, error) {
 		return r, err
 	}
 	r.show(cluster)
-	r.combine()
-	r.Problems = findProblems(r)
-	r.judge()
+	r.Conclude()
 	return r, nil
 }
 
-func describeStream(info *jetstream.StreamInfo) streamState {
-	s := streamState{Name: info.Config.Name, Messages: info.State.Msgs, Bytes: info.State.Bytes}
+func describeStream(info *jetstream.StreamInfo) StreamState {
+	s := StreamState{Name: info.Config.Name, Messages: info.State.Msgs, Bytes: info.State.Bytes}
 	if info.Config.MaxBytes > 0 {
 		s.LimitBytes = info.Config.MaxBytes
 		s.Full = float64(s.Bytes) / float64(s.LimitBytes)
@@ -119,7 +119,7 @@ func describeStream(info *jetstream.StreamInfo) streamState {
 }
 
 // gatherWork returns nil while the workers' consumer does not exist.
-func gatherWork(ctx context.Context, stream jetstream.Stream) (*workState, error) {
+func gatherWork(ctx context.Context, stream jetstream.Stream) (*WorkState, error) {
 	call, cancel := ask(ctx)
 	defer cancel()
 	consumer, err := stream.Consumer(call, bus.ConsumerWorkers)
@@ -130,7 +130,7 @@ func gatherWork(ctx context.Context, stream jetstream.Stream) (*workState, error
 		return nil, fmt.Errorf("look up consumer %s of %s: %w", bus.ConsumerWorkers, bus.StreamWork, err)
 	}
 	info := consumer.CachedInfo()
-	state := &workState{Waiting: info.NumPending, Delivered: info.NumAckPending, Redelivered: info.NumRedelivered}
+	state := &WorkState{Waiting: info.NumPending, Delivered: info.NumAckPending, Redelivered: info.NumRedelivered}
 	if state.OldestUnfinished, err = firstStep(ctx, stream, 1); err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func gatherWork(ctx context.Context, stream jetstream.Stream) (*workState, error
 }
 
 // firstStep returns the first step at or after a sequence, or nil if there is none.
-func firstStep(ctx context.Context, stream jetstream.Stream, from uint64) (*step, error) {
+func firstStep(ctx context.Context, stream jetstream.Stream, from uint64) (*bus.StepInfo, error) {
 	m, err := bus.NextMessage(ctx, stream, bus.Subject(bus.WorkSubject).Filter(bus.Selection{}), from)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
@@ -149,12 +149,12 @@ func firstStep(ctx context.Context, stream jetstream.Stream, from uint64) (*step
 	if err != nil {
 		return nil, err
 	}
-	s := describeStep(m)
+	s := bus.DescribeStep(m)
 	return &s, nil
 }
 
-func (r *statusReport) gatherNodes(ctx context.Context, c *bus.Client) error {
-	nodes, err := livingNodes(ctx, c)
+func (r *Report) gatherNodes(ctx context.Context, c *bus.Client) error {
+	nodes, err := LivingNodes(ctx, c)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		return nil // nobody can be seen yet, which the problems say
 	}
@@ -174,21 +174,21 @@ func (r *statusReport) gatherNodes(ctx context.Context, c *bus.Client) error {
 	return nil
 }
 
-// awayServer is an OMFLOW Server whose agent does not answer.
-type awayServer struct {
+// AwayServer is an OMFLOW Server whose agent does not answer.
+type AwayServer struct {
 	Name string    `json:"name"`
 	Seen time.Time `json:"seen"` // it was heard up to an hour later than that
 	Runs bool      `json:"runs"` // its agent started an OMFLOW Server
 }
 
-func (r *statusReport) gatherAway(ctx context.Context, c *bus.Client) (err error) {
-	r.Away, err = awayServers(ctx, c, r.Agents)
+func (r *Report) gatherAway(ctx context.Context, c *bus.Client) (err error) {
+	r.Away, err = AwayServers(ctx, c, r.Agents)
 	return err
 }
 
-// awayServers are the servers that were there and whose agent is not among the living nodes, never nil.
-func awayServers(ctx context.Context, c *bus.Client, living []bus.Node) ([]awayServer, error) {
-	away := []awayServer{}
+// AwayServers are the servers that were there and whose agent is not among the living nodes, never nil.
+func AwayServers(ctx context.Context, c *bus.Client, living []bus.Node) ([]AwayServer, error) {
+	away := []AwayServer{}
 	call, cancel := ask(ctx)
 	defer cancel()
 	list, err := rollout.Roster(call, c.JS)
@@ -200,7 +200,7 @@ func awayServers(ctx context.Context, c *bus.Client, living []bus.Node) ([]awayS
 	}
 	for _, k := range list {
 		if !slices.ContainsFunc(living, func(n bus.Node) bool { return n.Role == bus.ServiceAgent && n.Name == k.Name }) {
-			away = append(away, awayServer{Name: k.Name, Seen: k.Seen, Runs: k.Runs})
+			away = append(away, AwayServer{Name: k.Name, Seen: k.Seen, Runs: k.Runs})
 		}
 	}
 	return away, nil
@@ -211,11 +211,18 @@ func holdsPatches(stream string) bool {
 	return stream == bus.StreamPatch || stream == bus.ObjectStream(bus.ObjectPatches) || stream == bus.BucketStream(bus.BucketRollout)
 }
 
-// combine fills in what no single source knows.
-func (r *statusReport) combine() {
+// Conclude fills in what no single source knows, and finds what is wrong. It looks at nothing but the report.
+func (r *Report) Conclude() {
+	r.combine()
+	r.Problems = findProblems(*r)
+	r.judge()
+}
+
+func (r *Report) combine() {
 	if r.Work == nil {
 		return
 	}
+	r.Work.Running = 0
 	for _, n := range r.Workers {
 		if n.Worker != nil {
 			r.Work.Running += n.Worker.Running
@@ -228,6 +235,3 @@ func (r *statusReport) combine() {
 		}
 	}
 }
-
-// percent writes a share from 0 to 1.
-func percent(share float64) string { return strconv.FormatFloat(share*100, 'f', 0, 64) + " %" }

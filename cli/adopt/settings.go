@@ -1,4 +1,4 @@
-package cli
+package adopt
 
 import (
 	"bytes"
@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 )
 
 // The block that adopt adds at the end of the settings. Undoing removes it, wherever the rest of the file was edited meanwhile.
 const (
-	blockBegin  = "# >>> omflow-booster adopt (--undo removes this block)"
+	BlockBegin  = "# >>> omflow-booster adopt (--undo removes this block)"
 	blockEnd    = "# <<< omflow-booster adopt"
 	blockJoined = " [the line above had no end]" // after blockBegin: the newline before it is ours too
 )
@@ -26,11 +28,11 @@ func addBlock(text []byte, lines []string) []byte {
 	}
 	if without, err := removeBlock(text); err == nil && without != nil {
 		// What an earlier adopt has set stays, unless it is set anew: Python takes the last.
-		old := text[bytes.Index(text, []byte(blockBegin)):]
+		old := text[bytes.Index(text, []byte(BlockBegin)):]
 		for line := range strings.Lines(string(old)) {
 			if line = strings.TrimRight(line, "\r\n"); line == blockEnd {
 				break
-			} else if !strings.HasPrefix(line, blockBegin) {
+			} else if !strings.HasPrefix(line, BlockBegin) {
 				lines = append([]string{line}, lines...)
 			}
 		}
@@ -40,7 +42,7 @@ func addBlock(text []byte, lines []string) []byte {
 	if bytes.Contains(text, []byte("\r\n")) {
 		end = "\r\n"
 	}
-	begin := blockBegin
+	begin := BlockBegin
 	var out bytes.Buffer
 	out.Write(text)
 	if len(text) > 0 && text[len(text)-1] != '\n' {
@@ -55,7 +57,7 @@ func addBlock(text []byte, lines []string) []byte {
 
 // removeBlock returns the settings without our block, byte for byte as they were; nil if there is none.
 func removeBlock(text []byte) ([]byte, error) {
-	begin := bytes.Index(text, []byte(blockBegin))
+	begin := bytes.Index(text, []byte(BlockBegin))
 	end := bytes.Index(text, []byte(blockEnd))
 	switch {
 	case begin < 0 && end < 0:
@@ -66,7 +68,7 @@ func removeBlock(text []byte) ([]byte, error) {
 	after := text[end+len(blockEnd):]
 	after = bytes.TrimPrefix(bytes.TrimPrefix(after, []byte("\r")), []byte("\n"))
 	before := text[:begin]
-	if bytes.HasPrefix(text[begin+len(blockBegin):], []byte(blockJoined)) {
+	if bytes.HasPrefix(text[begin+len(BlockBegin):], []byte(blockJoined)) {
 		before = bytes.TrimSuffix(bytes.TrimSuffix(before, []byte("\n")), []byte("\r"))
 	}
 	return append(bytes.Clone(before), after...), nil
@@ -116,7 +118,7 @@ func copyBeside(path, copied string, content []byte) error {
 		return err
 	}
 	_, err = f.Write(content)
-	return errors.Join(err, f.Sync(), keepOwner(copied, info), f.Close())
+	return errors.Join(err, f.Sync(), atomicfile.KeepOwner(copied, info), f.Close())
 }
 
 // replaceFile gives a file new content, so that it has the old or the new one whatever happens. Mode and owner stay; a link stays a link.

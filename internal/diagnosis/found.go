@@ -1,4 +1,4 @@
-package cli
+package diagnosis
 
 import (
 	"context"
@@ -9,43 +9,43 @@ import (
 )
 
 // nodesFound is what the heartbeats say that somebody should look at: why no Booster would take over, and what the agents of this host say.
-func nodesFound(ctx context.Context, c *bus.Client) []finding {
+func nodesFound(ctx context.Context, c *bus.Client) []Finding {
 	const check = "agent"
 	host, err := os.Hostname()
 	if err != nil {
-		return []finding{{check, verdictSkip, err.Error(), ""}}
+		return []Finding{Skipped(check, err.Error())}
 	}
 	nodes, err := bus.Nodes(ctx, c.JS)
 	if err != nil {
-		return []finding{{check, verdictSkip, err.Error(), ""}}
+		return []Finding{Skipped(check, err.Error())}
 	}
 	return append(judgeTakeover(nodes), judgeAgents(check, host, nodes)...)
 }
 
-func judgeTakeover(nodes []bus.Node) (findings []finding) {
-	var r statusReport
+func judgeTakeover(nodes []bus.Node) (findings []Finding) {
+	var r Report
 	for _, n := range nodes {
 		if n.Booster != nil {
 			r.Boosters = append(r.Boosters, n)
 		}
 	}
 	for _, p := range placementProblems(r) {
-		findings = append(findings, finding{"takeover", verdictWarn, p.Text, p.Hint})
+		findings = append(findings, Warning("takeover", p.Text, p.Hint))
 	}
 	return findings
 }
 
-func judgeAgents(check, host string, nodes []bus.Node) (findings []finding) {
-	var here statusReport
+func judgeAgents(check, host string, nodes []bus.Node) (findings []Finding) {
+	var here Report
 	for _, n := range nodes {
 		if n.Agent != nil && n.Host == host {
 			here.Agents = append(here.Agents, n)
 		}
 	}
 	for _, p := range agentProblems(here) {
-		f := finding{check, verdictWarn, p.Text, p.Hint}
-		if slices.Contains(notes, p.Code) {
-			f.Verdict = verdictOK
+		f := Warning(check, p.Text, p.Hint)
+		if slices.Contains(Notes, p.Code) {
+			f.Verdict = VerdictOK
 		}
 		findings = append(findings, f)
 	}
@@ -53,7 +53,7 @@ func judgeAgents(check, host string, nodes []bus.Node) (findings []finding) {
 	case len(here.Agents) == 0:
 		return nil
 	case len(findings) == 0:
-		return []finding{{check, verdictOK, "nothing to look at in the home of its OMFLOW Server", ""}}
+		return []Finding{OK(check, "nothing to look at in the home of its OMFLOW Server")}
 	}
 	return findings
 }
