@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -13,7 +12,7 @@ import (
 func (a *App) adoptCommand() *cobra.Command {
 	var undo, write bool
 	ad := adopt.Adoption{Engines: a.Engines}
-	var asJSON *bool
+	var out *output
 	cmd := &cobra.Command{
 		Use:   "adopt OMFLOW_HOME",
 		Short: "Connect an OMFLOW Server that exists to OMFLOW Booster, or take that back",
@@ -38,13 +37,10 @@ func (a *App) adoptCommand() *cobra.Command {
 			if ad.Python = os.Getenv("OMFLOW_PYTHON"); ad.Python == "" {
 				ad.Python = "python3"
 			}
-			ad.Out = a.Stdout
-			if *asJSON {
-				ad.Out = io.Discard
-			}
+			ad.Out = out
 			err := ad.Run(cmd.Context(), undo, write)
-			if *asJSON && (err == nil || errors.Is(err, adopt.ErrUnfit)) {
-				err = errors.Join(err, printJSON(a.Stdout, ad.Report))
+			if err == nil || errors.Is(err, adopt.ErrUnfit) {
+				err = errors.Join(err, out.document(ad.Report))
 			}
 			if errors.Is(err, adopt.ErrUnfit) {
 				return errReported // the findings say it
@@ -52,7 +48,7 @@ func (a *App) adoptCommand() *cobra.Command {
 			return err
 		},
 	}
-	asJSON = jsonFlag(cmd)
+	out = a.output(cmd)
 	cmd.Flags().StringVar(&ad.Booster, "booster", "", "address of the active Booster, as host or host:port; default: as in the settings")
 	cmd.Flags().StringVar(&ad.Second, "second", "", "address of the standby Booster, if there is one")
 	cmd.Flags().StringVar(&ad.Backups, "backup", "", "directory for the copy of the settings; default: the one that OMFLOW_HOME is in")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -28,12 +29,12 @@ func (a *App) backupCommand() *cobra.Command {
 		Args:    args(1, 1, "one FILE"),
 	}
 	force := cmd.Flags().Bool("force", false, "overwrite FILE if it is there")
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		if err := checkOutputFile(given[0], *force); err != nil {
 			return err
 		}
-		return a.withBus(func(c *bus.Client) error { return a.backup(cmd.Context(), c, given[0], *force, *asJSON) })
+		return a.withBus(func(c *bus.Client) error { return a.backup(cmd.Context(), c, given[0], *force, out) })
 	}
 	return cmd
 }
@@ -83,7 +84,7 @@ func reportStream(s snapshot.Stream, result string) streamReport {
 	}
 }
 
-func (a *App) backup(ctx context.Context, c *bus.Client, file string, force, asJSON bool) error {
+func (a *App) backup(ctx context.Context, c *bus.Client, file string, force bool, out *output) error {
 	began := time.Now()
 	// Beside FILE, because that disk is meant to have room; for this user alone.
 	dir, err := os.MkdirTemp(filepath.Dir(file), ".omflow-booster-backup-*")
@@ -105,24 +106,21 @@ func (a *App) backup(ctx context.Context, c *bus.Client, file string, force, asJ
 	for _, s := range m.Streams {
 		report.Streams = append(report.Streams, reportStream(s, ""))
 	}
-	if asJSON {
-		return printJSON(a.Stdout, report)
-	}
-	if err := a.printStreams(report.Streams); err != nil {
+	if err := printStreams(out, report.Streams); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.Stdout, "%s written: %s in %s\n", file, text.Size(bytes), text.Age(time.Since(began)))
-	return nil
+	fmt.Fprintf(out, "%s written: %s in %s\n", file, text.Size(bytes), text.Age(time.Since(began)))
+	return out.document(report)
 }
 
 // printStreams shows the streams of a backup, with what became of them if that is known.
-func (a *App) printStreams(streams []streamReport) error {
+func printStreams(out io.Writer, streams []streamReport) error {
 	columns := []string{"STREAM", "MESSAGES", "BYTES"}
 	withResult := len(streams) > 0 && streams[0].Result != ""
 	if withResult {
 		columns = append(columns, "RESULT")
 	}
-	t := newTable(a.Stdout, columns...)
+	t := newTable(out, columns...)
 	for _, s := range streams {
 		cells := []any{s.Name, text.Count(s.Messages), text.Size(s.Bytes)}
 		if withResult {

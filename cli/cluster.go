@@ -35,7 +35,7 @@ func (a *App) clusterCommand() *cobra.Command {
 }
 
 func (a *App) stepDownCommand() *cobra.Command {
-	var asJSON *bool
+	var out *output
 	cmd := &cobra.Command{
 		Use:   "step-down",
 		Short: "Make the other Booster the active one",
@@ -44,14 +44,14 @@ func (a *App) stepDownCommand() *cobra.Command {
 		Example: "  omflow-booster cluster step-down",
 		Args:    noArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withBus(func(c *bus.Client) error { return a.stepDown(cmd.Context(), c, *asJSON) })
+			return a.withBus(func(c *bus.Client) error { return a.stepDown(cmd.Context(), c, out) })
 		},
 	}
-	asJSON = jsonFlag(cmd)
+	out = a.output(cmd)
 	return cmd
 }
 
-func (a *App) stepDown(ctx context.Context, c *bus.Client, asJSON bool) error {
+func (a *App) stepDown(ctx context.Context, c *bus.Client, out *output) error {
 	former, err := diagnosis.ActiveBooster(ctx, c)
 	if err != nil {
 		return err
@@ -74,11 +74,8 @@ func (a *App) stepDown(ctx context.Context, c *bus.Client, asJSON bool) error {
 	if err := awaitActive(ctx, c, done.Active); err != nil {
 		return fmt.Errorf("%s has stepped down: %w", text.OneLine(former), err)
 	}
-	if asJSON {
-		return printJSON(a.Stdout, map[string]string{"former": former, "active": done.Active})
-	}
-	fmt.Fprintf(a.Stdout, "%s is active now; it was %s\n", text.OneLine(done.Active), text.OneLine(former))
-	return nil
+	fmt.Fprintf(out, "%s is active now; it was %s\n", text.OneLine(done.Active), text.OneLine(former))
+	return out.document(map[string]string{"former": former, "active": done.Active})
 }
 
 // staysActive is how long a Booster has to be the active one before the command says so.
@@ -126,9 +123,9 @@ func (a *App) shrinkCommand() *cobra.Command {
 	}
 	gone := cmd.Flags().Bool("gone", false, "the other Booster is switched off, and will not be started again with the data directory "+
 		"that it has")
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return a.shrink(cmd.Context(), broker.ShrinkOptions{Gone: *gone}, *asJSON)
+		return a.shrink(cmd.Context(), broker.ShrinkOptions{Gone: *gone}, out)
 	}
 	return cmd
 }
@@ -148,12 +145,12 @@ func (a *App) recoverCommand() *cobra.Command {
 		Args:    noArgs(),
 	}
 	fenced := cmd.Flags().String("others-are-fenced", "", "name of this Booster, instead of being asked for it")
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.shrink(cmd.Context(), broker.ShrinkOptions{
 			Lost:    true,
 			Confirm: func(name string) error { return a.confirmFenced(name, *fenced) },
-		}, *asJSON)
+		}, out)
 	}
 	return cmd
 }
@@ -181,7 +178,7 @@ func (a *App) confirmFenced(name, given string) error {
 }
 
 // shrink takes everything that this host's Booster holds along, so that its next start is that of a single one.
-func (a *App) shrink(ctx context.Context, o broker.ShrinkOptions, asJSON bool) error {
+func (a *App) shrink(ctx context.Context, o broker.ShrinkOptions, out *output) error {
 	var cfg broker.Config
 	if err := config.Load(&cfg); err != nil {
 		return err
@@ -202,12 +199,9 @@ func (a *App) shrink(ctx context.Context, o broker.ShrinkOptions, asJSON bool) e
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(a.Stdout, report)
-	}
-	fmt.Fprintf(a.Stdout, "%s takes along %s in %s; left behind: %s\nUnset HA_BOOSTER_IP in its settings and start it. The old store is "+
+	fmt.Fprintf(out, "%s takes along %s in %s; left behind: %s\nUnset HA_BOOSTER_IP in its settings and start it. The old store is "+
 		"kept until everything is back.\n",
 		text.OneLine(report.Booster), text.Counted(report.Messages, "message"), text.Counted(uint64(report.Streams),
 			"stream"), text.OneLine(strings.Join(report.Left, ", ")))
-	return nil
+	return out.document(report)
 }

@@ -17,7 +17,7 @@ import (
 
 func (a *App) clusterDatabaseCommand() *cobra.Command {
 	var use, yes bool
-	var asJSON *bool
+	var out *output
 	cmd := &cobra.Command{
 		Use:   "database",
 		Short: "Show whose steps the Boosters carry, or make them those of another database",
@@ -29,7 +29,7 @@ func (a *App) clusterDatabaseCommand() *cobra.Command {
 		Example: "  omflow-booster cluster database\n  DATABASE_URL=postgres://omflow:secret@db2/omflow omflow-booster cluster database --use",
 		Args:    noArgs(),
 	}
-	asJSON = jsonFlag(cmd)
+	out = a.output(cmd)
 	cmd.Flags().BoolVar(&use, "use", false, "make it the database of DATABASE_URL")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -38,31 +38,28 @@ func (a *App) clusterDatabaseCommand() *cobra.Command {
 		}
 		return a.withBus(func(c *bus.Client) error {
 			if use {
-				return a.useDatabase(cmd.Context(), c, yes, *asJSON)
+				return a.useDatabase(cmd.Context(), c, yes, out)
 			}
 			d, _, err := bus.ReadDatabase(cmd.Context(), c.JS)
 			if err != nil {
 				return err
 			}
-			return a.printDatabase(d, *asJSON)
+			return printDatabase(out, d)
 		})
 	}
 	return cmd
 }
 
-func (a *App) printDatabase(d bus.Database, asJSON bool) error {
-	if asJSON {
-		return printJSON(a.Stdout, d)
-	}
+func printDatabase(out *output, d bus.Database) error {
 	if d.ID == "" {
-		_, err := fmt.Fprintln(a.Stdout, "The Boosters carry the steps of no database yet: the first worker that starts says which.")
-		return err
+		fmt.Fprintln(out, "The Boosters carry the steps of no database yet: the first worker that starts says which.")
+	} else {
+		fmt.Fprintf(out, "The Boosters carry the steps of %s\n", text.OneLine(d.String()))
 	}
-	_, err := fmt.Fprintf(a.Stdout, "The Boosters carry the steps of %s\n", text.OneLine(d.String()))
-	return err
+	return out.document(d)
 }
 
-func (a *App) useDatabase(ctx context.Context, c *bus.Client, yes, asJSON bool) error {
+func (a *App) useDatabase(ctx context.Context, c *bus.Client, yes bool, out *output) error {
 	mine, err := a.ownDatabase(ctx)
 	if err != nil {
 		return err
@@ -72,7 +69,7 @@ func (a *App) useDatabase(ctx context.Context, c *bus.Client, yes, asJSON bool) 
 		return err
 	}
 	if former.ID == mine.ID {
-		return a.printDatabase(former, asJSON)
+		return printDatabase(out, former)
 	}
 	nodes, err := diagnosis.LivingNodes(ctx, c)
 	if err != nil {
@@ -92,7 +89,7 @@ func (a *App) useDatabase(ctx context.Context, c *bus.Client, yes, asJSON bool) 
 	if err := bus.WriteDatabase(ctx, c.JS, mine, revision); err != nil {
 		return fmt.Errorf("write whose steps the Boosters carry: %w", err)
 	}
-	return a.printDatabase(mine, asJSON)
+	return printDatabase(out, mine)
 }
 
 // ownDatabase is the one of DATABASE_URL.

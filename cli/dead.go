@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,37 +22,19 @@ func (a *App) deadCommand() *cobra.Command {
 }
 
 func (a *App) deadListCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "ls",
+	return listCommand(a, &cobra.Command{
 		Short:   "List steps that were given up on, oldest first",
 		Example: "  omflow-booster dead ls --kind FormFlow --limit 100",
-		Args:    noArgs(),
-	}
-	var chosen bus.Selection
-	var limit int
-	selectionFlags(cmd, &chosen)
-	limitFlag(cmd, &limit)
-	asJSON := jsonFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := checkLimit(limit); err != nil {
-			return err
-		}
-		return a.withBus(func(c *bus.Client) error {
-			stream, err := bus.OpenStream(cmd.Context(), c.JS, bus.StreamDead)
-			if err != nil {
-				return err
+	}, stepLister[deadStep]{
+		stream: bus.StreamDead, subject: bus.DeadSubject, describe: describeDead, none: "No dead step.",
+		columns: []string{"ID", "KIND", "FLOW", "KEY", "ATTEMPTS", "DIED", "WORKER", "REASON", "ERROR"},
+		row: func(d deadStep, now time.Time) []any {
+			return []any{
+				d.ID, d.Kind, d.Flow, d.Ticket, d.Attempts, text.Age(now.Sub(d.At)) + " ago", d.Worker, d.Reason,
+				text.Shorten(d.Error, errorWidth),
 			}
-			list, err := listSteps(cmd.Context(), stream, bus.Subject(bus.DeadSubject).Filter(chosen), limit, describeDead)
-			if err != nil {
-				return err
-			}
-			if *asJSON {
-				return printJSON(a.Stdout, list)
-			}
-			return a.printDead(list, stream.CachedInfo().TimeStamp)
-		})
-	}
-	return cmd
+		},
+	})
 }
 
 func (a *App) deadShowCommand() *cobra.Command {
@@ -88,18 +69,3 @@ func describeDead(m *jetstream.RawStreamMsg) deadStep {
 
 // errorWidth keeps a line of the list on a screen; `dead show` has the whole error.
 const errorWidth = 60
-
-func (a *App) printDead(list stepList[deadStep], now time.Time) error {
-	if len(list.Steps) == 0 {
-		_, err := fmt.Fprintln(a.Stdout, "No dead step.")
-		return err
-	}
-	t := newTable(a.Stdout, "ID", "KIND", "FLOW", "KEY", "ATTEMPTS", "DIED", "WORKER", "REASON", "ERROR")
-	for _, d := range list.Steps {
-		t.row(d.ID, d.Kind, d.Flow, d.Ticket, d.Attempts, text.Age(now.Sub(d.At))+" ago", d.Worker, d.Reason, text.Shorten(d.Error, errorWidth))
-	}
-	if err := t.flush(); err != nil {
-		return err
-	}
-	return a.printMore(list.More)
-}

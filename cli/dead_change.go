@@ -22,7 +22,7 @@ func (a *App) deadRetryCommand() *cobra.Command {
 		Example: "  omflow-booster dead retry q1024 q1025\n  omflow-booster dead retry --kind FormFlow",
 	}
 	target := addTarget(cmd)
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		chosen, err := target.search(given)
 		if err != nil {
@@ -33,7 +33,7 @@ func (a *App) deadRetryCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.change(cmd.Context(), queue, chosen, queue.Retry, *asJSON)
+			return a.change(cmd.Context(), queue, chosen, queue.Retry, out)
 		})
 	}
 	return cmd
@@ -49,7 +49,7 @@ func (a *App) deadPurgeCommand() *cobra.Command {
 	}
 	yes := cmd.Flags().Bool("yes", false, "do not ask")
 	target := addTarget(cmd)
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		chosen, err := target.search(given)
 		if err != nil {
@@ -69,7 +69,7 @@ func (a *App) deadPurgeCommand() *cobra.Command {
 					return firstError(err, errors.New("nothing was purged"))
 				}
 			}
-			return a.change(cmd.Context(), queue, chosen, queue.Purge, *asJSON)
+			return a.change(cmd.Context(), queue, chosen, queue.Purge, out)
 		})
 	}
 	return cmd
@@ -150,7 +150,7 @@ type changeReport struct {
 }
 
 // change applies do to the steps and reports each. It fails if one of them is not done.
-func (a *App) change(ctx context.Context, queue *deadletter.Queue, chosen deadletter.Search, do deadletter.Action, asJSON bool) error {
+func (a *App) change(ctx context.Context, queue *deadletter.Queue, chosen deadletter.Search, do deadletter.Action, out *output) error {
 	report := changeReport{Steps: []deadletter.Outcome{}}
 	var failure error
 	var moved []string // out of DEAD
@@ -167,19 +167,16 @@ func (a *App) change(ctx context.Context, queue *deadletter.Queue, chosen deadle
 			report.NotDone++
 		}
 		report.Steps = append(report.Steps, o)
-		if !asJSON {
-			fmt.Fprintln(a.Stdout, text.OneLine(outcomeLine(o)))
-		}
+		fmt.Fprintln(out, text.OneLine(outcomeLine(o)))
 	}
 	if err := queue.Moved(ctx, moved); err != nil {
 		fmt.Fprintln(a.Stderr, "the rows are looked at later:", err)
 	}
-	if asJSON {
-		if err := printJSON(a.Stdout, report); err != nil {
-			return err
-		}
-	} else if failure == nil && len(report.Steps) == 0 {
-		fmt.Fprintln(a.Stdout, "No dead step.")
+	if failure == nil && len(report.Steps) == 0 {
+		fmt.Fprintln(out, "No dead step.")
+	}
+	if err := out.document(report); err != nil {
+		return err
 	}
 	if failure == nil && report.NotDone > 0 {
 		return errReported

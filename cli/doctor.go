@@ -23,7 +23,7 @@ func (a *App) doctorCommand() *cobra.Command {
 		Example: "  omflow-booster doctor\n  set -a; . /etc/omflow-booster/worker.env; omflow-booster doctor",
 		Args:    noArgs(),
 	}
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		unread := adoptSettings(cmd.Context(), "BOOSTER_IP", "DATABASE_URL") // as the services beside the server do
 		d := doctor.New(os.Environ(), serviceConfigs(), a.Engines, a.dial)
@@ -32,11 +32,7 @@ func (a *App) doctorCommand() *cobra.Command {
 			findings = append(findings, diagnosis.Warning("server", unread.Error(), "without the settings of the server the defaults were "+
 				"looked at"))
 		}
-		if *asJSON {
-			if err := printJSON(a.Stdout, map[string]any{"checks": findings}); err != nil {
-				return err
-			}
-		} else if err := diagnosis.PrintFindings(a.Stdout, findings); err != nil {
+		if err := firstError(diagnosis.PrintFindings(out, findings), out.document(map[string]any{"checks": findings})); err != nil {
 			return err
 		}
 		switch {

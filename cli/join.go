@@ -65,17 +65,17 @@ func (a *App) joinNewCommand() *cobra.Command {
 		Args:    noArgs(),
 	}
 	name := cmd.Flags().String("name", userAtHost(), "who or what signs with it, for people")
-	out := outFlag(cmd, "join.json")
-	asJSON := jsonFlag(cmd)
+	file := outFlag(cmd, "join.json")
+	out := a.output(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {
 		f, err := join.New(*name, time.Now())
 		if err != nil {
 			return usageError{err}
 		}
-		if err := createJoinFile(f, *out); err != nil {
+		if err := createJoinFile(f, *file); err != nil {
 			return err
 		}
-		return a.showJoinFile(*out, f, *asJSON)
+		return showJoinFile(out, *file, f)
 	}
 	return cmd
 }
@@ -88,7 +88,7 @@ func (a *App) joinShowCommand() *cobra.Command {
 		Example: "  omflow-booster join show\n  omflow-booster join show join-public.json --json",
 		Args:    args(0, 1, "one FILE at most"),
 	}
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(_ *cobra.Command, given []string) error {
 		path, read := os.Getenv(join.Variable), join.Load
 		if len(given) > 0 {
@@ -98,7 +98,7 @@ func (a *App) joinShowCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.showJoinFile(path, f, *asJSON)
+		return showJoinFile(out, path, f)
 	}
 	return cmd
 }
@@ -120,17 +120,17 @@ func (a *App) joinPublicCommand() *cobra.Command {
 		Example: "  omflow-booster join public --out join-public.json && scp join-public.json server-2:/etc/omflow-booster/join.json",
 		Args:    noArgs(),
 	}
-	out := outFlag(cmd, "join-public.json")
-	asJSON := jsonFlag(cmd)
+	file := outFlag(cmd, "join-public.json")
+	out := a.output(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {
 		f, err := loadJoinFile()
 		if err != nil {
 			return err
 		}
-		if err := createJoinFile(f.Public(), *out); err != nil {
+		if err := createJoinFile(f.Public(), *file); err != nil {
 			return err
 		}
-		return a.showJoinFile(*out, f.Public(), *asJSON)
+		return showJoinFile(out, *file, f.Public())
 	}
 	return cmd
 }
@@ -144,7 +144,7 @@ func (a *App) joinAddKeyCommand() *cobra.Command {
 		Example: "  omflow-booster join add-key bob-public.json",
 		Args:    args(1, 1, "one FILE"),
 	}
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(_ *cobra.Command, given []string) error {
 		path := os.Getenv(join.Variable)
 		f, err := loadJoinFile()
@@ -164,7 +164,7 @@ func (a *App) joinAddKeyCommand() *cobra.Command {
 				return err
 			}
 		}
-		return a.showJoinFile(path, f, *asJSON)
+		return showJoinFile(out, path, f)
 	}
 	return cmd
 }
@@ -188,17 +188,14 @@ type shownJoinFile struct {
 	Own  *string    `json:"signs_with"` // null in a file for hosts that verify
 }
 
-func (a *App) showJoinFile(path string, f *join.File, asJSON bool) error {
+func showJoinFile(out *output, path string, f *join.File) error {
 	shown := shownJoinFile{File: path, Keys: f.Keys()}
 	if signer, err := f.Signer(); err == nil {
 		id := signer.KeyID()
 		shown.Own = &id
 	}
-	if asJSON {
-		return printJSON(a.Stdout, shown)
-	}
-	fmt.Fprintln(a.Stdout, path)
-	t := newTable(a.Stdout, "KEY", "NAME", "CREATED", "PRIVATE HALF")
+	fmt.Fprintln(out, path)
+	t := newTable(out, "KEY", "NAME", "CREATED", "PRIVATE HALF")
 	for _, k := range shown.Keys {
 		here := "elsewhere"
 		if shown.Own != nil && *shown.Own == k.ID {
@@ -206,7 +203,7 @@ func (a *App) showJoinFile(path string, f *join.File, asJSON bool) error {
 		}
 		t.row(k.ID, k.Name, k.Created.Format(time.DateOnly), here)
 	}
-	return t.flush()
+	return firstError(t.flush(), out.document(shown))
 }
 
 // userAtHost names the operator who types a command.

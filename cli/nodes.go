@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -28,21 +29,18 @@ func (a *App) listNodesCommand(name string) *cobra.Command {
 		Example: "  omflow-booster nodes\n  omflow-booster nodes --json",
 		Args:    noArgs(),
 	}
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.withBus(func(c *bus.Client) error {
 			nodes, err := diagnosis.LivingNodes(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			if *asJSON {
-				return printJSON(a.Stdout, map[string]any{"nodes": nodes})
-			}
 			away, err := diagnosis.AwayServers(cmd.Context(), c, nodes)
 			if err != nil {
 				return err
 			}
-			return a.printNodes(nodes, away, time.Now())
+			return firstError(printNodes(out, nodes, away, time.Now()), out.document(map[string]any{"nodes": nodes}))
 		})
 	}
 	return cmd
@@ -53,8 +51,8 @@ func agentLives(nodes []bus.Node, name string) bool {
 	return slices.ContainsFunc(nodes, func(n bus.Node) bool { return n.Agent != nil && n.Name == name })
 }
 
-func (a *App) printNodes(nodes []bus.Node, away []diagnosis.AwayServer, now time.Time) error {
-	t := newTable(a.Stdout, "ROLE", "NAME", "HOST", "PID", "VERSION", "UP", "SEEN")
+func printNodes(out io.Writer, nodes []bus.Node, away []diagnosis.AwayServer, now time.Time) error {
+	t := newTable(out, "ROLE", "NAME", "HOST", "PID", "VERSION", "UP", "SEEN")
 	for _, n := range nodes {
 		t.row(n.Role, n.Name, n.Host, n.PID, n.Version, text.Age(now.Sub(n.Started)), text.Age(now.Sub(n.At))+" ago")
 	}
@@ -63,11 +61,11 @@ func (a *App) printNodes(nodes []bus.Node, away []diagnosis.AwayServer, now time
 	}
 	for _, n := range nodes {
 		if reason := diagnosis.WaitsFor(n); reason != "" {
-			fmt.Fprintf(a.Stdout, "%s takes no patch yet, waiting: %s\n", text.OneLine(n.Name), text.OneLine(reason))
+			fmt.Fprintf(out, "%s takes no patch yet, waiting: %s\n", text.OneLine(n.Name), text.OneLine(reason))
 		}
 	}
 	for _, p := range diagnosis.NodeProblems(nodes, away) {
-		fmt.Fprintln(a.Stdout, text.OneLine(p.Text))
+		fmt.Fprintln(out, text.OneLine(p.Text))
 	}
 	return nil
 }

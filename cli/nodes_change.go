@@ -20,7 +20,7 @@ func (a *App) showNodeCommand() *cobra.Command {
 		Example: "  omflow-booster nodes show server-3",
 		Args:    args(1, 1, "the name of a node, as `nodes` shows it"),
 	}
-	_ = jsonFlag(cmd) // it is JSON anyway
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.withBus(func(c *bus.Client) error {
 			nodes, err := diagnosis.LivingNodes(cmd.Context(), c)
@@ -31,7 +31,8 @@ func (a *App) showNodeCommand() *cobra.Command {
 			if len(nodes) == 0 {
 				return fmt.Errorf("no node %s is alive; see `omflow-booster nodes`", text.OneLine(given[0]))
 			}
-			return printJSON(a.Stdout, map[string]any{"nodes": nodes}) // an agent and its worker have one name
+			out.json = true                                     // people read it, too
+			return out.document(map[string]any{"nodes": nodes}) // an agent and its worker have one name
 		})
 	}
 	return cmd
@@ -63,7 +64,7 @@ func (a *App) cordonOrder(name, short, done, long string, give func(ctx context.
 		Example: "  omflow-booster nodes " + name + " server-3",
 		Args:    args(1, 1, "the name of an agent, as `nodes` shows it"),
 	}
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.withBus(func(c *bus.Client) error {
 			nodes, err := diagnosis.LivingNodes(cmd.Context(), c)
@@ -78,11 +79,8 @@ func (a *App) cordonOrder(name, short, done, long string, give func(ctx context.
 			if err := give(ctx, c, given[0]); err != nil {
 				return err
 			}
-			if *asJSON {
-				return printJSON(a.Stdout, map[string]any{"node": given[0], "cordoned": name == "cordon"})
-			}
-			fmt.Fprintf(a.Stdout, "%s %s\n", text.OneLine(given[0]), done)
-			return nil
+			fmt.Fprintf(out, "%s %s\n", text.OneLine(given[0]), done)
+			return out.document(map[string]any{"node": given[0], "cordoned": name == "cordon"})
 		})
 	}
 	return cmd

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -38,7 +39,7 @@ func (a *App) driftCommand() *cobra.Command {
 	repair := cmd.Flags().Bool("repair", false, "make NODE like the other servers again; what was changed there is lost, and it restarts")
 	publish := cmd.Flags().Bool("publish", false, "what NODE holds back is meant: bring it to all servers")
 	yes := cmd.Flags().Bool("yes", false, "with --publish: do not ask")
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.withBus(func(c *bus.Client) error {
 			nodes, err := diagnosis.LivingNodes(cmd.Context(), c)
@@ -55,7 +56,7 @@ func (a *App) driftCommand() *cobra.Command {
 				return fmt.Errorf("no agent %s is alive; see `omflow-booster nodes`", text.OneLine(given[0]))
 			}
 			if *publish {
-				return a.releaseDrift(cmd.Context(), c, given, *yes, *asJSON)
+				return a.releaseDrift(cmd.Context(), c, given, *yes, out)
 			}
 			if *repair {
 				if err := repairDrift(cmd.Context(), c, given); err != nil {
@@ -66,11 +67,7 @@ func (a *App) driftCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if *asJSON {
-				err = printJSON(a.Stdout, map[string]any{"nodes": list})
-			} else {
-				err = a.printDrift(list)
-			}
+			err = firstError(printDrift(out, list), out.document(map[string]any{"nodes": list}))
 			switch {
 			case err != nil:
 				return err
@@ -135,7 +132,7 @@ func alike(list []bus.Drift) bool {
 }
 
 // releaseDrift tells a server that what it holds back is meant.
-func (a *App) releaseDrift(ctx context.Context, c *bus.Client, given []string, yes, asJSON bool) error {
+func (a *App) releaseDrift(ctx context.Context, c *bus.Client, given []string, yes bool, out *output) error {
 	if len(given) == 0 {
 		return usageError{errors.New("--publish is for one server; name it")}
 	}
@@ -148,10 +145,10 @@ func (a *App) releaseDrift(ctx context.Context, c *bus.Client, given []string, y
 		return fmt.Errorf("%s holds nothing back; see `omflow-booster nodes drift %s`", text.OneLine(d.Node), text.OneLine(d.Node))
 	}
 	if !yes {
-		if err := a.printDrift(list); err != nil {
+		if err := printDrift(out, list); err != nil {
 			return err
 		}
-		sure, err := confirm(a.Stdin, a.Stdout, fmt.Sprintf("%s changed on %s: bring that to all servers?", text.Counted(d.Total, "file"),
+		sure, err := confirm(a.Stdin, a.Stderr, fmt.Sprintf("%s changed on %s: bring that to all servers?", text.Counted(d.Total, "file"),
 			text.OneLine(d.Node)))
 		if err != nil || !sure {
 			return err
@@ -166,11 +163,8 @@ func (a *App) releaseDrift(ctx context.Context, c *bus.Client, given []string, y
 	if err != nil {
 		return fmt.Errorf("%s was told to publish its changes: %w", text.OneLine(d.Node), err)
 	}
-	if asJSON {
-		return printJSON(a.Stdout, map[string]any{"node": d.Node, "files": d.Total, "digest": d.Digest})
-	}
-	fmt.Fprintf(a.Stdout, "%s publishes them when they have rested; `omflow-booster patch ls` shows the patch.\n", text.OneLine(d.Node))
-	return nil
+	fmt.Fprintf(out, "%s publishes them when they have rested; `omflow-booster patch ls` shows the patch.\n", text.OneLine(d.Node))
+	return out.document(map[string]any{"node": d.Node, "files": d.Total, "digest": d.Digest})
 }
 
 // askDrift asks all agents, and waits until those that are named have answered.
@@ -200,8 +194,8 @@ func askDrift(ctx context.Context, c *bus.Client, names []string) ([]bus.Drift, 
 	return list, nil
 }
 
-func (a *App) printDrift(list []bus.Drift) error {
-	t := newTable(a.Stdout, "SERVER", "WATCH", "VERSION", "BASELINE", "CHANGED", "FOR", "PUBLISHED AS")
+func printDrift(out io.Writer, list []bus.Drift) error {
+	t := newTable(out, "SERVER", "WATCH", "VERSION", "BASELINE", "CHANGED", "FOR", "PUBLISHED AS")
 	for _, d := range list {
 		since := ""
 		if d.Since != nil {
@@ -214,23 +208,23 @@ func (a *App) printDrift(list []bus.Drift) error {
 	}
 	for _, d := range list {
 		if d.Held != "" {
-			fmt.Fprintf(a.Stdout, "%s  held back: %s; --publish brings it to all servers, --repair takes it back\n", text.OneLine(d.Node),
+			fmt.Fprintf(out, "%s  held back: %s; --publish brings it to all servers, --repair takes it back\n", text.OneLine(d.Node),
 				text.OneLine(d.Held))
 		}
 		for _, f := range d.Files {
-			fmt.Fprintf(a.Stdout, "%s  %s %s\n", text.OneLine(d.Node), f.Kind, text.OneLine(f.Path))
+			fmt.Fprintf(out, "%s  %s %s\n", text.OneLine(d.Node), f.Kind, text.OneLine(f.Path))
 		}
 		if d.Moving != "" {
-			fmt.Fprintf(a.Stdout, "%s  waits until it has rested: %s\n", text.OneLine(d.Node), text.OneLine(d.Moving))
+			fmt.Fprintf(out, "%s  waits until it has rested: %s\n", text.OneLine(d.Node), text.OneLine(d.Moving))
 		}
 		for _, s := range d.Stays {
-			fmt.Fprintf(a.Stdout, "%s  stays here: %s %s\n", text.OneLine(d.Node), text.OneLine(s.Path), text.OneLine(s.Why))
+			fmt.Fprintf(out, "%s  stays here: %s %s\n", text.OneLine(d.Node), text.OneLine(s.Path), text.OneLine(s.Why))
 		}
 		if more := d.StaysTotal - len(d.Stays); more > 0 {
-			fmt.Fprintf(a.Stdout, "%s  and %d more that stay here\n", text.OneLine(d.Node), more)
+			fmt.Fprintf(out, "%s  and %d more that stay here\n", text.OneLine(d.Node), more)
 		}
 		if more := d.Total - len(d.Files); more > 0 {
-			fmt.Fprintf(a.Stdout, "%s  and %d more\n", text.OneLine(d.Node), more)
+			fmt.Fprintf(out, "%s  and %d more\n", text.OneLine(d.Node), more)
 		}
 	}
 	return nil

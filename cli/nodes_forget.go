@@ -22,7 +22,7 @@ func (a *App) forgetCommand() *cobra.Command {
 		Example: "  omflow-booster nodes forget server-3",
 		Args:    args(1, 1, "the name of an agent, as `status` shows it"),
 	}
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.withBus(func(c *bus.Client) error {
 			ctx, cancel := ask(cmd.Context())
@@ -44,11 +44,8 @@ func (a *App) forgetCommand() *cobra.Command {
 			if err := rollout.Forget(ctx, c.JS, given[0]); err != nil {
 				return err
 			}
-			if *asJSON {
-				return printJSON(a.Stdout, map[string]any{"node": given[0], "forgotten": true})
-			}
-			fmt.Fprintf(a.Stdout, "%s is forgotten; a rollout that waits for it goes on within a minute\n", text.OneLine(given[0]))
-			return nil
+			fmt.Fprintf(out, "%s is forgotten; a rollout that waits for it goes on within a minute\n", text.OneLine(given[0]))
+			return out.document(map[string]any{"node": given[0], "forgotten": true})
 		})
 	}
 	return cmd

@@ -25,7 +25,7 @@ func (a *App) placeCommand() *cobra.Command {
 		Args:    args(1, 1, "the name of an agent, as `nodes` shows it"),
 	}
 	after := cmd.Flags().String("after", "", "the last patch that it has, as `patch ls` shows it; none: it has none of those; all: it has all")
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		if *after == "" {
 			return usageError{errors.New("--after is missing; give the id of a patch, none or all")}
@@ -34,11 +34,8 @@ func (a *App) placeCommand() *cobra.Command {
 			if err := placeNode(cmd.Context(), c, given[0], *after); err != nil {
 				return err
 			}
-			if *asJSON {
-				return printJSON(a.Stdout, map[string]any{"node": given[0], "after": *after})
-			}
-			fmt.Fprintf(a.Stdout, "%s goes on with the patches that follow\n", text.OneLine(given[0]))
-			return nil
+			fmt.Fprintf(out, "%s goes on with the patches that follow\n", text.OneLine(given[0]))
+			return out.document(map[string]any{"node": given[0], "after": *after})
 		})
 	}
 	return cmd

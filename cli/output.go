@@ -91,10 +91,38 @@ func args(low, high int, what string) cobra.PositionalArgs {
 // noArgs is args for a command without any.
 func noArgs() cobra.PositionalArgs { return args(0, 0, "") }
 
-// jsonFlag adds --json, which every command for people has: one indented document with stable snake_case fields.
-func jsonFlag(cmd *cobra.Command) *bool {
-	return cmd.Flags().Bool("json", false, "print one JSON document")
+// output is where a command prints. Text for people goes through Write; with --json it is dropped, and the command prints one
+// indented document with stable snake_case fields instead. So a command writes both, and no command asks which is wanted.
+type output struct {
+	stdout io.Writer
+	json   bool
 }
+
+// output adds --json, which every command for people has.
+func (a *App) output(cmd *cobra.Command) *output {
+	o := &output{stdout: a.Stdout}
+	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON document")
+	return o
+}
+
+// Write takes text for people.
+func (o *output) Write(text []byte) (int, error) {
+	if o.json {
+		return len(text), nil
+	}
+	return o.stdout.Write(text)
+}
+
+// document is what programs read: it is printed with --json alone.
+func (o *output) document(v any) error {
+	if !o.json {
+		return nil
+	}
+	return printJSON(o.stdout, v)
+}
+
+// terminal tells whether a person looks at the text.
+func (o *output) terminal() bool { return !o.json && isTerminal(o.stdout) }
 
 // printJSON writes one indented document.
 func printJSON(w io.Writer, v any) error {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -128,6 +129,19 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 		}
 		if !cmd.HasSubCommands() && cmd.Flags().Lookup("json") == nil {
 			t.Errorf("%s: no --json", cmd.CommandPath())
+		}
+	}
+}
+
+// A command writes text and a document; which of them is printed, --json alone says.
+func TestOutputIsTextOrOneDocument(t *testing.T) {
+	t.Parallel()
+	for want, json := range map[string]bool{"2 steps\n": false, "{\n  \"steps\": 2\n}\n": true} {
+		var printed strings.Builder
+		out := &output{stdout: &printed, json: json}
+		fmt.Fprintln(out, "2 steps")
+		if err := out.document(map[string]int{"steps": 2}); err != nil || printed.String() != want || out.terminal() {
+			t.Errorf("%q, want %q, error %v", printed.String(), want, err)
 		}
 	}
 }

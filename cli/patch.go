@@ -87,7 +87,7 @@ func (a *App) patchPublishCommand() *cobra.Command {
 	policy := policyFlags(cmd)
 	exact := cmd.Flags().Bool("exact", false, "make every server have what is in DIR, and nothing else")
 	_ = cmd.Flags().Bool("yes", false, "with --exact: do not ask")
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		artifact := given[0]
 		careful, err := policy()
@@ -105,12 +105,13 @@ func (a *App) patchPublishCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		publish := publishing{keys, careful, out}
 		switch {
 		case *exact && !info.IsDir():
 			return usageError{errors.New("--exact takes the directory of a whole OMFLOW Server; a FILE of `patch build` is published as it was " +
 				"signed")}
 		case *exact:
-			return a.publishExact(cmd, given[0], *o, keys, careful)
+			return a.publishExact(cmd, given[0], *o, publish)
 		}
 		if info.IsDir() {
 			temp, err := os.MkdirTemp("", "omflow-booster-patch-*")
@@ -123,31 +124,35 @@ func (a *App) patchPublishCommand() *cobra.Command {
 				return err
 			}
 		}
-		return a.publishPatch(cmd.Context(), artifact, keys, careful, *asJSON)
+		return a.publishPatch(cmd.Context(), artifact, publish)
 	}
 	return cmd
 }
 
-func (a *App) publishPatch(ctx context.Context, artifact string, keys *join.File, careful *rollout.Policy, asJSON bool) error {
+// publishing is what a command line says of a publication.
+type publishing struct {
+	keys    *join.File
+	careful *rollout.Policy // nil: that of the Booster
+	out     *output
+}
+
+func (a *App) publishPatch(ctx context.Context, artifact string, p publishing) error {
 	return a.withBus(func(c *bus.Client) error {
-		if err := checkFleet(ctx, c, artifact, keys, careful); err != nil {
+		if err := checkFleet(ctx, c, artifact, p.keys, p.careful); err != nil {
 			return err
 		}
-		published, err := a.announcePatch(ctx, c, artifact, keys, func(id string) error {
-			if careful == nil {
+		published, err := a.announcePatch(ctx, c, artifact, p.keys, func(id string) error {
+			if p.careful == nil {
 				return nil
 			}
-			return rollout.Create(ctx, c.JS, id, *careful)
+			return rollout.Create(ctx, c.JS, id, *p.careful)
 		})
 		if err != nil {
 			return err
 		}
-		if asJSON {
-			return printJSON(a.Stdout, diagnosis.Patch{Announcement: published, Seq: published.Seq, Nodes: []diagnosis.NodePatch{}})
-		}
-		fmt.Fprintf(a.Stdout, "published %s: %s, %s\n", published.ID, text.Counted(published.Files, "file"), text.Size(published.Bytes))
-		fmt.Fprintf(a.Stdout, "`omflow-booster patch show %s --follow` shows how it goes from server to server.\n", published.ID)
-		return nil
+		fmt.Fprintf(p.out, "published %s: %s, %s\n", published.ID, text.Counted(published.Files, "file"), text.Size(published.Bytes))
+		fmt.Fprintf(p.out, "`omflow-booster patch show %s --follow` shows how it goes from server to server.\n", published.ID)
+		return p.out.document(diagnosis.Patch{Announcement: published, Seq: published.Seq, Nodes: []diagnosis.NodePatch{}})
 	})
 }
 

@@ -25,7 +25,7 @@ func (a *App) patchApplyCommand() *cobra.Command {
 		Args:    args(1, 1, "one FILE of `patch build`"),
 	}
 	node := cmd.Flags().String("node", "", "name of the agent whose server is the first (default: the agent on this host)")
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		if info, err := os.Stat(given[0]); err != nil || !info.Mode().IsRegular() {
 			return usageError{fmt.Errorf("%s is not a file; `omflow-booster patch build` makes one of a directory", given[0])}
@@ -45,10 +45,8 @@ func (a *App) patchApplyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !*asJSON {
-				fmt.Fprintf(a.Stdout, "published %s; %s is the first\n", published.ID, text.OneLine(first))
-			}
-			return a.followPatch(cmd.Context(), c, published.ID, *asJSON)
+			fmt.Fprintf(out, "published %s; %s is the first\n", published.ID, text.OneLine(first))
+			return a.followPatch(cmd.Context(), c, published.ID, out)
 		})
 	}
 	return cmd

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ func (a *App) patchBuildCommand() *cobra.Command {
 	}
 	o := buildFlags(cmd)
 	force := cmd.Flags().Bool("force", false, "overwrite FILE if it is there")
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(_ *cobra.Command, given []string) error {
 		keys, err := loadJoinFile()
 		if err != nil {
@@ -38,11 +39,8 @@ func (a *App) patchBuildCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if *asJSON {
-			return printJSON(a.Stdout, m)
-		}
-		fmt.Fprintf(a.Stdout, "%s written: %s, %s, %s\n", given[1], m.ID, text.Counted(len(m.Files), "file"), text.Size(m.Bytes()))
-		return nil
+		fmt.Fprintf(out, "%s written: %s, %s, %s\n", given[1], m.ID, text.Counted(len(m.Files), "file"), text.Size(m.Bytes()))
+		return out.document(m)
 	}
 	return cmd
 }
@@ -117,7 +115,7 @@ func (a *App) patchInspectCommand() *cobra.Command {
 		Example: "  omflow-booster patch inspect fix.tar.zst\n  omflow-booster patch inspect fix.tar.zst --json",
 		Args:    args(1, 1, "one FILE"),
 	}
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(_ *cobra.Command, given []string) error {
 		var keys *join.File
 		if os.Getenv(join.Variable) != "" {
@@ -130,19 +128,16 @@ func (a *App) patchInspectCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if *asJSON {
-			return printJSON(a.Stdout, struct {
-				patch.Manifest
-				Signature signed `json:"signature"`
-			}{m, by})
-		}
-		return a.printArtifact(m, by)
+		return firstError(printArtifact(out, m, by), out.document(struct {
+			patch.Manifest
+			Signature signed `json:"signature"`
+		}{m, by}))
 	}
 	return cmd
 }
 
-func (a *App) printArtifact(m patch.Manifest, by signed) error {
-	t := newTable(a.Stdout)
+func printArtifact(out io.Writer, m patch.Manifest, by signed) error {
+	t := newTable(out)
 	t.row("patch", m.ID)
 	t.row("from", m.From)
 	t.row("to", m.To)
@@ -159,8 +154,8 @@ func (a *App) printArtifact(m patch.Manifest, by signed) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(a.Stdout)
-	t = newTable(a.Stdout, "FILE", "SIZE", "MODE", "SHA256")
+	fmt.Fprintln(out)
+	t = newTable(out, "FILE", "SIZE", "MODE", "SHA256")
 	for _, f := range m.Files {
 		t.row(f.Path, text.Size(f.Size), fmt.Sprintf("%04o", uint32(f.Mode)), f.SHA256)
 	}
@@ -192,7 +187,7 @@ func (a *App) patchVerifyCommand() *cobra.Command {
 		Example: "  omflow-booster patch verify fix.tar.zst && omflow-booster patch publish fix.tar.zst",
 		Args:    args(1, 1, "one FILE"),
 	}
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(_ *cobra.Command, given []string) error {
 		keys, err := loadJoinFile()
 		if err != nil {
@@ -206,17 +201,17 @@ func (a *App) patchVerifyCommand() *cobra.Command {
 		if err == nil && by.State != signatureGood {
 			err = fmt.Errorf("%s: %s", given[0], by.Reason)
 		}
-		if *asJSON {
+		if out.json { // a signature that is not good is an answer, too
 			report := map[string]any{"file": given[0], "id": m.ID, "key": by.Key, "good": err == nil, "reason": ""}
 			if err != nil {
 				report["reason"] = err.Error()
 			}
-			return firstError(printJSON(a.Stdout, report), err)
+			return firstError(out.document(report), err)
 		}
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.Stdout, "%s: good, %s signed by %s %s\n", given[0], m.ID, by.Key, text.OneLine(by.Name))
+		fmt.Fprintf(out, "%s: good, %s signed by %s %s\n", given[0], m.ID, by.Key, text.OneLine(by.Name))
 		return nil
 	}
 	return cmd

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,9 +15,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/diagnosis"
-	"github.com/omflow-booster/omflow-booster/internal/join"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
-	"github.com/omflow-booster/omflow-booster/internal/rollout"
 	"github.com/omflow-booster/omflow-booster/internal/text"
 	"github.com/omflow-booster/omflow-booster/internal/tree"
 )
@@ -223,8 +222,8 @@ func exactDifference(ctx context.Context, c *bus.Client, dir string, o *patch.Op
 func (d homeDiff) empty() bool { return len(d.Added)+len(d.Changed)+len(d.Deleted) == 0 }
 
 // publishExact brings every server to what is in a directory, when somebody has seen what that means.
-func (a *App) publishExact(cmd *cobra.Command, dir string, o patch.Options, keys *join.File, careful *rollout.Policy) error {
-	yes, asJSON := flagIsSet(cmd, "yes"), flagIsSet(cmd, "json")
+func (a *App) publishExact(cmd *cobra.Command, dir string, o patch.Options, publish publishing) error {
+	yes, out := flagIsSet(cmd, "yes"), publish.out
 	if cmd.Flags().Changed("delete") {
 		return usageError{errors.New("--delete does not go with --exact, which deletes what DIR does not have")}
 	}
@@ -236,17 +235,15 @@ func (a *App) publishExact(cmd *cobra.Command, dir string, o patch.Options, keys
 	if err != nil {
 		return err
 	}
-	if asJSON && (!yes || d.empty()) {
-		return printJSON(a.Stdout, map[string]any{"difference": d, "published": nil})
+	if out.json && (!yes || d.empty()) {
+		return out.document(map[string]any{"difference": d, "published": nil})
 	}
-	if !asJSON {
-		a.printDifference(d)
-	}
+	printDifference(out, d)
 	if d.empty() {
 		return nil
 	}
 	if !yes {
-		sure, err := confirm(a.Stdin, a.Stdout, fmt.Sprintf("Bring that to %s?", text.Counted(len(d.Servers), "server")))
+		sure, err := confirm(a.Stdin, a.Stderr, fmt.Sprintf("Bring that to %s?", text.Counted(len(d.Servers), "server")))
 		if err != nil || !sure {
 			return err
 		}
@@ -257,10 +254,10 @@ func (a *App) publishExact(cmd *cobra.Command, dir string, o patch.Options, keys
 	}
 	defer func() { _ = os.RemoveAll(temp) }()
 	artifact := filepath.Join(temp, "patch.tar.zst")
-	if _, err := buildArtifact(artifact, dir, o, keys); err != nil {
+	if _, err := buildArtifact(artifact, dir, o, publish.keys); err != nil {
 		return err
 	}
-	return a.publishPatch(cmd.Context(), artifact, keys, careful, asJSON)
+	return a.publishPatch(cmd.Context(), artifact, publish)
 }
 
 func flagIsSet(cmd *cobra.Command, name string) bool {
@@ -268,11 +265,11 @@ func flagIsSet(cmd *cobra.Command, name string) bool {
 	return err == nil && set
 }
 
-func (a *App) printDifference(d homeDiff) {
+func printDifference(out io.Writer, d homeDiff) {
 	if d.empty() {
-		fmt.Fprintf(a.Stdout, "nothing to do: %s should have exactly this already\n", text.OneLine(strings.Join(d.Servers, ", ")))
+		fmt.Fprintf(out, "nothing to do: %s should have exactly this already\n", text.OneLine(strings.Join(d.Servers, ", ")))
 	} else {
-		fmt.Fprintf(a.Stdout, "%d added, %d changed, %d deleted on %s\n", len(d.Added), len(d.Changed), len(d.Deleted),
+		fmt.Fprintf(out, "%d added, %d changed, %d deleted on %s\n", len(d.Added), len(d.Changed), len(d.Deleted),
 			text.OneLine(strings.Join(d.Servers, ", ")))
 	}
 	for _, kind := range []struct {
@@ -280,23 +277,23 @@ func (a *App) printDifference(d homeDiff) {
 		paths []string
 	}{{"added", d.Added}, {"changed", d.Changed}, {"deleted", d.Deleted}, {"not carried:", d.Stays}} {
 		for _, name := range kind.paths[:min(differencesShown, len(kind.paths))] {
-			fmt.Fprintf(a.Stdout, "  %s %s\n", kind.name, text.OneLine(name))
+			fmt.Fprintf(out, "  %s %s\n", kind.name, text.OneLine(name))
 		}
 		if more := len(kind.paths) - differencesShown; more > 0 {
-			fmt.Fprintf(a.Stdout, "  %s %d more (--json lists all)\n", kind.name, more)
+			fmt.Fprintf(out, "  %s %d more (--json lists all)\n", kind.name, more)
 		}
 	}
 	if patch.Older(d.Is, d.Was) {
-		fmt.Fprintf(a.Stdout, "OLDER: this is version %s, and the servers have %s\n", text.OneLine(d.Is), text.OneLine(d.Was))
+		fmt.Fprintf(out, "OLDER: this is version %s, and the servers have %s\n", text.OneLine(d.Is), text.OneLine(d.Was))
 	} else if d.Is != d.Was {
-		fmt.Fprintf(a.Stdout, "version %s → %s\n", diagnosis.OrUnknown(text.OneLine(d.Was)), diagnosis.OrUnknown(text.OneLine(d.Is)))
+		fmt.Fprintf(out, "version %s → %s\n", diagnosis.OrUnknown(text.OneLine(d.Was)), diagnosis.OrUnknown(text.OneLine(d.Is)))
 	}
 	if len(d.Edited) > 0 {
-		fmt.Fprintf(a.Stdout, "files were changed by hand on %s: where this patch has the same ones, it waits there for a word; see "+
+		fmt.Fprintf(out, "files were changed by hand on %s: where this patch has the same ones, it waits there for a word; see "+
 			"`omflow-booster nodes drift`\n",
 			text.OneLine(strings.Join(d.Edited, ", ")))
 	}
 	if len(d.Unknown) > 0 {
-		fmt.Fprintf(a.Stdout, "not compared: %s watches no files (AGENT_WATCH=off)\n", text.OneLine(strings.Join(d.Unknown, ", ")))
+		fmt.Fprintf(out, "not compared: %s watches no files (AGENT_WATCH=off)\n", text.OneLine(strings.Join(d.Unknown, ", ")))
 	}
 }

@@ -105,7 +105,7 @@ func TestExactlyADirectoryIsPublished(t *testing.T) {
 		"1 added, 2 changed, 20 deleted on srv1, srv2", "  added omflow/new.py", "  changed omflow/app.py", "  deleted omflow/f0.py",
 		"OLDER: this is version 1.1.4.0, and the servers have 1.1.5.0", "Bring that to 2 servers? [y/N]",
 	} {
-		if r.code != exitOK || !strings.Contains(r.stdout, part) {
+		if r.code != exitOK || !strings.Contains(r.stdout+r.stderr, part) {
 			t.Errorf("%q is missing in %+v", part, r)
 		}
 	}
@@ -173,8 +173,11 @@ func TestHeldDeletionPassesByOrder(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	if r := run(t, "n\n", "nodes", "drift", "srv1", "--publish"); r.code != exitOK ||
-		!strings.Contains(r.stdout, "bring that to all servers? [y/N]") {
+		!strings.Contains(r.stderr, "bring that to all servers? [y/N]") {
 		t.Fatalf("%+v", r)
+	}
+	if r := run(t, "n\n", "nodes", "drift", "srv1", "--publish", "--json"); r.code != exitOK || r.stdout != "" {
+		t.Fatalf("a program reads what is for people: %+v", r)
 	}
 	if r := run(t, "y\n", "nodes", "drift", "srv1", "--publish"); r.code != exitOK || !strings.Contains(r.stdout, "srv1 publishes them") {
 		t.Fatalf("%+v", r)

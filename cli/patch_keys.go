@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"sort"
 	"time"
@@ -40,7 +41,7 @@ func (a *App) patchKeysCommand() *cobra.Command {
 		Example: "  omflow-booster patch keys\n  omflow-booster patch keys --json",
 		Args:    noArgs(),
 	}
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		keys, err := loadJoinFile()
 		if err != nil {
@@ -52,10 +53,7 @@ func (a *App) patchKeysCommand() *cobra.Command {
 				return err
 			}
 			list := listKeys(keys, revoked)
-			if *asJSON {
-				return printJSON(a.Stdout, map[string]any{"keys": list})
-			}
-			return a.printKeys(list)
+			return firstError(printKeys(out, list), out.document(map[string]any{"keys": list}))
 		})
 	}
 	return cmd
@@ -86,8 +84,8 @@ func listKeys(keys *join.File, revoked patch.Revocations) []listedKey {
 	return list
 }
 
-func (a *App) printKeys(list []listedKey) error {
-	t := newTable(a.Stdout, "KEY", "NAME", "CREATED", "STATE")
+func printKeys(out io.Writer, list []listedKey) error {
+	t := newTable(out, "KEY", "NAME", "CREATED", "STATE")
 	for _, k := range list {
 		state, created := k.State, ""
 		if k.Signs {
@@ -115,7 +113,7 @@ func (a *App) patchRevokeCommand() *cobra.Command {
 		Args:    args(1, 1, "one KEYID, as `patch keys` lists it"),
 	}
 	reason := cmd.Flags().String("reason", "", "why, for the people who see it refused")
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		keys, err := loadJoinFile()
 		if err != nil {
@@ -125,12 +123,12 @@ func (a *App) patchRevokeCommand() *cobra.Command {
 			return usageError{fmt.Errorf("%s has no key %q; `omflow-booster join show` lists those that it has", os.Getenv(join.Variable), given[0])}
 		}
 		r := patch.Revocation{Key: given[0], By: userAtHost(), Reason: *reason, At: time.Now().UTC().Truncate(time.Second)}
-		return a.withBus(func(c *bus.Client) error { return a.revokeKey(cmd.Context(), c, keys, r, *asJSON) })
+		return a.withBus(func(c *bus.Client) error { return a.revokeKey(cmd.Context(), c, keys, r, out) })
 	}
 	return cmd
 }
 
-func (a *App) revokeKey(ctx context.Context, c *bus.Client, keys *join.File, r patch.Revocation, asJSON bool) error {
+func (a *App) revokeKey(ctx context.Context, c *bus.Client, keys *join.File, r patch.Revocation, out *output) error {
 	if err := patch.Revoke(ctx, c.JS, r); err != nil {
 		return err
 	}
@@ -138,15 +136,12 @@ func (a *App) revokeKey(ctx context.Context, c *bus.Client, keys *join.File, r p
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(a.Stdout, revoked[r.Key])
-	}
 	left := 0
 	for _, k := range listKeys(keys, revoked) {
 		if k.State == keyTrusted {
 			left++
 		}
 	}
-	fmt.Fprintf(a.Stdout, "key %s is revoked: no agent applies any more what it has signed; %s left\n", r.Key, text.Counted(left, "key"))
-	return nil
+	fmt.Fprintf(out, "key %s is revoked: no agent applies any more what it has signed; %s left\n", r.Key, text.Counted(left, "key"))
+	return out.document(revoked[r.Key])
 }

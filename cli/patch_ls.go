@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -23,28 +24,25 @@ func (a *App) patchListCommand() *cobra.Command {
 		Example: "  omflow-booster patch ls\n  omflow-booster patch ls --json",
 		Args:    noArgs(),
 	}
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.withBus(func(c *bus.Client) error {
 			list, err := diagnosis.ListPatches(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			if *asJSON {
-				return printJSON(a.Stdout, map[string]any{"patches": list})
-			}
-			return a.printPatches(list, time.Now())
+			return firstError(printPatches(out, list, time.Now()), out.document(map[string]any{"patches": list}))
 		})
 	}
 	return cmd
 }
 
-func (a *App) printPatches(list []diagnosis.Patch, now time.Time) error {
+func printPatches(out io.Writer, list []diagnosis.Patch, now time.Time) error {
 	if len(list) == 0 {
-		fmt.Fprintln(a.Stdout, "no patch was published yet")
+		fmt.Fprintln(out, "no patch was published yet")
 		return nil
 	}
-	t := newTable(a.Stdout, "PATCH", "AGE", "FROM", "TO", "FILES", "SIZE", "AUTHOR", "NODES", "NOTE")
+	t := newTable(out, "PATCH", "AGE", "FROM", "TO", "FILES", "SIZE", "AUTHOR", "NODES", "NOTE")
 	for _, p := range list {
 		t.row(p.ID, text.Age(now.Sub(p.Created)), p.From, p.To, p.Files+p.Deletions, text.Size(p.Bytes), p.Author, byState(p.Nodes),
 			text.Shorten(p.Note, 40))
@@ -55,7 +53,7 @@ func (a *App) printPatches(list []diagnosis.Patch, now time.Time) error {
 	for _, p := range list {
 		for _, n := range p.Nodes {
 			if n.Error != "" && n.State != patch.StateSkipped {
-				fmt.Fprintf(a.Stdout, "%s %s on %s: %s\n", p.ID, n.State, n.Node, text.OneLine(n.Error))
+				fmt.Fprintf(out, "%s %s on %s: %s\n", p.ID, n.State, n.Node, text.OneLine(n.Error))
 			}
 		}
 	}

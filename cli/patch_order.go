@@ -58,7 +58,7 @@ func (a *App) orderCommand(name, short, done, long string, give func(ctx context
 	if name == "pause" || name == "abort" {
 		cmd.Flags().StringVar(&note, "note", "", "why; shown to everybody")
 	}
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.withBus(func(c *bus.Client) error {
 			p, err := showPatch(cmd.Context(), c, given[0])
@@ -77,11 +77,8 @@ func (a *App) orderCommand(name, short, done, long string, give func(ctx context
 			if now, _, err := rollout.Read(ctx, c.JS, given[0]); err == nil && now.State == rollout.StateApproval {
 				done = "waits for approval; omflow-booster patch approve " + now.Patch
 			}
-			if *asJSON {
-				return printJSON(a.Stdout, map[string]string{"patch": given[0], "rollout": done})
-			}
-			fmt.Fprintf(a.Stdout, "rollout of %s: %s\n", text.OneLine(given[0]), done)
-			return nil
+			fmt.Fprintf(out, "rollout of %s: %s\n", text.OneLine(given[0]), done)
+			return out.document(map[string]string{"patch": given[0], "rollout": done})
 		})
 	}
 	return cmd

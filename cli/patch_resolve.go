@@ -25,7 +25,7 @@ func (a *App) patchResolveCommand() *cobra.Command {
 	}
 	take := cmd.Flags().String("take", "", "patch or server: whose file holds")
 	node := cmd.Flags().String("node", rollout.Everywhere, "name of the one server that it is said for; * for all")
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		if *take != rollout.TakePatch && *take != rollout.TakeServer {
 			return usageError{fmt.Errorf("--take is %q; say --take %s or --take %s", *take, rollout.TakePatch, rollout.TakeServer)}
@@ -39,11 +39,8 @@ func (a *App) patchResolveCommand() *cobra.Command {
 			if err := rollout.Resolve(ctx, c.JS, given[0], *node, *take); err != nil {
 				return err
 			}
-			if *asJSON {
-				return printJSON(a.Stdout, map[string]string{"patch": given[0], "node": *node, "take": *take})
-			}
-			fmt.Fprintf(a.Stdout, "conflicts with %s: the %s's files hold\n", text.OneLine(given[0]), *take)
-			return nil
+			fmt.Fprintf(out, "conflicts with %s: the %s's files hold\n", text.OneLine(given[0]), *take)
+			return out.document(map[string]string{"patch": given[0], "node": *node, "take": *take})
 		})
 	}
 	return cmd

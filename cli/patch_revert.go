@@ -35,7 +35,7 @@ func (a *App) patchRevertCommand() *cobra.Command {
 		Args:    args(1, 1, "the id of a patch, as `patch ls` shows it"),
 	}
 	note := cmd.Flags().String("note", "", "why; shown to everybody")
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.withBus(func(c *bus.Client) error {
 			if len(*note) > patch.MaxNoteBytes {
@@ -48,19 +48,16 @@ func (a *App) patchRevertCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if *asJSON {
-				return printJSON(a.Stdout, map[string]string{"patch": given[0], "undone_by": revert.ID, "from": by})
-			}
 			if by == "" || *note != "" && revert.Note != *note { // before this order, or at the same time
-				fmt.Fprintf(a.Stdout, "%s takes %s back already, by order of %s: %s\n", revert.ID, text.OneLine(given[0]), text.OneLine(revert.Author),
+				fmt.Fprintf(out, "%s takes %s back already, by order of %s: %s\n", revert.ID, text.OneLine(given[0]), text.OneLine(revert.Author),
 					text.OneLine(revert.Note))
-				fmt.Fprintf(a.Stdout, "If it did not reach all servers: `omflow-booster patch resume %s`, or `patch abort %[1]s` and order the "+
+				fmt.Fprintf(out, "If it did not reach all servers: `omflow-booster patch resume %s`, or `patch abort %[1]s` and order the "+
 					"rollback anew.\n", revert.ID)
 			} else {
-				fmt.Fprintf(a.Stdout, "%s takes %s back, with the files of %s.\n", revert.ID, text.OneLine(given[0]), text.OneLine(by))
+				fmt.Fprintf(out, "%s takes %s back, with the files of %s.\n", revert.ID, text.OneLine(given[0]), text.OneLine(by))
 			}
-			fmt.Fprintf(a.Stdout, "`omflow-booster patch show %s --follow` shows it.\n", revert.ID)
-			return nil
+			fmt.Fprintf(out, "`omflow-booster patch show %s --follow` shows it.\n", revert.ID)
+			return out.document(map[string]string{"patch": given[0], "undone_by": revert.ID, "from": by})
 		})
 	}
 	return cmd

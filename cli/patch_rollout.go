@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -59,17 +60,17 @@ func (a *App) patchShowCommand() *cobra.Command {
 		Args:    args(1, 1, "the id of a patch, as `patch ls` shows it"),
 	}
 	follow := cmd.Flags().Bool("follow", false, "go on until it is over")
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.withBus(func(c *bus.Client) error {
 			if *follow {
-				return a.followPatch(cmd.Context(), c, given[0], *asJSON)
+				return a.followPatch(cmd.Context(), c, given[0], out)
 			}
 			p, err := showPatch(cmd.Context(), c, given[0])
 			if err != nil {
 				return err
 			}
-			return a.printPatch(p, *asJSON)
+			return printPatch(out, p)
 		})
 	}
 	return cmd
@@ -95,20 +96,17 @@ func showPatch(ctx context.Context, c *bus.Client, id string) (shownPatch, error
 	return shown, err
 }
 
-func (a *App) printPatch(p shownPatch, asJSON bool) error {
-	if asJSON {
-		return printJSON(a.Stdout, p)
-	}
-	fmt.Fprintf(a.Stdout, "patch    %s\nnote     %s\nby       %s\nrollout  %s\n", p.ID, text.OneLine(p.Note), text.OneLine(p.Author),
+func printPatch(out *output, p shownPatch) error {
+	fmt.Fprintf(out, "patch    %s\nnote     %s\nby       %s\nrollout  %s\n", p.ID, text.OneLine(p.Note), text.OneLine(p.Author),
 		text.OneLine(p.state()))
 	if p.Rollout != nil && p.Rollout.ApprovedBy != "" {
-		fmt.Fprintf(a.Stdout, "approved by %s, %s\n", text.OneLine(p.Rollout.ApprovedBy),
+		fmt.Fprintf(out, "approved by %s, %s\n", text.OneLine(p.Rollout.ApprovedBy),
 			p.Rollout.ApprovedAt.Local().Format("2006-01-02 15:04:05"))
 	}
 	if p.Rollout != nil && !p.Rollout.Migration.Done.IsZero() {
-		fmt.Fprintf(a.Stdout, "database migrated by %s\n", text.OneLine(p.Rollout.Migration.Node))
+		fmt.Fprintf(out, "database migrated by %s\n", text.OneLine(p.Rollout.Migration.Node))
 	}
-	t := newTable(a.Stdout, "SERVER", "STATE", "REASON")
+	t := newTable(out, "SERVER", "STATE", "REASON")
 	for _, n := range p.Nodes {
 		state := n.State
 		if p.Rollout != nil && p.Rollout.Open(n.Node) && state == diagnosis.StateWaiting {
@@ -116,7 +114,7 @@ func (a *App) printPatch(p shownPatch, asJSON bool) error {
 		}
 		t.row(n.Node, state, n.Error)
 	}
-	return t.flush()
+	return firstError(t.flush(), out.document(p))
 }
 
 // state says in words how the rollout stands.
@@ -160,7 +158,7 @@ func (p shownPatch) settled() bool {
 }
 
 // followPatch prints what changes, until nothing can without somebody.
-func (a *App) followPatch(ctx context.Context, c *bus.Client, id string, asJSON bool) error {
+func (a *App) followPatch(ctx context.Context, c *bus.Client, id string, out *output) error {
 	said := map[string]string{}
 	for {
 		p, err := showPatch(ctx, c, id)
@@ -170,13 +168,11 @@ func (a *App) followPatch(ctx context.Context, c *bus.Client, id string, asJSON 
 		if err != nil {
 			return err
 		}
-		if !asJSON {
-			a.printChanges(p, said)
-		}
+		printChanges(out, p, said)
 		// One without a state was only suggested: the Booster has not looked yet.
 		halted := p.Rollout != nil && p.Rollout.State != "" && p.Rollout.State != rollout.StateRunning
 		if p.Over() || halted {
-			if err := a.printFollowed(p, asJSON); err != nil {
+			if err := printFollowed(out, p); err != nil {
 				return err
 			}
 			failed := slices.ContainsFunc(p.Nodes, func(n diagnosis.NodePatch) bool {
@@ -201,15 +197,12 @@ func (a *App) leaveRollout(id string) error {
 	return err
 }
 
-func (a *App) printFollowed(p shownPatch, asJSON bool) error {
-	if asJSON {
-		return printJSON(a.Stdout, p)
-	}
-	fmt.Fprintf(a.Stdout, "%s  rollout: %s\n", time.Now().Format(time.TimeOnly), text.OneLine(p.state()))
-	return nil
+func printFollowed(out *output, p shownPatch) error {
+	fmt.Fprintf(out, "%s  rollout: %s\n", time.Now().Format(time.TimeOnly), text.OneLine(p.state()))
+	return out.document(p)
 }
 
-func (a *App) printChanges(p shownPatch, said map[string]string) {
+func printChanges(out io.Writer, p shownPatch, said map[string]string) {
 	now := map[string]string{}
 	for _, n := range p.Nodes {
 		now[n.Node] = strings.TrimSuffix(n.State+": "+n.Error, ": ")
@@ -220,7 +213,7 @@ func (a *App) printChanges(p shownPatch, said map[string]string) {
 	for _, node := range slices.Sorted(maps.Keys(now)) {
 		if said[node] != now[node] {
 			said[node] = now[node]
-			fmt.Fprintf(a.Stdout, "%s  %s: %s\n", time.Now().Format(time.TimeOnly), text.OneLine(node), text.OneLine(now[node]))
+			fmt.Fprintf(out, "%s  %s: %s\n", time.Now().Format(time.TimeOnly), text.OneLine(node), text.OneLine(now[node]))
 		}
 	}
 }

@@ -149,7 +149,7 @@ func TestFollowingAPatchMayBeInterrupted(t *testing.T) {
 			t.Fatal(err)
 		}
 		app := &App{Stdout: io.Discard, Stderr: said}
-		if err := app.followPatch(ctx, s.c, published.ID, false); err != nil {
+		if err := app.followPatch(ctx, s.c, published.ID, &output{stdout: io.Discard}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		_ = said.Close()

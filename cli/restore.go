@@ -31,7 +31,7 @@ func (a *App) restoreCommand() *cobra.Command {
 	}
 	force := cmd.Flags().Bool("force", false, "replace streams that hold messages")
 	yes := cmd.Flags().Bool("yes", false, "do not ask")
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		src, err := snapshot.OpenFile(given[0])
 		switch {
@@ -45,7 +45,7 @@ func (a *App) restoreCommand() *cobra.Command {
 			if err := a.mayRestore(cmd.Context(), c, src.Manifest(), *force, *yes); err != nil {
 				return err
 			}
-			return a.restore(cmd.Context(), c, src, restoreOrder{file: given[0], force: *force, asJSON: *asJSON})
+			return a.restore(cmd.Context(), c, src, restoreOrder{file: given[0], force: *force, out: out})
 		})
 	}
 	return cmd
@@ -115,8 +115,9 @@ type restoreReport struct {
 
 // restoreOrder is what the command line says about a restore.
 type restoreOrder struct {
-	file          string
-	force, asJSON bool
+	file  string
+	force bool
+	out   *output
 }
 
 func (a *App) restore(ctx context.Context, c *bus.Client, src snapshot.Source, order restoreOrder) error {
@@ -141,21 +142,17 @@ func (a *App) restore(ctx context.Context, c *bus.Client, src snapshot.Source, o
 	for _, r := range restored {
 		report.Streams = append(report.Streams, reportStream(r.Stream, describeRestored(r)))
 	}
-	if order.asJSON {
-		if failure != nil {
-			report.Error = failure.Error()
-		}
-		return firstError(failure, printJSON(a.Stdout, report))
-	}
 	if len(report.Streams) > 0 {
-		if err := a.printStreams(report.Streams); err != nil {
+		if err := printStreams(order.out, report.Streams); err != nil {
 			return firstError(failure, err)
 		}
 	}
 	if failure == nil {
-		fmt.Fprintf(a.Stdout, "backup of %s restored in %s\n", m.Created.Local().Format(time.DateTime), text.Age(time.Since(began)))
+		fmt.Fprintf(order.out, "backup of %s restored in %s\n", m.Created.Local().Format(time.DateTime), text.Age(time.Since(began)))
+	} else {
+		report.Error = failure.Error()
 	}
-	return failure
+	return firstError(failure, order.out.document(report))
 }
 
 func describeRestored(r snapshot.Restored) string {

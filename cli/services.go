@@ -179,7 +179,7 @@ func (a *App) runAgent(ctx context.Context) error {
 
 // migrateCommand brings our tables up to date without starting anything.
 func (a *App) migrateCommand() *cobra.Command {
-	var asJSON *bool
+	var out *output
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Create or update our tables in the database of DATABASE_URL",
@@ -195,14 +195,14 @@ func (a *App) migrateCommand() *cobra.Command {
 			if err := config.Load(&cfg); err != nil {
 				return err
 			}
-			return a.migrate(cmd.Context(), cfg.DatabaseURL, *asJSON)
+			return a.migrate(cmd.Context(), cfg.DatabaseURL, out)
 		},
 	}
-	asJSON = jsonFlag(cmd)
+	out = a.output(cmd)
 	return cmd
 }
 
-func (a *App) migrate(ctx context.Context, databaseURL string, asJSON bool) error {
+func (a *App) migrate(ctx context.Context, databaseURL string, out *output) error {
 	db, err := sqldb.Open(ctx, databaseURL, a.Engines)
 	if err != nil {
 		return err
@@ -216,13 +216,10 @@ func (a *App) migrate(ctx context.Context, databaseURL string, asJSON bool) erro
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(a.Stdout, map[string]any{"applied": append([]int64{}, applied...), "version": v.Current})
-	}
 	if len(applied) == 0 {
-		fmt.Fprintf(a.Stdout, "%s is up to date: version %d\n", sqldb.Shown(databaseURL), v.Current)
-		return nil
+		fmt.Fprintf(out, "%s is up to date: version %d\n", sqldb.Shown(databaseURL), v.Current)
+	} else {
+		fmt.Fprintf(out, "%s: applied %s\n", sqldb.Shown(databaseURL), strings.Trim(fmt.Sprint(applied), "[]"))
 	}
-	fmt.Fprintf(a.Stdout, "%s: applied %s\n", sqldb.Shown(databaseURL), strings.Trim(fmt.Sprint(applied), "[]"))
-	return nil
+	return out.document(map[string]any{"applied": append([]int64{}, applied...), "version": v.Current})
 }

@@ -42,22 +42,19 @@ func (a *App) statusCommand() *cobra.Command {
 		Args:    noArgs(),
 	}
 	watch := cmd.Flags().Bool("watch", false, "look again every 2 seconds, on a terminal")
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *watch {
-			if *asJSON || !isTerminal(a.Stdout) {
+			if !out.terminal() {
 				return usageError{errors.New("--watch needs a terminal and goes without --json")}
 			}
-			return a.watchStatus(cmd.Context())
+			return a.watchStatus(cmd.Context(), out)
 		}
 		report, err := a.status(cmd.Context())
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case *asJSON:
-			return firstError(printJSON(a.Stdout, report), report.exit())
 		}
-		return firstError(report.print(a.Stdout, isTerminal(a.Stdout)), report.exit())
+		return firstError(report.print(out, out.terminal()), out.document(report), report.exit())
 	}
 	return cmd
 }
@@ -78,7 +75,7 @@ func (a *App) status(ctx context.Context) (report statusReport, err error) {
 }
 
 // watchStatus shows one screen after the other until ctx ends, Booster or no Booster.
-func (a *App) watchStatus(ctx context.Context) error {
+func (a *App) watchStatus(ctx context.Context, out io.Writer) error {
 	const home = "\x1b[H\x1b[2J"
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -97,7 +94,7 @@ func (a *App) watchStatus(ctx context.Context) error {
 		case err != nil:
 			fmt.Fprintln(&screen, text.OneLine(err.Error()))
 		}
-		if _, err := fmt.Fprint(a.Stdout, home, screen.String()); err != nil {
+		if _, err := fmt.Fprint(out, home, screen.String()); err != nil {
 			return err
 		}
 		select {

@@ -193,7 +193,7 @@ func TestNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := (&App{Stdout: &out}).printNodes(nodes, nil, bustest.Noon.Add(3*time.Second)); err != nil {
+	if err := printNodes(&out, nodes, nil, bustest.Noon.Add(3*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	want := "ROLE     NAME  HOST        PID  VERSION  UP     SEEN\n" +
@@ -216,7 +216,7 @@ func TestNodesSayWhatIsWrong(t *testing.T) {
 	active := bustest.ActiveNode("b1", "no automatic takeover: no witness")
 	active.Booster.Notes = []string{"no agent can be the witness: om1 runs on the host of Booster b1"}
 	var out strings.Builder
-	if err := (&App{Stdout: &out}).printNodes([]bus.Node{held, stays, asks, blind, active},
+	if err := printNodes(&out, []bus.Node{held, stays, asks, blind, active},
 		[]diagnosis.AwayServer{{Name: "om4", Seen: bustest.Noon}},
 		bustest.Noon); err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ func (a *App) versionCommand() *cobra.Command {
 		Example: "  omflow-booster version --json",
 		Args:    noArgs(),
 	}
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {
 		report := versionReport{
 			Version:    buildinfo.Version(),
@@ -32,12 +32,9 @@ func (a *App) versionCommand() *cobra.Command {
 			NATSServer: server.VERSION,
 			Platform:   runtime.GOOS + "/" + runtime.GOARCH,
 		}
-		if *asJSON {
-			return printJSON(a.Stdout, report)
-		}
-		_, err := fmt.Fprintf(a.Stdout, "omflow-booster %s (%s, NATS server %s, %s)\n",
+		_, err := fmt.Fprintf(out, "omflow-booster %s (%s, NATS server %s, %s)\n",
 			report.Version, report.Go, report.NATSServer, report.Platform)
-		return err
+		return firstError(err, out.document(report))
 	}
 	return cmd
 }

@@ -14,39 +14,28 @@ import (
 )
 
 func (a *App) workListCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "ls",
+	return listCommand(a, &cobra.Command{
 		Short: "List steps that wait or run, oldest first",
 		Long: "List steps that wait or run, oldest first. A step stays in the list until its worker has confirmed its end; the\n" +
 			"Booster does not say of a single step whether a worker has it already. `omflow-booster status` has the totals.",
 		Example: "  omflow-booster work ls\n  omflow-booster work ls --flow 4f1c… --limit 100 --json",
-		Args:    noArgs(),
-	}
-	var chosen bus.Selection
-	var limit int
-	selectionFlags(cmd, &chosen)
-	limitFlag(cmd, &limit)
-	asJSON := jsonFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := checkLimit(limit); err != nil {
-			return err
-		}
-		return a.withBus(func(c *bus.Client) error {
-			stream, err := bus.OpenStream(cmd.Context(), c.JS, bus.StreamWork)
-			if err != nil {
-				return err
-			}
-			list, err := listSteps(cmd.Context(), stream, bus.Subject(bus.WorkSubject).Filter(chosen), limit, bus.DescribeStep)
-			if err != nil {
-				return err
-			}
-			if *asJSON {
-				return printJSON(a.Stdout, list)
-			}
-			return a.printSteps(list, stream.CachedInfo().TimeStamp)
-		})
-	}
-	return cmd
+	}, stepLister[bus.StepInfo]{
+		stream: bus.StreamWork, subject: bus.WorkSubject, describe: bus.DescribeStep, none: "No step waits or runs.",
+		columns: []string{"ID", "KIND", "FLOW", "KEY", "QUEUED", "SIZE"},
+		row: func(s bus.StepInfo, now time.Time) []any {
+			return []any{s.ID, s.Kind, s.Flow, s.Ticket, text.Age(now.Sub(s.At)) + " ago", text.Size(s.Bytes)}
+		},
+	})
+}
+
+// stepLister lists the steps of one stream.
+type stepLister[S any] struct {
+	stream   string
+	subject  bus.Subject
+	describe func(*jetstream.RawStreamMsg) S
+	none     string // what people read when there is no step
+	columns  []string
+	row      func(step S, now time.Time) []any
 }
 
 // stepList is one page of a stream.
@@ -55,12 +44,36 @@ type stepList[S any] struct {
 	More  bool `json:"more"` // there are more than --limit
 }
 
-// listSteps reads one page of a stream.
-func listSteps[S any](ctx context.Context, stream jetstream.Stream, filter string, limit int,
-	describe func(*jetstream.RawStreamMsg) S,
-) (stepList[S], error) {
+// listCommand makes `ls` of the steps of a stream out of cmd, which has the texts.
+func listCommand[S any](a *App, cmd *cobra.Command, l stepLister[S]) *cobra.Command {
+	cmd.Use, cmd.Args = "ls", noArgs()
+	var chosen bus.Selection
+	var limit int
+	selectionFlags(cmd, &chosen)
+	limitFlag(cmd, &limit)
+	out := a.output(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkLimit(limit); err != nil {
+			return err
+		}
+		return a.withBus(func(c *bus.Client) error {
+			stream, err := bus.OpenStream(cmd.Context(), c.JS, l.stream)
+			if err != nil {
+				return err
+			}
+			list, err := l.read(cmd.Context(), stream, chosen, limit)
+			if err != nil {
+				return err
+			}
+			return firstError(l.print(out, list, stream.CachedInfo().TimeStamp), out.document(list))
+		})
+	}
+	return cmd
+}
+
+func (l stepLister[S]) read(ctx context.Context, stream jetstream.Stream, chosen bus.Selection, limit int) (stepList[S], error) {
 	list := stepList[S]{Steps: []S{}}
-	for m, err := range bus.Messages(ctx, stream, filter) {
+	for m, err := range bus.Messages(ctx, stream, l.subject.Filter(chosen)) {
 		if err != nil {
 			return list, err
 		}
@@ -68,32 +81,24 @@ func listSteps[S any](ctx context.Context, stream jetstream.Stream, filter strin
 			list.More = true
 			break
 		}
-		list.Steps = append(list.Steps, describe(m))
+		list.Steps = append(list.Steps, l.describe(m))
 	}
 	return list, nil
 }
 
-// printMore says that a page is not all.
-func (a *App) printMore(more bool) error {
-	if !more {
-		return nil
-	}
-	_, err := fmt.Fprintln(a.Stdout, "… and more: raise --limit, or choose by --flow and --kind")
-	return err
-}
-
-// printSteps takes the Booster's own clock, so that ages do not depend on the clock of this host.
-func (a *App) printSteps(list stepList[bus.StepInfo], now time.Time) error {
+// print takes the Booster's own clock, so that ages do not depend on the clock of this host.
+func (l stepLister[S]) print(out *output, list stepList[S], now time.Time) error {
 	if len(list.Steps) == 0 {
-		_, err := fmt.Fprintln(a.Stdout, "No step waits or runs.")
+		_, err := fmt.Fprintln(out, l.none)
 		return err
 	}
-	t := newTable(a.Stdout, "ID", "KIND", "FLOW", "KEY", "QUEUED", "SIZE")
+	t := newTable(out, l.columns...)
 	for _, s := range list.Steps {
-		t.row(s.ID, s.Kind, s.Flow, s.Ticket, text.Age(now.Sub(s.At))+" ago", text.Size(s.Bytes))
+		t.row(l.row(s, now)...)
 	}
-	if err := t.flush(); err != nil {
-		return err
+	err := t.flush()
+	if list.More {
+		fmt.Fprintln(out, "… and more: raise --limit, or choose by --flow and --kind")
 	}
-	return a.printMore(list.More)
+	return err
 }

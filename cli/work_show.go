@@ -26,7 +26,7 @@ func (a *App) showCommand(short, example, streamName string, subject bus.Subject
 		Example: example,
 		Args:    args(1, 1, "one step: q<row> or o<row>"),
 	}
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		ids, err := parseIDs(given)
 		if err != nil {
@@ -44,10 +44,7 @@ func (a *App) showCommand(short, example, streamName string, subject bus.Subject
 			if err != nil {
 				return err
 			}
-			if *asJSON {
-				return printJSON(a.Stdout, describeDetail(m))
-			}
-			return describeDetail(m).print(a.Stdout, stream.CachedInfo().TimeStamp)
+			return firstError(describeDetail(m).print(out, stream.CachedInfo().TimeStamp), out.document(describeDetail(m)))
 		})
 	}
 	return cmd

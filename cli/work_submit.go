@@ -34,7 +34,7 @@ func (a *App) workSubmitCommand() *cobra.Command {
 	}
 	var skip int
 	cmd.Flags().IntVar(&skip, "skip", 0, "leave out this many items at the start: to go on after a failure")
-	asJSON := jsonFlag(cmd)
+	out := a.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		if skip < 0 {
 			return usageError{fmt.Errorf("--skip %d is negative", skip)}
@@ -49,7 +49,7 @@ func (a *App) workSubmitCommand() *cobra.Command {
 			return err
 		}
 		defer c.Close()
-		return a.submit(cmd.Context(), c, items, *asJSON)
+		return a.submit(cmd.Context(), c, items, out)
 	}
 	return cmd
 }
@@ -80,7 +80,7 @@ func (a *App) readSubmission(given []string) ([]submission.Item, error) {
 }
 
 // submit sends the items, says what became of them and returns what went wrong.
-func (a *App) submit(ctx context.Context, c *bus.Client, items []submission.Item, asJSON bool) error {
+func (a *App) submit(ctx context.Context, c *bus.Client, items []submission.Item, out *output) error {
 	chunks, err := submission.Split(items, c.NC.MaxPayload())
 	if err != nil {
 		return usageError{fmt.Errorf("%w; nothing was submitted", err)}
@@ -91,13 +91,12 @@ func (a *App) submit(ctx context.Context, c *bus.Client, items []submission.Item
 			fmt.Fprintf(a.Stderr, "omflow-booster: %s; trying again in %s\n", text.OneLine(err.Error()), text.Age(pause))
 		},
 	})
-	if asJSON {
-		return firstError(failure, printJSON(a.Stdout, report))
+	if failure == nil || report.Accepted > 0 {
+		if err := printSubmitted(out, report); err != nil {
+			return firstError(failure, err)
+		}
 	}
-	if failure != nil && report.Accepted == 0 {
-		return failure
-	}
-	return firstError(failure, a.printSubmitted(report))
+	return firstError(failure, out.document(report))
 }
 
 // submitProgress returns what shows progress on a terminal, for submissions that take a while.
@@ -114,9 +113,9 @@ func (a *App) submitProgress(total int) func(done int) {
 	}
 }
 
-func (a *App) printSubmitted(r submission.Report) error {
+func printSubmitted(out io.Writer, r submission.Report) error {
 	if len(r.Items) > 0 && len(r.Items) <= showSubmitted {
-		t := newTable(a.Stdout, "ITEM", "LINE", "ID", "STATE")
+		t := newTable(out, "ITEM", "LINE", "ID", "STATE")
 		for _, item := range r.Items {
 			state := "queued"
 			if !item.Queued {
@@ -132,7 +131,7 @@ func (a *App) printSubmitted(r submission.Report) error {
 	if later := r.Accepted - r.Queued; later > 0 {
 		summary += fmt.Sprintf(", %s of them stored and queued by a worker as soon as the Booster takes them", text.Count(later))
 	}
-	_, err := fmt.Fprintln(a.Stdout, summary+".")
+	_, err := fmt.Fprintln(out, summary+".")
 	return err
 }
 
