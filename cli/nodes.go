@@ -40,7 +40,14 @@ func (a *App) listNodesCommand(name string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return firstError(printNodes(out, nodes, away, time.Now()), out.document(map[string]any{"nodes": nodes}))
+			if err := firstError(printNodes(out, nodes, away, time.Now()), out.document(map[string]any{"nodes": nodes})); err != nil {
+				return err
+			}
+			problems, err := diagnosis.PatchProblems(cmd.Context(), c, nodes)
+			for _, p := range problems {
+				fmt.Fprintf(out, "%s. %s\n", text.OneLine(p.Text), text.OneLine(p.Hint))
+			}
+			return err
 		})
 	}
 	return cmd

@@ -62,6 +62,9 @@ func (a *App) orderCommand(name, short, done, long string, give func(ctx context
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.withBus(func(c *bus.Client) error {
 			p, err := showPatch(cmd.Context(), c, given[0])
+			if errors.Is(err, errUnannounced) && isPlanned(cmd.Context(), c, given[0]) {
+				err = nil // somebody removed the announcement, and servers may wait with the patch
+			}
 			if err != nil && !errors.Is(err, rollout.ErrUnreadable) { // what may be ordered then, the order itself knows
 				return err
 			}
@@ -82,4 +85,12 @@ func (a *App) orderCommand(name, short, done, long string, give func(ctx context
 		})
 	}
 	return cmd
+}
+
+// isPlanned tells whether ROLLOUT has a plan for a patch.
+func isPlanned(ctx context.Context, c *bus.Client, id string) bool {
+	ctx, cancel := ask(ctx)
+	defer cancel()
+	_, there, err := rollout.Read(ctx, c.JS, id)
+	return err == nil && there
 }

@@ -76,6 +76,9 @@ func (a *App) patchShowCommand() *cobra.Command {
 	return cmd
 }
 
+// errUnannounced is returned for an id of which PATCH has no announcement.
+var errUnannounced = errors.New("no patch of that id is announced")
+
 // showPatch is a patch with its rollout.
 func showPatch(ctx context.Context, c *bus.Client, id string) (shownPatch, error) {
 	list, err := diagnosis.ListPatches(ctx, c)
@@ -84,7 +87,7 @@ func showPatch(ctx context.Context, c *bus.Client, id string) (shownPatch, error
 	}
 	i := slices.IndexFunc(list, func(p diagnosis.Patch) bool { return p.ID == id })
 	if i < 0 {
-		return shownPatch{}, fmt.Errorf("no patch %s was published; see `omflow-booster patch ls`", text.OneLine(id))
+		return shownPatch{}, fmt.Errorf("patch %s: %w; see `omflow-booster patch ls`", text.OneLine(id), errUnannounced)
 	}
 	shown := shownPatch{Patch: list[i]}
 	ctx, cancel := ask(ctx)

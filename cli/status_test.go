@@ -145,6 +145,7 @@ func TestStatusJSON(t *testing.T) {
 		Agents:   []bus.Node{bustest.AgentNode("om1", bustest.AsIs)},
 		Away:     []diagnosis.AwayServer{},
 		Rollouts: []diagnosis.WaitingRollout{},
+		Lost:     []diagnosis.LostPatch{},
 		Problems: got.Problems, Health: diagnosis.HealthWarnings,
 	}
 	if !reflect.DeepEqual(got, want) {

@@ -161,6 +161,12 @@ func TestCorruptedArtifactIsRefusedAndTheHomeStays(t *testing.T) {
 		}
 		said := says(wrong.says)
 		if _, id, waits := strings.Cut(said, "omflow-booster patch abort "); waits {
+			for name, ends := range map[string]int{"status": warnings, "nodes": 0, "doctor": 0} {
+				want := "the artifact of patch " + id + " is not in the store PATCHES as it was announced"
+				if code, out := command(t, s.booster, name); code != ends || !strings.Contains(out, want) {
+					t.Errorf("%s: code %d, want %q in\n%s", name, code, want, out)
+				}
+			}
 			if code, out := command(t, s.booster, "patch", "abort", id); code != 0 {
 				t.Fatalf("patch abort: code %d\n%s", code, out)
 			}

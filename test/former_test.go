@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,7 +25,8 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
-// formerRelease is the commit of the release before this one. Whoever makes a release writes the commit of the last one here.
+// formerRelease is the commit of the release before this one. A release writes its own commit here for the next one. Between releases it
+// stays: installations run the last release, not the last commit, and only that one lacks what came since: a migration, plan formats.
 //
 //go:embed former-release
 var formerRelease string
@@ -237,6 +239,9 @@ func TestPatchReachesAgentsOfTwoReleases(t *testing.T) {
 	id := s.publish(versionFiles(newVersion), "--from", oldVersion)
 	// then both have it: the former agent starts the worker of this release
 	s.rolledOut(id)
+	if format, known := s.planFormat(id), formerPlanFormat(t, old); format > known {
+		t.Errorf("this release writes plans of format %d, and agents of the former release know %d", format, known)
+	}
 	for _, srv := range s.servers {
 		testkit.Await(t, timeout, srv.name+" to run "+newVersion, srv.runs(newVersion))
 	}
@@ -247,6 +252,36 @@ func TestPatchReachesAgentsOfTwoReleases(t *testing.T) {
 	s.servers[0].agent.restart()
 	s.rolledOut(s.publish(versionFiles("1.1.4.2"), "--from", newVersion))
 	s.finish()
+}
+
+// planFormat is the format of the plan of a patch, as it is in ROLLOUT.
+func (s *site) planFormat(id string) (format int) {
+	s.t.Helper()
+	value, _, err := bus.ReadKey(s.t.Context(), s.booster.dial().JS, bus.BucketRollout, bus.PlanPrefix+bus.Token(id))
+	var plan struct{ Format int }
+	if err = errors.Join(err, json.Unmarshal(value, &plan)); err != nil {
+		s.t.Fatalf("plan of %s: %v\n%s", id, err, value)
+	}
+	return plan.Format
+}
+
+// formerPlanFormat is the newest format of a plan that the former release understands, as its source says. A release without formats reads
+// every plan as one of format 1, and would act on a newer one without noticing.
+func formerPlanFormat(t testing.TB, old env) int {
+	t.Helper()
+	source, err := os.ReadFile(filepath.Join(filepath.Dir(old[programVar]), "internal", "rollout", "plan.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	constant := regexp.MustCompile(`(?m)^const PlanFormat = (\d+)$`).FindSubmatch(source)
+	if constant == nil {
+		return 1
+	}
+	format, err := strconv.Atoi(string(constant[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return format
 }
 
 // install puts a program in the place of the one that is there, which may be running, as a package manager does.

@@ -44,7 +44,8 @@ func Booster(ctx context.Context, dial func() (*bus.Client, error)) []Finding {
 			"Is this a Booster? A NATS cluster of one's own needs JetStream for this account."), "needs a Booster whose streams answer")
 	}
 	server.Detail += ", JetStream answers"
-	findings := append([]Finding{server, layoutFinding(ctx, c), roomFinding(ctx, c), clockFinding(ctx, c)}, nodesFound(ctx, c)...)
+	findings := append([]Finding{server, layoutFinding(ctx, c), roomFinding(ctx, c)}, lostFindings(ctx, c)...)
+	findings = append(append(findings, clockFinding(ctx, c)), nodesFound(ctx, c)...)
 	return append(findings, uploadFindings(ctx, c)...)
 }
 

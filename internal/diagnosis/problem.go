@@ -32,6 +32,7 @@ func findProblems(r Report) []Problem {
 	problems := []Problem{}
 	for _, check := range []func(Report) []Problem{
 		streamProblems, boosterProblems, deadProblems, workerProblems, uploadProblems, agentProblems, awayProblems, rolloutProblems,
+		func(r Report) []Problem { return r.store.problems() },
 	} {
 		problems = append(problems, check(r)...)
 	}
@@ -195,7 +196,7 @@ func agentProblems(r Report) (found []Problem) {
 		if strings.HasPrefix(n.Agent.PatchState, patch.StateFailed) || strings.HasPrefix(n.Agent.PatchState, patch.StateRolledBack) {
 			found = append(found, Problem{
 				"patch_failed", fmt.Sprintf("agent %s: patch %s", n.Name, n.Agent.PatchState),
-				"Look with `omflow-booster patch` and at the log of the agent.",
+				"Look with `omflow-booster patch ls` and at the log of the agent.",
 			})
 		}
 		if n.Agent.PatchAsks {
@@ -256,7 +257,7 @@ func agentProblems(r Report) (found []Problem) {
 			}
 		}
 	}
-	found = append(found, differing(r.Agents)...)
+	found = append(found, differing(r)...)
 	if len(versions) > 1 {
 		found = append(found, Problem{
 			"versions_differ", "OMFLOW versions differ: " + listVersions(versions),
@@ -268,16 +269,16 @@ func agentProblems(r Report) (found []Problem) {
 
 // differing names servers that have dealt with the same patches, and should not have the same files: one has passed a patch
 // over, or was always different.
-func differing(agents []bus.Node) (found []Problem) {
+func differing(r Report) (found []Problem) {
 	byBaseline := map[string][]string{}
-	last := uint64(0)
-	for _, n := range agents {
-		if n.Agent != nil {
+	last := r.store.last // a server that has an announcement which somebody removed since is beyond it
+	for _, n := range r.Agents {
+		if n.Agent != nil && !r.store.known {
 			last = max(last, n.Agent.PatchSeq)
 		}
 	}
-	for _, n := range agents {
-		if n.Agent != nil && n.Agent.Baseline != "" && n.Agent.PatchSeq == last && n.Agent.PatchNext == "" && n.Agent.PatchState != "applying" {
+	for _, n := range r.Agents {
+		if n.Agent != nil && n.Agent.Baseline != "" && n.Agent.PatchSeq >= last && n.Agent.PatchNext == "" && n.Agent.PatchState != "applying" {
 			byBaseline[n.Agent.Baseline] = append(byBaseline[n.Agent.Baseline], n.Name)
 		}
 	}

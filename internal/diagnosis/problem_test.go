@@ -232,3 +232,30 @@ func TestHealth(t *testing.T) {
 		}
 	}
 }
+
+// Servers differ although nothing is left to apply: one has a patch whose announcement somebody removed before the other read it.
+func TestServersThatDifferByAPatchThatIsNotAnnouncedAnyMore(t *testing.T) {
+	t.Parallel()
+	r := healthy()
+	r.Agents = []bus.Node{
+		bustest.AgentNode("om1", func(a *bus.AgentState) { a.PatchSeq, a.Baseline = 5, "new" }),
+		bustest.AgentNode("om2", func(a *bus.AgentState) { a.PatchSeq, a.Baseline = 4, "old" }),
+	}
+	count := func(last uint64) (n int) {
+		r.store = patchStore{known: true, last: last}
+		for _, p := range findProblems(r) {
+			if p.Code == "files_differ" {
+				n++
+			}
+		}
+		return n
+	}
+	if n := count(5); n != 0 {
+		t.Errorf("om2 has the patch before it: %d", n)
+	}
+	for _, last := range []uint64{0, 4} {
+		if n := count(last); n != 1 {
+			t.Errorf("last announcement %d: %d", last, n)
+		}
+	}
+}

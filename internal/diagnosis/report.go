@@ -27,6 +27,9 @@ type Report struct {
 	Problems []Problem     `json:"problems"`
 
 	Rollouts []WaitingRollout `json:"rollouts"` // those that wait for somebody
+	Lost     []LostPatch      `json:"lost"`     // patches that servers wait for and cannot get
+
+	store patchStore
 
 	Health string `json:"health"` // good, warnings or no service: exit codes 0, 3 and 4
 }
@@ -65,7 +68,7 @@ func Gather(ctx context.Context, c *bus.Client) (Report, error) {
 	r := Report{
 		At: time.Now().UTC(), Server: c.NC.ConnectedServerName(),
 		Boosters: []bus.Node{}, Streams: []StreamState{}, Workers: []bus.Node{}, Agents: []bus.Node{}, Away: []AwayServer{},
-		Rollouts: []WaitingRollout{},
+		Rollouts: []WaitingRollout{}, Lost: []LostPatch{},
 	}
 	cluster := bus.AskCluster(ctx, c.NC)
 	var why *bus.NoMajorityError
@@ -101,6 +104,10 @@ func Gather(ctx context.Context, c *bus.Client) (Report, error) {
 	if r.Rollouts, err = waitingRollouts(ctx, c); err != nil {
 		return r, err
 	}
+	if r.store, err = readPatchStore(ctx, c, r.Agents); err != nil {
+		return r, err
+	}
+	r.Lost = append(r.Lost, r.store.lost...)
 	r.show(cluster)
 	r.Conclude()
 	return r, nil

@@ -9,7 +9,6 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
-	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
 // WaitingRollout is a patch that some server has yet to take, and that no server gets a turn for.
@@ -60,10 +59,7 @@ const codeRolloutHeld = "rollout_held"
 // rolloutProblems says what each rollout waits for, and how it goes on.
 func rolloutProblems(r Report) (found []Problem) {
 	for _, w := range r.Rollouts {
-		name := "patch " + w.Patch
-		if w.Note != "" {
-			name += " (" + text.Shorten(w.Note, 40) + ")"
-		}
+		name := named(w.Patch, w.Note)
 		ends := fmt.Sprintf(", or `omflow-booster patch abort %s` ends it. Later patches wait for it.", w.Patch)
 		switch w.State {
 		case rollout.StateApproval:

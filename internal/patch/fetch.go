@@ -26,15 +26,9 @@ func Fetch(ctx context.Context, js jetstream.JetStream, a Announcement, w io.Wri
 	if err != nil {
 		return fmt.Errorf("open %s: %w", bus.ObjectPatches, err)
 	}
-	info, err := objects.GetInfo(ctx, a.Object)
-	if errors.Is(err, jetstream.ErrObjectNotFound) {
-		return ErrMissing
-	}
+	info, err := lookUp(ctx, objects, a)
 	if err != nil {
-		return fmt.Errorf("look up %s in %s: %w", a.Object, bus.ObjectPatches, err)
-	}
-	if info.Size != uint64(a.Size) || !sameDigest(info.Digest, a.SHA256) {
-		return ErrMissing
+		return err
 	}
 	stream, err := js.Stream(ctx, bus.ObjectStream(bus.ObjectPatches))
 	if err != nil {
@@ -65,4 +59,16 @@ func Fetch(ctx context.Context, js jetstream.JetStream, a Announcement, w io.Wri
 		return ErrMissing
 	}
 	return nil
+}
+
+// lookUp is what the store says of an announced artifact, or ErrMissing if it has another one or none.
+func lookUp(ctx context.Context, objects jetstream.ObjectStore, a Announcement) (*jetstream.ObjectInfo, error) {
+	info, err := objects.GetInfo(ctx, a.Object)
+	switch {
+	case errors.Is(err, jetstream.ErrObjectNotFound), err == nil && (info.Size != uint64(a.Size) || !sameDigest(info.Digest, a.SHA256)):
+		return nil, ErrMissing
+	case err != nil:
+		return nil, fmt.Errorf("look up %s in %s: %w", a.Object, bus.ObjectPatches, err)
+	}
+	return info, nil
 }

@@ -121,8 +121,8 @@ func store(ctx context.Context, js jetstream.JetStream, f *os.File, a Announceme
 	if err != nil {
 		return err
 	}
-	if info, err := objects.GetInfo(ctx, a.Object); err == nil && info.Size == uint64(a.Size) && sameDigest(info.Digest, a.SHA256) {
-		return nil // stored by an earlier try; replacing it would take it from agents that are reading it
+	if Fetch(ctx, js, a, io.Discard) == nil {
+		return nil // stored by an earlier attempt; replacing it would take it from agents that are reading it
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err

@@ -84,3 +84,38 @@ func ForgetHomes(ctx context.Context, js jetstream.JetStream) error {
 	}
 	return nil
 }
+
+// Unstored returns the announcements whose artifact is not in PATCHES as they announce it: somebody removed it, stored another one under
+// its name, or removed a part of it. Unstored compares sizes, digests and the number of chunks, and reads no content.
+func Unstored(ctx context.Context, js jetstream.JetStream, announced []Announcement) (list []Announcement, err error) {
+	objects, err := js.ObjectStore(ctx, bus.ObjectPatches)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", bus.ObjectPatches, err)
+	}
+	stream, err := js.Stream(ctx, bus.ObjectStream(bus.ObjectPatches))
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", bus.ObjectStream(bus.ObjectPatches), err)
+	}
+	for _, a := range announced {
+		if a.Check() != nil { // no agent looks for an artifact then
+			continue
+		}
+		object, err := lookUp(ctx, objects, a)
+		if errors.Is(err, ErrMissing) {
+			list = append(list, a)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		subject := bus.ChunksSubject(object.NUID)
+		info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subject))
+		if err != nil {
+			return nil, fmt.Errorf("count the chunks of %s: %w", a.Object, err)
+		}
+		if info.State.Subjects[subject] != uint64(object.Chunks) {
+			list = append(list, a)
+		}
+	}
+	return list, nil
+}

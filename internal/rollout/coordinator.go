@@ -150,7 +150,11 @@ func (c *Coordinator) step(ctx context.Context, id string, members []Member) err
 		return err
 	}
 	stored := p
+	removed := !ok && p.revision > 0 // a key that somebody deletes leaves a mark; one that was never written does not
 	p = p.orNext(ok, id, c.Policy)
+	if removed { // nobody knows any more whether it was approved, paused or aborted
+		p.State, p.Reason = StatePaused, "somebody removed its plan from "+bus.BucketRollout
+	}
 	if p.MaxUnavailable == 0 {
 		p = p.under(c.Policy)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/bustest"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
+	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 const timeout = 30 * time.Second
@@ -248,4 +249,26 @@ func TestRosterOutlivesTheCoordinator(t *testing.T) {
 	list, err := Roster(t.Context(), js)
 	require.NoError(t, err)
 	require.Len(t, list, 2)
+}
+
+// A plan that somebody removes may have waited for approval. The rollout waits until somebody says how it goes on.
+func TestPlanThatWasRemovedIsPaused(t *testing.T) {
+	t.Parallel()
+	s := &site{t: t, bus: bustest.New(t, bustest.Layout())}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel() // before the cleanups, which wait for what it ends
+	js := s.bus.Client().JS
+	require.NoError(t, Create(ctx, js, "p1", Policy{MaxUnavailable: 1, Approval: true}))
+	plans, err := js.KeyValue(ctx, bus.BucketRollout)
+	require.NoError(t, err)
+	require.NoError(t, plans.Delete(ctx, bus.PlanPrefix+"p1"))
+	s.coordinate(ctx, func() bool { return true })
+	waits := s.node(ctx, "n0", applied, "p1")
+	s.all([]<-chan struct{}{s.node(ctx, "n1", applied, "p2")})
+	testkit.Eventually(t, "the plan to be there again", func() bool {
+		p, _, err := Read(ctx, js, "p1")
+		return err == nil && p.State == StatePaused && p.Reason == "somebody removed its plan from ROLLOUT"
+	})
+	require.NoError(t, Resume(ctx, js, "p1", "ann"))
+	s.all([]<-chan struct{}{waits})
 }
