@@ -12,6 +12,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/leaktest"
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
+	"github.com/omflow-booster/omflow-booster/internal/omflowtest/fleet"
 	"github.com/omflow-booster/omflow-booster/internal/pgtest"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
 )
@@ -130,15 +131,15 @@ func TestTakeoverResultIsChecked(t *testing.T) {
 		return &haResult{
 			tally:  tally{counts: omflowtest.Counts{Tickets: 10, Accepted: 80, Effects: 80}},
 			events: []event{{what: "a kill", gap: killLimit, limit: killLimit}},
-			filed:  9, failed: 2,
+			people: fleet.FeedTally{Filed: 9, Failed: 2},
 		}
 	}
 	require.NoError(t, good().check())
 	for says, spoil := range map[string]func(r *haResult){
 		"more than once":          func(r *haResult) { r.counts.Duplicates = 1 },
 		"are dead":                func(r *haResult) { r.dead = 1 },
-		"have confirmed 11":       func(r *haResult) { r.filed = 11 },
-		"left 0 requests":         func(r *haResult) { r.failed = 0 },
+		"have confirmed 11":       func(r *haResult) { r.people.Filed = 11 },
+		"left 0 requests":         func(r *haResult) { r.people.Failed = 0 },
 		"which is longer than 10": func(r *haResult) { r.events[0].gap++ },
 		"nothing has happened":    func(r *haResult) { r.events = nil },
 		"probe":                   func(r *haResult) { r.writesErr = errors.New("probe") },
@@ -155,8 +156,8 @@ func TestPatchResultIsChecked(t *testing.T) {
 	t.Parallel()
 	good := func() *patchResult {
 		r := &patchResult{
-			tally: tally{counts: omflowtest.Counts{Tickets: 10, Accepted: 80, Effects: 80}},
-			filed: 9, failed: 2, most: 1,
+			tally:  tally{counts: omflowtest.Counts{Tickets: 10, Accepted: 80, Effects: 80}},
+			people: fleet.FeedTally{Filed: 9, Failed: 2}, most: 1,
 		}
 		for i, second := range []string{outcomeOld, outcomeUntouched, outcomeBad, outcomeUntouched, outcomeUntouched} {
 			r.hosts = append(r.hosts, hostResult{
@@ -173,7 +174,7 @@ func TestPatchResultIsChecked(t *testing.T) {
 		"are lost":                            func(r *patchResult) { r.counts.Lost = 1 },
 		"more than once":                      func(r *patchResult) { r.counts.Duplicates = 1 },
 		"are dead":                            func(r *patchResult) { r.dead = 1 },
-		"have confirmed 11":                   func(r *patchResult) { r.filed = 11 },
+		"have confirmed 11":                   func(r *patchResult) { r.people.Filed = 11 },
 		"2 servers were away":                 func(r *patchResult) { r.most = 2 },
 		"0 servers were away":                 func(r *patchResult) { r.most = 0 },
 		"5 servers are there":                 func(r *patchResult) { r.hosts = r.hosts[:patchServers] },
@@ -190,27 +191,4 @@ func TestPatchResultIsChecked(t *testing.T) {
 		spoil(r)
 		require.ErrorContains(t, r.check(), says)
 	}
-}
-
-func TestServersAwayAtTheSameTimeAreCounted(t *testing.T) {
-	t.Parallel()
-	start := time.Now()
-	at := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }
-	var a, b []span
-	a = extend(a, at(0), at(1), false)
-	for s := 2; s < 6; s++ {
-		a = extend(a, at(s), at(s+1), true)
-	}
-	a = extend(a, at(6), at(7), false)
-	require.Equal(t, []span{{from: at(3), until: at(5)}}, a)
-	b = extend(extend(b, at(6), at(7), true), at(8), at(9), true)
-	o := &outages{away: map[string][]span{"a": a, "b": b}}
-	require.Equal(t, 1, o.most())
-	require.Equal(t, 2*time.Second, o.since("a", at(2)))
-	require.Zero(t, o.since("a", at(4)))
-	o.away["c"] = []span{{from: at(4), until: at(7)}}
-	require.Equal(t, 2, o.most())
-	o.away["d"] = []span{{from: at(5), until: at(5)}}
-	require.Equal(t, 3, o.most())
-	require.Zero(t, (&outages{}).most())
 }

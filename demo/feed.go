@@ -2,19 +2,20 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
+	"github.com/omflow-booster/omflow-booster/internal/omflowtest/fleet"
 )
 
 const (
 	batch       = 5   // tickets in one request
 	openTickets = 200 // filed and not closed at the same time
 	feedPause   = 20 * time.Millisecond
-	feedAnswer  = 30 * time.Second // a server that waits 2 s for its worker at each ticket of a batch still answers
+	filePace    = 300 * time.Millisecond // between two tickets at one server of a steady feed
+	crowdedPace = 3 * time.Second        // the same while much is open
+	feedAnswer  = 30 * time.Second       // a server that waits 2 s for its worker at each ticket of a batch still answers
 )
 
 // feed files tickets at all servers in turn, like people whose work comes in as the earlier gets done. A server that is down,
@@ -37,7 +38,7 @@ func feed(ctx context.Context, in *installation, db *database, tickets int) erro
 		}
 		s := in.servers[next%len(in.servers)]
 		next++
-		n, err := file(ctx, client, s, min(batch, tickets-filed))
+		n, err := s.web.File(ctx, client, min(batch, tickets-filed))
 		filed += n
 		if err == nil {
 			continue
@@ -54,25 +55,15 @@ func feed(ctx context.Context, in *installation, db *database, tickets int) erro
 	return nil
 }
 
-// file asks one server to file n tickets.
-func file(ctx context.Context, client *http.Client, s *server, n int) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, fmt.Sprintf("%s/file?n=%d", s.web, n), nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("%s answers %s", s.name, resp.Status)
-	}
-	var f omflowtest.Filed
-	if err := json.NewDecoder(resp.Body).Decode(&f); err != nil {
-		return 0, err
-	}
-	return int(f.Filed), nil
+// steadyFeed files tickets at every server at the same pace all the time, and more slowly while much is open.
+func steadyFeed(ctx context.Context, client *http.Client, in *installation, db *database) *fleet.Feed {
+	return fleet.StartFeed(ctx, client, in.webs(), fleet.Pace{
+		Every: filePace, Crowded: crowdedPace,
+		Much: func(ctx context.Context) bool {
+			c, err := omflowtest.CountProgress(ctx, db.DB)
+			return err != nil || c.Accepted-c.Effects > openTickets
+		},
+	})
 }
 
 func pause(ctx context.Context, d time.Duration) error {

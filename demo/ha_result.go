@@ -7,19 +7,21 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/omflow-booster/omflow-booster/internal/omflowtest/fleet"
 )
 
 // haResult is what came out of the story of the takeovers.
 type haResult struct {
 	tally
-	events        []event
-	writes        int   // of the probe, acknowledged
-	writesErr     error // what is wrong with them
-	filed, failed int   // tickets that servers have confirmed; requests without an answer
+	events    []event
+	writes    int   // of the probe, acknowledged
+	writesErr error // what is wrong with them
+	people    fleet.FeedTally
 }
 
 func (s *haStory) count(ctx context.Context, took time.Duration) (*haResult, error) {
-	r := &haResult{events: s.events, filed: int(s.feed.filed.Load()), failed: int(s.feed.failed.Load())}
+	r := &haResult{events: s.events, people: s.feed.Tally()}
 	accepted, err := s.probe.Accepted()
 	r.writes, r.writesErr = len(accepted), err
 	r.tally, err = s.tally(ctx, took)
@@ -28,7 +30,7 @@ func (s *haStory) count(ctx context.Context, took time.Duration) (*haResult, err
 
 // check says what is not as it must be.
 func (r *haResult) check() error {
-	errs := []error{r.tally.check(r.counts.Tickets), checkFiled(r.counts.Tickets, r.filed, r.failed), r.writesErr}
+	errs := []error{r.tally.check(r.counts.Tickets), r.people.Check(r.counts.Tickets), r.writesErr}
 	if len(r.events) == 0 {
 		errs = append(errs, errors.New("nothing has happened"))
 	}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
+	"github.com/omflow-booster/omflow-booster/internal/omflowtest/fleet"
 )
 
 const (
@@ -43,7 +45,7 @@ func playTakeovers(ctx context.Context, st *stage, _ options) (shown string, err
 type haStory struct {
 	*stage
 	probe  *omflowtest.Probe
-	feed   *steadyFeed
+	feed   *fleet.Feed
 	events []event
 }
 
@@ -66,8 +68,10 @@ func (s *haStory) tell(ctx context.Context) (*haResult, error) {
 	}
 	s.out.event("witness ready beside %s: every message is stored three times, either Booster can go", s.in.servers[0].name)
 	began := time.Now()
-	s.feed = startSteadyFeed(ctx, s.in, s.db)
-	defer s.feed.stop()
+	people := &http.Client{Timeout: feedAnswer}
+	defer people.CloseIdleConnections()
+	s.feed = steadyFeed(ctx, people, s.in, s.db)
+	defer s.feed.Stop()
 	client, err := bus.Connect(s.in.client(), "probe", zerolog.Nop())
 	if err != nil {
 		return nil, err
@@ -86,7 +90,7 @@ func (s *haStory) tell(ctx context.Context) (*haResult, error) {
 	}
 	endProbe()
 	<-probed
-	s.feed.stop()
+	s.feed.Stop()
 	s.out.event("no more tickets are filed")
 	if err := s.drained(ctx); err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/freeport"
 	"github.com/omflow-booster/omflow-booster/internal/join"
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
+	"github.com/omflow-booster/omflow-booster/internal/omflowtest/fleet"
 )
 
 const (
@@ -53,7 +54,7 @@ type server struct {
 	name  string
 	home  string
 	env   []string // of its agent, and of commands that are typed on its host
-	web   string   // URL of the server
+	web   fleet.Server
 	agent *process
 }
 
@@ -108,7 +109,7 @@ func (in *installation) addHost(name string, port int) (*server, error) {
 	host := filepath.Join(in.dir, name)
 	s := &server{name: name, home: filepath.Join(host, "home")}
 	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	s.web = "http://" + listen
+	s.web = fleet.Server{Name: name, URL: "http://" + listen}
 	if err := os.MkdirAll(s.home, 0o750); err != nil {
 		return nil, err
 	}
@@ -116,7 +117,7 @@ func (in *installation) addHost(name string, port int) (*server, error) {
 	s.env = append(s.env,
 		"BOOSTER_JOIN_FILE="+in.joinFile(), "DATABASE_URL="+in.databaseURL,
 		"AGENT_NAME="+name, "AGENT_DATA_DIR="+filepath.Join(host, "agent"),
-		"OMFLOW_HOME="+s.home, "OMFLOW_COMMAND="+quoted(in.self, standIn, "server"), "OMFLOW_HEALTH_URL="+s.web+"/health/",
+		"OMFLOW_HOME="+s.home, "OMFLOW_COMMAND="+quoted(in.self, standIn, "server"), "OMFLOW_HEALTH_URL="+s.web.URL+"/health/",
 		"WORKER_SOCKET="+filepath.Join(host, "worker.sock"), "WORKER_SLOTS="+strconv.Itoa(slots),
 		"WORKER_RUNNER_COMMAND="+quoted(in.self, standIn, "runner"),
 		"OMFLOWTEST_SERVER="+name, "OMFLOWTEST_LISTEN="+listen,
@@ -199,6 +200,14 @@ func (in *installation) stop() {
 	for _, p := range agents {
 		p.stop()
 	}
+}
+
+// webs are the web processes of all servers.
+func (in *installation) webs() (all []fleet.Server) {
+	for _, s := range in.servers {
+		all = append(all, s.web)
+	}
+	return all
 }
 
 // writeVersion makes a directory look like an OMFLOW Server of a version, or like a patch to it: the version file and one more.

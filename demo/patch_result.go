@@ -9,14 +9,15 @@ import (
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
+	"github.com/omflow-booster/omflow-booster/internal/omflowtest/fleet"
 )
 
 // patchResult is what came out of the story of the changed files.
 type patchResult struct {
 	tally
-	filed, failed int // tickets that servers have confirmed; requests without an answer
-	hosts         []hostResult
-	most          int // servers that were away at the same time
+	people fleet.FeedTally
+	hosts  []hostResult
+	most   int // servers that were away at the same time
 }
 
 // hostResult is what is said of one server.
@@ -31,7 +32,7 @@ type hostResult struct {
 }
 
 func (s *patchStory) count(ctx context.Context, took time.Duration) (*patchResult, error) {
-	r := &patchResult{filed: int(s.feed.filed.Load()), failed: int(s.feed.failed.Load()), most: s.watch.most()}
+	r := &patchResult{people: s.feed.Tally(), most: s.watch.Most()}
 	var err error
 	if r.tally, err = s.tally(ctx, took); err != nil {
 		return nil, err
@@ -59,7 +60,7 @@ func (s *patchStory) count(ctx context.Context, took time.Duration) (*patchResul
 
 // check says what is not as it must be.
 func (r *patchResult) check() error {
-	errs := []error{r.tally.check(r.counts.Tickets), checkFiled(r.counts.Tickets, r.filed, r.failed)}
+	errs := []error{r.tally.check(r.counts.Tickets), r.people.Check(r.counts.Tickets)}
 	wrong := func(bad bool, format string, args ...any) {
 		if bad {
 			errs = append(errs, fmt.Errorf(format, args...))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/freeport"
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
+	"github.com/omflow-booster/omflow-booster/internal/omflowtest/fleet"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
 	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
@@ -51,8 +53,8 @@ func playPatches(ctx context.Context, st *stage, _ options) (shown string, err e
 // patchStory is what is changed, and what was seen of it so far.
 type patchStory struct {
 	*stage
-	feed  *steadyFeed
-	watch *outages
+	feed  *fleet.Feed
+	watch *fleet.Outages
 
 	firsts map[string]first  // by server
 	second map[string]string // outcome of the second change, by server
@@ -73,19 +75,23 @@ func (s *patchStory) tell(ctx context.Context) (*patchResult, error) {
 		return nil, err
 	}
 	began := time.Now()
-	s.feed = startSteadyFeed(ctx, s.in, s.db)
-	defer s.feed.stop()
-	s.watch = watchOutages(ctx, s.in.servers)
-	defer s.watch.stop()
-	s.out.event("filing tickets at all servers; each is asked every %d ms whether it serves", outageGlance.Milliseconds())
+	people := &http.Client{Timeout: feedAnswer}
+	defer people.CloseIdleConnections()
+	s.feed = steadyFeed(ctx, people, s.in, s.db)
+	defer s.feed.Stop()
+	watcher := &http.Client{Timeout: lookLimit}
+	defer watcher.CloseIdleConnections()
+	s.watch = fleet.WatchOutages(ctx, watcher, s.in.webs())
+	defer s.watch.Stop()
+	s.out.event("filing tickets at all servers; each is asked every few milliseconds whether it serves")
 
 	for _, act := range []func(context.Context) error{s.spread, s.fail, s.welcome} {
 		if err := act(ctx); err != nil {
 			return nil, err
 		}
 	}
-	s.watch.stop()
-	s.feed.stop()
+	s.watch.Stop()
+	s.feed.Stop()
 	s.out.event("no more tickets are filed")
 	if err := s.drained(ctx); err != nil {
 		return nil, err
@@ -102,7 +108,7 @@ func (s *patchStory) spread(ctx context.Context) error {
 		return err
 	}
 	return s.through(ctx, a.ID, []string{patch.StateApplied}, func(r patch.Report) {
-		f := first{had: r.Finished.Sub(began), away: s.watch.since(r.Node, began)}
+		f := first{had: r.Finished.Sub(began), away: s.watch.Since(r.Node, began)}
 		s.firsts[r.Node] = f
 		s.out.event("%s has it %s after the change; it was away for %s", r.Node, seconds(f.had), seconds(f.away))
 	})
@@ -294,7 +300,7 @@ func (s *patchStory) judge(ctx context.Context, id string, began time.Time) erro
 		if i := slices.IndexFunc(reports, func(r patch.Report) bool { return r.Node == server.name }); i >= 0 {
 			state = reports[i].State
 		}
-		away := s.watch.since(server.name, began)
+		away := s.watch.Since(server.name, began)
 		switch {
 		case state == patch.StateApplied && v == badVersion:
 			s.second[server.name] = outcomeBad

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -128,30 +127,7 @@ func (s *stage) nodes(ctx context.Context, role string) ([]bus.Node, error) {
 
 // version asks the web process of a server which version it was started with: the home may be newer.
 func version(ctx context.Context, s *server) (string, error) {
-	return versionBy(ctx, http.DefaultClient, s)
-}
-
-// versionBy fails also when the server says that it is not healthy.
-func versionBy(ctx context.Context, client *http.Client, s *server) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.web+"/health/", nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s answers %s", s.name, resp.Status)
-	}
-	var health struct {
-		Version string `json:"version"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&health); err != nil {
-		return "", err
-	}
-	return health.Version, nil
+	return s.web.Version(ctx, http.DefaultClient)
 }

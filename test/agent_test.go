@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -238,23 +237,11 @@ func (s *site) patches() (list []string) {
 // runs tells whether the web process of a server was started with a version: its home may be newer.
 func (srv *server) runs(version string) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, srv.url+"/health/", nil)
-		if err != nil {
-			return err
+		now, err := srv.webServer().Version(ctx, client)
+		if err == nil && now != version {
+			err = fmt.Errorf("it runs %s", now)
 		}
-		resp, err := client.Do(req)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = resp.Body.Close() }()
-		var health struct{ Version string }
-		if err := json.NewDecoder(resp.Body).Decode(&health); err != nil {
-			return err
-		}
-		if health.Version != version {
-			return fmt.Errorf("it runs %s", health.Version)
-		}
-		return nil
+		return err
 	}
 }
 

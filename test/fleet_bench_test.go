@@ -27,7 +27,7 @@ const (
 func BenchmarkLargePatch(b *testing.B) {
 	booster := startBooster(b, env{"BOOSTER_STORE_MB": "2048", "LOG_LEVEL": "info"})
 	var agents []*agent
-	for i := range fleet {
+	for i := range fleetSize {
 		agents = append(agents, startAgent(b, fmt.Sprintf("server-%d", i+1), booster, dir(b), env{"AGENT_WORKER": "off", "LOG_LEVEL": "info"}))
 	}
 	random := rand.NewChaCha8([32]byte{})
@@ -45,9 +45,9 @@ func BenchmarkLargePatch(b *testing.B) {
 		began := time.Now()
 		id := query[struct{ ID string }](b, booster, "patch", "publish", source).ID
 		published := time.Since(began)
-		for done := 0; done < fleet; {
+		for done := 0; done < fleetSize; {
 			if time.Since(began) > largeTimeout {
-				b.Fatalf("%d of %d agents have it after %s", done, fleet, largeTimeout)
+				b.Fatalf("%d of %d agents have it after %s", done, fleetSize, largeTimeout)
 			}
 			time.Sleep(100 * time.Millisecond)
 			done = 0

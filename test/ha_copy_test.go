@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -207,22 +206,6 @@ func TestComparisonSeesWhatMustNotBe(t *testing.T) {
 		checkSays(t, name, compareCopies(accepted, map[string]copyOfStream{"one": c.one, "other": c.other}), c.says)
 	}
 	checkSays(t, "one copy", compareCopies(accepted, map[string]copyOfStream{"one": whole}), []string{"nothing to compare"})
-	at := func(second int) time.Time { return time.Unix(int64(second), 0) }
-	one := []span{{at(0), at(10), false}, {at(20), at(30), true}}
-	for _, c := range []struct {
-		other []span
-		since int
-		want  int
-	}{
-		{nil, 0, 0},
-		{[]span{{at(10), at(20), false}}, 0, 0},
-		{[]span{{at(8), at(22), false}}, 0, 4},
-		{[]span{{at(8), at(22), false}}, 9, 3},
-	} {
-		if got := overlap(one, c.other, at(c.since)); got != time.Duration(c.want)*time.Second {
-			t.Errorf("%v and %v since %d overlap for %s, want %d s", one, c.other, c.since, got, c.want)
-		}
-	}
 }
 
 // checkSays compares an error with the parts that it must have; none means that there must be no error.

@@ -155,7 +155,7 @@ func TestOneBoosterGrowsUnderLoad(t *testing.T) {
 	s.afterSteps(20)
 
 	// and every step was either run once or waits, those from before in their old places
-	s.load.stop()
+	s.load.Stop()
 	for _, srv := range s.servers {
 		srv.stop()
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
+	"github.com/omflow-booster/omflow-booster/internal/omflowtest/fleet"
 )
 
 const (
@@ -34,22 +34,14 @@ type watch struct {
 	over   sync.WaitGroup
 
 	mu      sync.Mutex
-	beliefs map[string][]span // by name of the Booster
-}
-
-// span is a time during which the answer to every question was yes, for example whether a Booster believes to be active: from
-// the first answer to the last question, for an answer was true at some moment after its question. Of a single yes nothing is
-// left.
-type span struct {
-	from, until time.Time
-	open        bool // so did the last look
+	beliefs map[string][]fleet.Span // when it believed to be active, by name of the Booster
 }
 
 // watchPair starts to watch, and to write to each Booster, that often, through a client that knows no other.
 func watchPair(t testing.TB, p *pair, every time.Duration) *watch {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &watch{probes: map[string]*omflowtest.Probe{}, beliefs: map[string][]span{}, every: every, end: cancel}
+	w := &watch{probes: map[string]*omflowtest.Probe{}, beliefs: map[string][]fleet.Span{}, every: every, end: cancel}
 	t.Cleanup(func() { w.end(); w.over.Wait() })
 	for _, b := range p.boosters {
 		client, err := bus.Connect(b.only(), "watch", zerolog.Nop())
@@ -91,21 +83,7 @@ func (w *watch) look(ctx context.Context, name string, nc *nats.Conn) {
 func (w *watch) note(name string, asked time.Time, believes bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.beliefs[name] = extend(w.beliefs[name], asked, believes)
-}
-
-// extend adds the answer to a question to the times during which it was yes.
-func extend(spans []span, asked time.Time, yes bool) []span {
-	last := len(spans) - 1
-	switch {
-	case yes && last >= 0 && spans[last].open:
-		spans[last].until = asked
-	case yes:
-		spans = append(spans, span{time.Now(), asked, true})
-	case last >= 0:
-		spans[last].open = false
-	}
-	return spans
+	w.beliefs[name] = fleet.Extend(w.beliefs[name], asked, time.Now(), believes)
 }
 
 // believes is nil while a Booster believes to be active.
@@ -113,7 +91,7 @@ func (w *watch) believes(b *booster) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	spans := w.beliefs[b.name]
-	if len(spans) == 0 || !spans[len(spans)-1].open {
+	if len(spans) == 0 || !spans[len(spans)-1].Open {
 		return fmt.Errorf("%s does not believe to be active", b.name)
 	}
 	return nil
@@ -123,20 +101,7 @@ func (w *watch) believes(b *booster) error {
 func (w *watch) overlap(since time.Time) (both time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return overlap(w.beliefs[w.names[0]], w.beliefs[w.names[1]], since)
-}
-
-func overlap(one, other []span, since time.Time) (both time.Duration) {
-	for _, a := range one {
-		for _, b := range other {
-			from, until := slices.MaxFunc([]time.Time{a.from, b.from, since}, time.Time.Compare), a.until
-			if b.until.Before(until) {
-				until = b.until
-			}
-			both += max(0, until.Sub(from))
-		}
-	}
-	return both
+	return fleet.Overlap(w.beliefs[w.names[0]], w.beliefs[w.names[1]], since)
 }
 
 // written is nil when this Booster has acknowledged a write since a moment.

@@ -77,7 +77,7 @@ func (o outcome) String() string {
 func (s *site) finish() {
 	s.t.Helper()
 	if s.load != nil {
-		s.load.stop()
+		s.load.Stop()
 	}
 	s.drain()
 	for _, srv := range s.servers {
@@ -128,12 +128,12 @@ func (s *site) verdict() {
 	if s.load == nil {
 		return
 	}
-	filed, failed := int(s.load.filed.Load()), int(s.load.failed.Load())
-	if o.Tickets < filed || o.Tickets > filed+failed {
-		s.t.Errorf("%d tickets are in the database; servers have confirmed %d and left %d requests unanswered", o.Tickets, filed, failed)
+	people := s.load.Tally()
+	if err := people.Check(o.Tickets); err != nil {
+		s.t.Error(err)
 	}
-	if failed > 0 && !s.serversFail {
-		s.t.Errorf("%d requests to file a ticket failed, though nothing happened to the servers: %s", failed, s.load.cause.Load())
+	if people.Failed > 0 && !s.serversFail {
+		s.t.Errorf("%d requests to file a ticket failed, though nothing happened to the servers: %s", people.Failed, people.Cause)
 	}
 }
 

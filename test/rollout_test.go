@@ -9,16 +9,16 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
+	"github.com/omflow-booster/omflow-booster/internal/omflowtest/fleet"
 	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
 const (
-	fleet          = 5
+	fleetSize      = 5
 	rolloutTimeout = 5 * time.Minute // five servers, one after the other, under load
 )
 
@@ -26,7 +26,7 @@ const (
 func (s *site) startFleet(vars env) {
 	s.t.Helper()
 	s.serversFail = true // while they are patched
-	for i := range fleet {
+	for i := range fleetSize {
 		s.servers = append(s.servers, s.startUnderAgent(fmt.Sprintf("server-%d", i+1), oldVersion, vars))
 	}
 	s.fileTickets()
@@ -45,48 +45,24 @@ func versionFiles(version string) map[string]string {
 	return map[string]string{omflowtest.VersionFile: "version=" + version + "\n", "omflow/app.py": "# " + version + "\n"}
 }
 
-// outages watches which servers are without service when.
-type outages struct {
-	end  context.CancelFunc
-	over sync.WaitGroup
-	away map[string][]span // by server
-}
-
-// watchOutages asks every server every few milliseconds.
-func (s *site) watchOutages() *outages {
-	ctx, cancel := context.WithCancel(context.Background())
-	o := &outages{end: cancel, away: map[string][]span{}}
-	s.t.Cleanup(func() { o.end(); o.over.Wait() })
-	var mu sync.Mutex
-	for _, srv := range s.servers {
-		o.over.Go(func() {
-			for ctx.Err() == nil {
-				asked := time.Now()
-				err := srv.healthy(context.WithoutCancel(ctx))
-				mu.Lock()
-				o.away[srv.name] = extend(o.away[srv.name], asked, err != nil)
-				mu.Unlock()
-				select {
-				case <-ctx.Done():
-				case <-time.After(10 * time.Millisecond):
-				}
-			}
-		})
-	}
+// watchOutages sees which servers are without service when.
+func (s *site) watchOutages() *fleet.Outages {
+	o := fleet.WatchOutages(context.Background(), client, s.webs())
+	s.t.Cleanup(o.Stop)
 	return o
 }
 
-// check ends the watch. No server was away more than once, and never two at the same time.
-func (o *outages) check(t testing.TB) {
+// oneAway ends the watch. No server was away more than once, and never two at the same time.
+func oneAway(t testing.TB, o *fleet.Outages) {
 	t.Helper()
-	o.end()
-	o.over.Wait()
-	for name, spans := range o.away {
+	o.Stop()
+	away := o.Away()
+	for name, spans := range away {
 		if len(spans) > 1 {
 			t.Errorf("%s was away %d times", name, len(spans))
 		}
-		for other, others := range o.away {
-			if both := overlap(spans, others, time.Time{}); name < other && both > 0 {
+		for other, others := range away {
+			if both := fleet.Overlap(spans, others, time.Time{}); name < other && both > 0 {
 				t.Errorf("%s and %s were away at the same time, for %s", name, other, both)
 			}
 		}
@@ -142,7 +118,7 @@ func TestPatchGoesFromServerToServer(t *testing.T) {
 	id := s.publish(versionFiles(newVersion), "--from", oldVersion)
 	s.rolledOut(id)
 	// then every server runs it, each was away once, and never two at the same time
-	watch.check(t)
+	oneAway(t, watch)
 	for _, srv := range s.servers {
 		testkit.Await(t, timeout, srv.name+" to run "+newVersion, srv.runs(newVersion))
 	}
@@ -197,7 +173,7 @@ func TestRolloutGoesOnAfterATakeover(t *testing.T) {
 	s := emptySite(t, env{"BOOSTER_LEASE": "5s"})
 	p := startPair(t, s.vars)
 	s.booster = p.boosters[0]
-	for i := range fleet {
+	for i := range fleetSize {
 		witness := env{"AGENT_WITNESS": "off"}
 		if i == 0 {
 			witness = witnessEnv(t)
@@ -236,7 +212,7 @@ func TestRolloutGoesOnAfterATakeover(t *testing.T) {
 	active.kill()
 	// then the rollout goes on: nobody is left out, and nobody is patched twice
 	s.rolledOut(id)
-	watch.check(t)
+	oneAway(t, watch)
 	for _, srv := range s.servers {
 		testkit.Await(t, timeout, srv.name+" to run "+newVersion, srv.runs(newVersion))
 	}

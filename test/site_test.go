@@ -8,7 +8,6 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/omflowtest"
+	"github.com/omflow-booster/omflow-booster/internal/omflowtest/fleet"
 	"github.com/omflow-booster/omflow-booster/internal/pgtest"
 	"github.com/omflow-booster/omflow-booster/internal/sqldb"
 	"github.com/omflow-booster/omflow-booster/internal/testkit"
@@ -33,7 +33,7 @@ type site struct {
 	db       *sqldb.DB
 	booster  *booster
 	servers  []*server
-	load     *load // people who file tickets, once there are some
+	load     *fleet.Feed // people who file tickets, once there are some
 
 	serversFail bool // the scenario keeps servers from answering, so a request to file a ticket may fail
 }
@@ -166,19 +166,8 @@ func (s *site) serverEnv(srv *server) env {
 }
 
 func (srv *server) healthy(ctx context.Context) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, srv.url+"/health/", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", srv.name, resp.Status)
-	}
-	return nil
+	_, err := srv.webServer().Version(ctx, client)
+	return err
 }
 
 // stop ends a server as an administrator does.
@@ -194,7 +183,7 @@ func (srv *server) stop() {
 // file files tickets through the first server, one after the other.
 func (s *site) file(tickets int) {
 	s.t.Helper()
-	filed, err := file(s.t.Context(), s.servers[0].url, tickets)
+	filed, err := s.servers[0].webServer().File(s.t.Context(), client, tickets)
 	if err != nil || filed != tickets {
 		s.t.Fatalf("%d of %d tickets filed: %v", filed, tickets, err)
 	}

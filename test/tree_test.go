@@ -50,7 +50,7 @@ func TestServerThatIsChangedByHandTakesTheOthersAlong(t *testing.T) {
 		t.Errorf("published by %q, want %s", author, third.name)
 	}
 	s.rolledOut(id)
-	watch.check(t)
+	oneAway(t, watch)
 	for _, srv := range s.servers {
 		testkit.Await(t, timeout, srv.name+" to run "+newVersion, srv.runs(newVersion))
 		if home := homeOf(t, srv); !maps.Equal(home, files) {
