@@ -15,7 +15,7 @@ import (
 // deadLetter writes a step that is given up on to DEAD, and only then removes it from WORK. Its row stays.
 func (r *run) deadLetter(reason string, cause error, started time.Time) {
 	death := bus.Death{Worker: r.worker, Reason: reason, Err: cause, Attempt: r.step.Attempt}
-	if err := r.bury(r.step, death); err != nil {
+	if err := r.bury(death); err != nil {
 		r.log.Error().Err(err).Msg("step not written to DEAD; it stays in WORK")
 		r.nak(deadRetry)
 		return
@@ -28,7 +28,7 @@ func (r *run) deadLetter(reason string, cause error, started time.Time) {
 }
 
 // bury copies the message to DEAD.
-func (m *message) bury(_ Step, death bus.Death) error {
+func (m *message) bury(death bus.Death) error {
 	return m.retryWhileLeased("write to DEAD", func(ctx context.Context) error { return deadletter.Write(ctx, m.js, m, death) })
 }
 

@@ -39,7 +39,9 @@ type deliveries struct {
 	tally
 	executor Executor
 	submit   func(ctx context.Context, items []work.Item) ([]Accepted, error)
+	publish  func(ctx context.Context, steps []*outgoing)
 	finish   func(ctx context.Context, id work.ID, redelivered bool) error
+	mayBegin func() bool     // a step that no message gave: not during a cordon, or when the worker is asked to stop
 	database string          // id of ours
 	soft     context.Context // ends when the worker is asked to stop: nothing new is begun
 	log      zerolog.Logger
@@ -69,12 +71,12 @@ type tally struct {
 	counts *counters
 }
 
-// claim is the right to run a step now, and how this worker gives it up. Each method ends it but bury.
+// claim is the right to run a step now, and how this worker gives it up: a message, or inHand. Each method ends it but bury.
 type claim interface {
-	ack()                                        // the step needs nothing more
-	nak(delay time.Duration)                     // the step is to be tried again; this was an attempt
-	release(delay time.Duration)                 // the step is to be tried again, and this was no attempt
-	bury(step Step, death bus.Death) (err error) // write the step to DEAD, before ack
+	ack()                        // the step needs nothing more
+	nak(delay time.Duration)     // the step is to be tried again; this was an attempt
+	release(delay time.Duration) // the step is to be tried again, and this was no attempt
+	bury(death bus.Death) error  // write the step to DEAD, before ack
 }
 
 // message is the claim of a step that came with a message of WORK. Its lease says how long it holds.
@@ -102,7 +104,8 @@ type run struct {
 type delivery struct {
 	run
 	msg     *message
-	discard bool // an order to remove the row without running the step
+	discard bool          // an order to remove the row without running the step
+	early   time.Duration // until when the step is not to run, from now
 }
 
 // handle runs one delivered message to its end. asked is when it was asked for: its lease cannot have begun before.
@@ -124,6 +127,11 @@ func (ds *deliveries) handle(msg jetstream.Msg, asked time.Time) {
 		d.throwAway(ctx)
 		return
 	}
+	if d.early > 0 {
+		d.log.Debug().Dur("again_in", d.early).Msg("step came before its time; given back")
+		d.release(d.early)
+		return
+	}
 	if run := d.checkRow(ctx); !run {
 		return
 	}
@@ -134,7 +142,8 @@ func (ds *deliveries) handle(msg jetstream.Msg, asked time.Time) {
 	if len(d.step.Item.InputParam) == 0 && !d.readItem(ctx) {
 		return
 	}
-	d.execute(ctx)
+	c := &chain{deliveries: ds, msg: d.msg, began: time.Now()}
+	c.run(ctx, &d.run)
 }
 
 // open reads the message. It fails for one that no publisher of ours has written.
@@ -157,7 +166,11 @@ func (ds *deliveries) open(msg jetstream.Msg, asked time.Time) (*delivery, error
 		lease: NewLease(asked.Add(ds.queue.leaseTime())),
 	}
 	d := &delivery{run: ds.begin(m, id, it, m.lease), msg: m, discard: discard}
-	d.seq, d.delivered, d.step.Attempt = m.seq, meta.NumDelivered, int(min(meta.NumDelivered, 1<<30))
+	tried, delay := bus.Retry(msg.Headers())
+	d.seq, d.delivered, d.step.Attempt = m.seq, meta.NumDelivered, tried+int(min(meta.NumDelivered, 1<<30))
+	if d.delivered == 1 { // the Booster itself keeps the delay of each later delivery; our clock may be another than its clock
+		d.early = min(delay, time.Until(meta.Timestamp.Add(delay)))
+	}
 	d.log = d.log.With().Uint64("delivery", meta.NumDelivered).Logger()
 	m.log = d.log
 	return d, nil
@@ -174,9 +187,11 @@ func (ds *deliveries) begin(c claim, id work.ID, it work.Item, lease *Lease) run
 	return r
 }
 
-// execute runs the step and decides what becomes of it.
-func (r *run) execute(ctx context.Context) {
+// execute runs the step and decides what becomes of it. It returns follow-up steps that have rows and no messages; then the claim still
+// holds.
+func (r *run) execute(ctx context.Context) (next []work.Item) {
 	started := time.Now()
+	r.step.Follow = func(items []work.Item) { next = items }
 	run, cancel := context.WithTimeoutCause(ctx, r.stepTimeout, fmt.Errorf("step ran longer than %s", r.stepTimeout))
 	err := r.executor.Execute(run, r.step)
 	if cause := context.Cause(run); err != nil && cause != nil && !errors.Is(err, cause) {
@@ -187,7 +202,14 @@ func (r *run) execute(ctx context.Context) {
 	var later *RetryAfter
 	switch {
 	case err == nil:
-		r.done(ctx, started)
+		r.countDone(started)
+		if !r.removeRow(ctx) {
+			return nil
+		}
+		if len(next) > 0 {
+			return next
+		}
+		r.ack()
 	case errors.Is(err, ErrDoneBefore):
 		r.skip(ctx)
 	case errors.Is(err, ErrKept):
@@ -207,6 +229,7 @@ func (r *run) execute(ctx context.Context) {
 	default:
 		r.failed(ctx, err, started)
 	}
+	return nil
 }
 
 // returnDelay is for how long a step is given back that asks to be tried again after wait: longer with each delivery, because the
@@ -232,11 +255,10 @@ func (r *run) skip(ctx context.Context) {
 	r.complete(ctx)
 }
 
-func (r *run) done(ctx context.Context, started time.Time) {
+func (r *run) countDone(started time.Time) {
 	r.counts.done.Add(1)
 	r.log.Debug().Dur("took", time.Since(started)).Msg("step done")
 	r.note("done", nil, started)
-	r.complete(ctx)
 }
 
 // failed decides what becomes of a step that failed. It looks at the database first: the effect may be in place although the
@@ -251,7 +273,8 @@ func (r *run) failed(ctx context.Context, cause error, started time.Time) {
 		r.returnUnseen(err)
 	case !check.Found:
 		r.log.Info().AnErr("answer", cause).Msg("step is done, although its answer says otherwise")
-		r.done(ctx, started)
+		r.countDone(started)
+		r.complete(ctx)
 	case away:
 		r.log.Warn().Err(cause).Msg("step failed while the database was away; given back")
 		r.release(r.backoff(1))
@@ -299,21 +322,27 @@ func allQueueRows(items []work.Item) bool {
 	return true
 }
 
-// complete removes the row and then the message of a step that has had its effect. If the row cannot be removed, the message
-// stays, and the next delivery finds out what is left to do.
+// complete removes the row and then the message of a step that has had its effect.
 func (r *run) complete(ctx context.Context) {
+	if r.removeRow(ctx) {
+		r.ack()
+	}
+}
+
+// removeRow removes the row of a step that has had its effect. If it cannot, it gives the step back, and the next delivery finds out
+// what is left to do.
+func (r *run) removeRow(ctx context.Context) bool {
 	for {
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTimeout)
 		err := r.finish(call, r.step.ID, r.delivered > 1)
 		cancel()
 		if err == nil {
-			r.ack()
-			return
+			return true
 		}
 		r.log.Warn().Err(err).Msg("row of a finished step not removed; trying again")
 		if !r.wait(ctx, databaseWait) {
 			r.nak(0)
-			return
+			return false
 		}
 	}
 }

@@ -39,29 +39,44 @@ type reconciler struct {
 	store interface {
 		IDs(ctx context.Context) ([]work.ID, error)
 		Load(ctx context.Context, ids []work.ID) ([]outbox.Stored, error)
+		LoadUnlocked(ctx context.Context, ids []work.ID) ([]outbox.Stored, error)
 		Prune(ctx context.Context, before time.Time, limit int) (int64, error)
 		PruneReleases(ctx context.Context) error
 	}
 	publish  func(ctx context.Context, steps []*outgoing)
 	every    time.Duration
-	keep     time.Duration // of the history; 0: for ever
 	worker   string
 	database string
 	log      zerolog.Logger
 
+	belief
+	requests
+	pruning
+}
+
+// belief is what the reconciler holds of rows and of the queue.
+type belief struct {
 	sure   map[work.ID]struct{} // rows whose message was in WORK or DEAD when it was looked for
 	seen   map[work.ID]struct{} // rows of the last round that are not sure
 	proven work.ID              // the last row that was proven in turn
 	dead   *deadletter.List
-	pruned time.Time
 	queue  struct { // WORK in the last round
 		created time.Time
 		seq     uint64
 	}
+}
 
+// requests are the rows that somebody wants to be looked at.
+type requests struct {
 	mu    sync.Mutex
-	asked map[work.ID]struct{} // rows that somebody wants to be looked at
+	asked map[work.ID]struct{}
 	wake  chan struct{}
+}
+
+// pruning is how old the history may grow.
+type pruning struct {
+	keep   time.Duration // 0: for ever
+	pruned time.Time     // when it was shortened last
 }
 
 // run works rounds until ctx ends. Errors are logged: the next round starts from what is known.
@@ -93,7 +108,7 @@ func (r *reconciler) run(ctx context.Context) {
 }
 
 // ask notes rows to be looked at and ends the pause between two rounds.
-func (r *reconciler) ask(ids []string) {
+func (r *requests) ask(ids []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.asked == nil {
@@ -110,7 +125,7 @@ func (r *reconciler) ask(ids []string) {
 	}
 }
 
-func (r *reconciler) takeAsked() map[work.ID]struct{} {
+func (r *requests) takeAsked() map[work.ID]struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	asked := r.asked
@@ -144,7 +159,11 @@ func (r *reconciler) round(ctx context.Context) (compared time.Duration, err err
 		r.sure, due = map[work.ID]struct{}{}, ids
 	}
 	compared = time.Since(began)
-	if _, err := r.requeue(ctx, due); err != nil {
+	load := r.store.Load
+	if !lost && len(due) <= reconcileBatch {
+		load = r.store.LoadUnlocked // a step that runs in hand holds the lock of its row, and needs no message
+	}
+	if _, err := r.requeue(ctx, due, load); err != nil {
 		r.askAgain(asked)
 		return compared, err
 	}
@@ -154,7 +173,7 @@ func (r *reconciler) round(ctx context.Context) (compared time.Duration, err err
 	return compared, r.prove(ctx, ids)
 }
 
-func (r *reconciler) askAgain(asked map[work.ID]struct{}) {
+func (r *requests) askAgain(asked map[work.ID]struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id := range asked {

@@ -32,7 +32,7 @@ func (r *reconciler) prove(ctx context.Context, ids []work.ID) error {
 			continue
 		}
 		r.proven = id
-		missing, err := r.requeue(ctx, batch)
+		missing, err := r.requeue(ctx, batch, r.store.Load)
 		if err != nil {
 			return err
 		}
@@ -55,7 +55,9 @@ func before(a, b work.ID) bool {
 
 // requeue makes sure of rows, in the order of their keys: those that are still there and not dead are published. It returns how
 // many had no message.
-func (r *reconciler) requeue(ctx context.Context, ids []work.ID) (added int, err error) {
+func (r *reconciler) requeue(ctx context.Context, ids []work.ID,
+	load func(context.Context, []work.ID) ([]outbox.Stored, error),
+) (added int, err error) {
 	left := len(ids)
 	defer func() {
 		if added > 0 {
@@ -63,7 +65,7 @@ func (r *reconciler) requeue(ctx context.Context, ids []work.ID) (added int, err
 		}
 	}()
 	for batch := range slices.Chunk(ids, reconcileBatch) {
-		stored, err := r.store.Load(ctx, batch)
+		stored, err := load(ctx, batch)
 		if err != nil {
 			return added, err
 		}

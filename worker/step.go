@@ -23,6 +23,9 @@ type Step struct {
 	// Put queues follow-up work and returns its identities when it is durable. It fails with ErrLeaseLost once the lease has passed, with
 	// ErrUnavailable when nothing was stored, and with ErrUnknown when that is not known.
 	Put func(ctx context.Context, items []work.Item) ([]work.ID, error)
+	// Follow names follow-up steps instead of Put, just before Execute returns nil. Each has a row that is committed. The worker may run the
+	// first of them at once, and publishes the others.
+	Follow func(items []work.Item)
 }
 
 // Executor runs steps. Implementations: package runner (long-lived child processes) and package httpexec.

@@ -53,7 +53,7 @@ type Worker struct {
 
 // counters are what the heartbeat reports.
 type counters struct {
-	running, done, failed, dead, redelivered, skipped atomic.Int64
+	running, done, inHand, failed, dead, redelivered, skipped atomic.Int64
 }
 
 // finished is a step whose row is to go.
@@ -210,20 +210,25 @@ func (w *Worker) pull(ctx, base context.Context, fatal chan<- error) error {
 		link:     link{nc: w.client.NC, js: w.client.JS, queue: queue, rows: w.store, hard: hard},
 		policy:   policy{w.cfg.Executor == "http", w.cfg.StepTimeout, w.cfg.MaxAttempts, w.cfg.RetryBase},
 		tally:    tally{worker: w.cfg.Name, record: w.history.add, counts: &w.counts},
-		executor: w.executor, submit: w.publisher.Submit,
+		executor: w.executor, submit: w.publisher.Submit, publish: w.publisher.publish,
 		finish: func(ctx context.Context, id work.ID, redelivered bool) error {
 			_, err := w.finished.Do(ctx, finished{id, redelivered})
 			return err
 		},
 		database: w.identity.Load().ID, soft: ctx, log: w.log,
 	}
+	var pulling atomic.Pointer[context.Context] // ends with a cordon, too
+	ds.mayBegin = func() bool { p := pulling.Load(); return p != nil && (*p).Err() == nil && !w.unusable.Load() }
 	p := newPuller(consumer, w.cfg.Slots, queue.leaseTime)
 	p.deliver, p.release, p.usable, p.running, p.log = ds.handle, ds.returnUnbegun, w.usable, &w.counts.running, w.log
 
 	w.log.Info().Int("slots", w.cfg.Slots).Str("executor", w.cfg.Executor).Dur("lease", queue.leaseTime()).Str("socket",
 		w.cfg.Socket).Msg("worker ready")
 	close(w.ready)
-	w.pullUncordoned(ctx, p.run)
+	w.pullUncordoned(ctx, func(ctx context.Context) {
+		pulling.Store(&ctx)
+		p.run(ctx)
+	})
 
 	stopping, cancel := context.WithTimeout(base, w.cfg.StopTimeout)
 	defer cancel()
@@ -242,7 +247,7 @@ func (w *Worker) pull(ctx, base context.Context, fatal chan<- error) error {
 func (w *Worker) reconcile(ctx context.Context) {
 	r := &reconciler{
 		js: w.client.JS, store: w.store, publish: w.publisher.publish, every: w.cfg.Reconcile,
-		keep: time.Duration(w.cfg.HistoryDays) * 24 * time.Hour, worker: w.cfg.Name, database: w.identity.Load().ID, log: w.log,
+		pruning: pruning{keep: time.Duration(w.cfg.HistoryDays) * 24 * time.Hour}, worker: w.cfg.Name, database: w.identity.Load().ID, log: w.log,
 	}
 	lock := bus.Lock{JS: w.client.JS, Name: bus.LockReconciler, Holder: w.cfg.Name, TTL: reconcilerTTL}
 	_ = lock.Run(ctx, func(ctx context.Context) error {
@@ -286,7 +291,7 @@ func (w *Worker) describe() bus.Node {
 		At: time.Now(),
 		Worker: &bus.WorkerState{
 			Server: w.cfg.Server, Executor: w.cfg.Executor, Slots: w.cfg.Slots, Running: int(w.counts.running.Load()),
-			Done: w.counts.done.Load(), Failed: w.counts.failed.Load(), Dead: w.counts.dead.Load(),
+			Done: w.counts.done.Load(), InHand: w.counts.inHand.Load(), Failed: w.counts.failed.Load(), Dead: w.counts.dead.Load(),
 			Redelivered: w.counts.redelivered.Load(), Skipped: w.counts.skipped.Load(),
 			Database: database, DatabaseID: identity.ID, Place: identity.Place, Reconciler: w.reconciles.Load(), Uploads: w.uploads.State(),
 		},

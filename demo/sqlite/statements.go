@@ -13,6 +13,7 @@ var statements = sqldb.Statements{
 	QueueIDs:   `SELECT id FROM omflow_queuedata ORDER BY id`,
 	OutboxIDs:  `SELECT id FROM omflow_booster_outbox ORDER BY id`,
 	QueueRows:  `SELECT id, queue_id, name, module_name, method_name, input_param FROM omflow_queuedata WHERE id IN (?) ORDER BY id`,
+	QueueFree:  `SELECT id, queue_id, name, module_name, method_name, input_param FROM omflow_queuedata WHERE id IN (?) ORDER BY id`,
 	OutboxRows: `SELECT id AS outbox_id, body FROM omflow_booster_outbox WHERE id IN (?) ORDER BY id`,
 	QueueCheck: `SELECT q.id, queue_id, name, module_name, method_name, input_param,
 		coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'q' AND row_id = step.id AND stream_seq = step.seq), 0) AS free

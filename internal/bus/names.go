@@ -121,6 +121,8 @@ const (
 	HeaderDatabase = "Work-Database" // id of the database that has the row
 	HeaderDigest   = "Work-Digest"   // of an item that is not in the body, or not all of it: see work.Item.Digest
 	HeaderDiscard  = "Work-Discard"  // "true": do not run the step, only remove its row (dead purge)
+	HeaderTried    = "Work-Tried"    // attempts of the step before it had a message
+	HeaderDelay    = "Work-Delay"    // milliseconds, from when the message was stored, until the step may run
 
 	HeaderDeadReason = "Dead-Reason" // why the step was given up, one line
 	HeaderDeadError  = "Dead-Error"  // the last error, one line

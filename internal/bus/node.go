@@ -71,7 +71,8 @@ type WorkerState struct {
 	Slots       int    `json:"slots"`
 	Running     int    `json:"running"`
 	Done        int64  `json:"done"`
-	Failed      int64  `json:"failed"` // attempts that failed
+	InHand      int64  `json:"in_hand"` // steps that ran without a message, right after the step that they follow
+	Failed      int64  `json:"failed"`  // attempts that failed
 	Dead        int64  `json:"dead"`
 	Redelivered int64  `json:"redelivered"` // deliveries that were not the first
 	Skipped     int64  `json:"skipped"`     // deliveries whose row was gone: done already

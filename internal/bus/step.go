@@ -23,13 +23,30 @@ type StepMessage struct {
 	Database string // id of the database that has the row
 	Digest   string // of an item that is not in the body, or not all of it; may be empty
 	Body     []byte // the item; nothing for one that cannot be carried
+
+	Tried int           // attempts without a message
+	Delay time.Duration // not to be run before it has passed
 }
 
 // Work builds the message that queues the step.
 func (s StepMessage) Work() *nats.Msg {
 	msg := s.message(WorkSubject(s.Kind, s.Flow, s.ID.String()))
 	msg.Header.Set(HeaderMsgID, s.ID.MsgID())
+	if s.Tried > 0 {
+		msg.Header.Set(HeaderTried, strconv.Itoa(s.Tried))
+	}
+	if s.Delay > 0 {
+		msg.Header.Set(HeaderDelay, strconv.FormatInt(s.Delay.Milliseconds(), 10))
+	}
 	return msg
+}
+
+// Retry reads from a message of WORK how often the step was tried before it had this message, and how long the step waits from when the
+// message was stored.
+func Retry(h nats.Header) (tried int, delay time.Duration) {
+	tried, _ = strconv.Atoi(h.Get(HeaderTried))
+	ms, _ := strconv.ParseInt(h.Get(HeaderDelay), 10, 64)
+	return max(tried, 0), time.Duration(max(ms, 0)) * time.Millisecond
 }
 
 // Dead builds the message that shows a step as dead although it never was queued.

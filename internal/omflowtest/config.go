@@ -19,6 +19,7 @@ type Config struct {
 	Listen      string `envconfig:"OMFLOWTEST_LISTEN" default:"127.0.0.1:8080" desc:"where the server listens"`
 	Socket      string `envconfig:"WORKER_SOCKET" default:"/run/omflow-booster/worker.sock" desc:"local API of the worker"`
 
+	PutAll     bool          `envconfig:"OMFLOWTEST_PUT_ALL" default:"false" desc:"the runner hands over each follow-up step with a put, as older ones do"`
 	PutTimeout time.Duration `envconfig:"OMFLOWTEST_PUT_TIMEOUT" default:"2s" desc:"how long the server waits for the worker before it leaves the row to the reconciler"`
 	StepMin    time.Duration `envconfig:"OMFLOWTEST_STEP_MIN" default:"0s" desc:"shortest time that a step takes"`
 	StepMax    time.Duration `envconfig:"OMFLOWTEST_STEP_MAX" default:"0s" desc:"longest time that a step takes"`

@@ -37,6 +37,7 @@ type order struct {
 	Attempt  int       `json:"attempt"`
 	Deadline int64     `json:"deadline"`
 	Item     work.Item `json:"item"`
+	Follow   bool      `json:"follow"`
 	N        int64     `json:"n"`
 	Error    string    `json:"error"`
 }
@@ -55,8 +56,9 @@ type (
 		Items []work.Item `json:"items"`
 	}
 	doneAnswer struct {
-		Op string `json:"op"`
-		ID string `json:"id"`
+		Op    string      `json:"op"`
+		ID    string      `json:"id"`
+		Items []work.Item `json:"items,omitempty"`
 	}
 	failedAnswer struct {
 		Op    string `json:"op"`
@@ -133,6 +135,9 @@ func (r *Runner) run(ctx context.Context, o order, answers <-chan order) error {
 	if err != nil {
 		return r.out.Encode(failedAnswer{"failed", o.ID, err.Error()}) // also when stopped: the worker knows that by itself
 	}
+	if next != nil && o.Follow && !r.cfg.PutAll {
+		return r.out.Encode(doneAnswer{"done", o.ID, []work.Item{*next}})
+	}
 	if next != nil {
 		r.puts++
 		if err := r.out.Encode(putAnswer{"put", o.ID, r.puts, []work.Item{*next}}); err != nil {
@@ -144,7 +149,7 @@ func (r *Runner) run(ctx context.Context, o order, answers <-chan order) error {
 			return nil
 		}
 	}
-	return r.out.Encode(doneAnswer{"done", o.ID})
+	return r.out.Encode(doneAnswer{Op: "done", ID: o.ID})
 }
 
 // work takes as long as a step takes. Before the transaction, as in OMFLOW: a step thinks first and writes then.

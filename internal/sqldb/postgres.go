@@ -42,9 +42,12 @@ func Postgres() Engine {
 			Place: `SELECT (SELECT system_identifier::text FROM pg_control_system()) || '/' ||
 				(SELECT oid::text FROM pg_database WHERE datname = current_database())`,
 
-			QueueIDs:   `SELECT id FROM omflow_queuedata ORDER BY id`,
-			OutboxIDs:  `SELECT id FROM omflow_booster_outbox ORDER BY id`,
-			QueueRows:  `SELECT id, queue_id, name, module_name, method_name, input_param FROM omflow_queuedata WHERE id IN (?) ORDER BY id`,
+			QueueIDs:  `SELECT id FROM omflow_queuedata ORDER BY id`,
+			OutboxIDs: `SELECT id FROM omflow_booster_outbox ORDER BY id`,
+			QueueRows: `SELECT id, queue_id, name, module_name, method_name, input_param FROM omflow_queuedata WHERE id IN (?) ORDER BY id`,
+			// The lock that this takes for a moment is the weakest that those of a runner (FOR UPDATE, DELETE) do not go together with.
+			QueueFree: `SELECT id, queue_id, name, module_name, method_name, input_param FROM omflow_queuedata
+				WHERE id IN (?) ORDER BY id FOR KEY SHARE SKIP LOCKED`,
 			OutboxRows: `SELECT id AS outbox_id, body FROM omflow_booster_outbox WHERE id IN (?) ORDER BY id`,
 			QueueCheck: `SELECT id, queue_id, name, module_name, method_name, input_param,
 				coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'q' AND row_id = $1 AND stream_seq = $2), 0) AS free

@@ -36,9 +36,14 @@ type child struct {
 
 	released chan bool // Execute says here whether the process may be used again
 
+	ending
+}
+
+// ending is why a child ends, if we have ended it.
+type ending struct {
 	mu       sync.Mutex
-	fault    string // why we killed it, if for what it did
-	stopping bool
+	fault    string // what it did
+	stopping bool   // it was asked to end
 }
 
 // start runs the command of cfg as a child. It fails if that cannot be executed; the child may not be ready yet.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 
 	"github.com/omflow-booster/omflow-booster/internal/process"
 	"github.com/omflow-booster/omflow-booster/internal/work"
@@ -42,6 +43,7 @@ type runMessage struct {
 	Ticket   string    `json:"key"`
 	Deadline int64     `json:"deadline"` // Unix time in milliseconds
 	Item     work.Item `json:"item"`
+	Follow   bool      `json:"follow,omitempty"` // done may name follow-up steps
 }
 
 type renewMessage struct {
@@ -66,21 +68,34 @@ type refusedMessage struct {
 
 // message is anything that a runner says. Which fields count depends on Op.
 type message struct {
-	Op string `json:"op"`
+	Op      string            `json:"op"`
+	ID      string            `json:"id"`      // put, done, failed
+	N       int64             `json:"n"`       // put
+	Items   []json.RawMessage `json:"items"`   // put, done
+	Recycle bool              `json:"recycle"` // done, failed
+	greeting
+	doneMessage
+	failedMessage
+}
 
-	Protocol int    `json:"protocol"` // ready
-	Name     string `json:"name"`     // ready
+// greeting is what ready says.
+type greeting struct {
+	Protocol int    `json:"protocol"`
+	Name     string `json:"name"`
+}
 
-	ID           string            `json:"id"`             // put, done, failed
-	N            int64             `json:"n"`              // put
-	Items        []json.RawMessage `json:"items"`          // put
-	Error        string            `json:"error"`          // failed
-	Permanent    bool              `json:"permanent"`      // failed
-	RetryAfterMS int64             `json:"retry_after_ms"` // failed
-	Uncounted    bool              `json:"untried"`        // failed
-	Skipped      bool              `json:"skipped"`        // done
-	Kept         bool              `json:"kept"`           // done
-	Recycle      bool              `json:"recycle"`        // done, failed
+// doneMessage is what only done says.
+type doneMessage struct {
+	Skipped bool `json:"skipped"`
+	Kept    bool `json:"kept"`
+}
+
+// failedMessage is what only failed says.
+type failedMessage struct {
+	Error        string `json:"error"`
+	Permanent    bool   `json:"permanent"`
+	RetryAfterMS int64  `json:"retry_after_ms"`
+	Uncounted    bool   `json:"untried"`
 }
 
 // encode writes one message as a line, newline included. It fails only for an input_param that is not JSON.
@@ -127,6 +142,9 @@ func decode(line []byte) (message, bool, error) {
 	}
 	if m.ID == "" && op != opReady {
 		return m, true, fmt.Errorf("malformed %q message: no id", op)
+	}
+	if op == opDone && slices.ContainsFunc(m.Items, func(item json.RawMessage) bool { return work.RowOf(item) == 0 }) {
+		return m, true, fmt.Errorf("malformed %q message: an item without a row", op) // nobody would look for it
 	}
 	return m, true, nil
 }

@@ -29,7 +29,9 @@ func TestDecode(t *testing.T) {
 	m, ok, err := decode([]byte(` {"op":"failed","id":"q1","error":"no","permanent":true,"retry_after_ms":5,"recycle":true,"new":1} ` + "\r"))
 	require.NoError(t, err)
 	require.True(t, ok)
-	require.Equal(t, message{Op: "failed", ID: "q1", Error: "no", Permanent: true, RetryAfterMS: 5, Recycle: true}, m)
+	require.Equal(t, message{
+		Op: "failed", ID: "q1", Recycle: true, failedMessage: failedMessage{Error: "no", Permanent: true, RetryAfterMS: 5},
+	}, m)
 
 	m, ok, err = decode([]byte(`{"op":"of the future","id":5}`))
 	require.NoError(t, err, "fields of unknown messages are none of our business")
@@ -39,6 +41,8 @@ func TestDecode(t *testing.T) {
 	_, ok, err = decode([]byte(`{"op":"done","id":5}`))
 	require.True(t, ok)
 	require.ErrorContains(t, err, `malformed "done" message`)
+	_, _, err = decode([]byte(`{"op":"done","id":"q1","items":[{"row":5},{"name":"x"}]}`))
+	require.ErrorContains(t, err, "an item without a row", "nobody answers done, so it would be lost unnoticed")
 }
 
 func TestReadLine(t *testing.T) {

@@ -55,7 +55,7 @@ func (r *child) execute(ctx context.Context, s worker.Step, limit time.Duration)
 		default:
 		}
 	})
-	line, err := encode(runMessage{opRun, s.ID.String(), s.Attempt, s.Ticket, s.Lease.Deadline().UnixMilli(), s.Item.Lean()})
+	line, err := encode(runMessage{opRun, s.ID.String(), s.Attempt, s.Ticket, s.Lease.Deadline().UnixMilli(), s.Item.Lean(), s.Follow != nil})
 	if err != nil {
 		return true, fmt.Errorf("%w: the item cannot be written as JSON: %w", worker.ErrPermanent, err)
 	}
@@ -98,6 +98,7 @@ func (r *child) converse(ctx context.Context, s worker.Step, c *conversation, re
 				go func() { answers <- put(ctx, s, m) }()
 			case opDone:
 				r.answered.Store(true)
+				follow(ctx, s, m)
 				return !m.Recycle, success(m)
 			case opFailed:
 				r.answered.Store(true)
@@ -142,18 +143,9 @@ func put(ctx context.Context, s worker.Step, m message) any {
 	refuse := func(err error) any {
 		return refusedMessage{opRefused, m.ID, m.N, oneLine(err.Error())}
 	}
-	items, names := make([]work.Item, 0, len(m.Items)), make([]string, len(m.Items))
-	for i, raw := range m.Items {
-		it, err := work.Parse(raw)
-		row := work.RowOf(raw)
-		switch {
-		case err == nil:
-			items = append(items, it)
-		case row > 0: // as safe as the others: the reconciler says what is wrong with the row
-			names[i] = work.ID{Source: work.Queue, Row: row}.String()
-		default:
-			return refuse(fmt.Errorf("item %d: %w", i, err))
-		}
+	items, names, err := readItems(m)
+	if err != nil {
+		return refuse(err)
 	}
 	if len(items) > 0 {
 		ids, err := s.Put(ctx, items)
@@ -167,6 +159,37 @@ func put(ctx context.Context, s worker.Step, m message) any {
 		}
 	}
 	return storedMessage{opStored, m.ID, m.N, names}
+}
+
+// readItems reads the items of a message, and names those that are not to be published: the reconciler says what is wrong with their rows.
+func readItems(m message) (items []work.Item, names []string, err error) {
+	items, names = make([]work.Item, 0, len(m.Items)), make([]string, len(m.Items))
+	for i, raw := range m.Items {
+		it, err := work.Parse(raw)
+		row := work.RowOf(raw)
+		switch {
+		case err == nil:
+			items = append(items, it)
+		case row > 0:
+			names[i] = work.ID{Source: work.Queue, Row: row}.String()
+		default:
+			return nil, nil, fmt.Errorf("item %d: %w", i, err)
+		}
+	}
+	return items, names, nil
+}
+
+// follow hands over the follow-up steps of a done message. After a step that is not simply done, and when this runner is about to end,
+// none begins here at once: they are published.
+func follow(ctx context.Context, s worker.Step, m message) {
+	items, _, err := readItems(m)
+	switch {
+	case err != nil || len(items) == 0:
+	case s.Follow == nil || m.Recycle || m.Skipped || m.Kept:
+		_, _ = s.Put(ctx, items) // their rows are committed: the reconciler publishes them
+	default:
+		s.Follow(items)
+	}
 }
 
 // success is what a done message says.

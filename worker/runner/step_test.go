@@ -59,6 +59,54 @@ func TestItemThatIsNotJSON(t *testing.T) {
 	require.NoError(t, p.Execute(t.Context(), newStep("ok", nil)), "the runner has seen nothing of it")
 }
 
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	p, log, _ := startPool(t, testConfig("runner"))
+	item := func(row int, name string) map[string]any {
+		return map[string]any{"row": row, "queue_id": "q", "name": name, "module_name": "m", "method_name": "main", "input_param": "{}"}
+	}
+	// run executes a step that is done with these fields, and returns the rows that were to follow, and those that were put.
+	run := func(fields map[string]any, follow bool) (followed, put []int64, err error) {
+		s := newStep("follow", fields)
+		if follow {
+			s.Follow = func(items []work.Item) {
+				for _, it := range items {
+					followed = append(followed, it.Row)
+				}
+			}
+		}
+		s.Put = func(_ context.Context, items []work.Item) ([]work.ID, error) {
+			for _, it := range items {
+				put = append(put, it.Row)
+			}
+			return nil, worker.ErrUnavailable
+		}
+		err = p.Execute(t.Context(), s)
+		return followed, put, err
+	}
+	items := []any{item(7, "A"), item(8, ""), item(9, "B")}
+
+	followed, put, err := run(map[string]any{"items": items}, true)
+	require.NoError(t, err)
+	require.Equal(t, []int64{7, 9}, followed, "the reconciler says what is wrong with row 8")
+	require.Empty(t, put)
+
+	_, _, err = run(map[string]any{"items": items}, false)
+	require.EqualError(t, err, "the worker takes none")
+
+	for _, end := range []string{"recycle", "kept", "skipped"} {
+		followed, put, err = run(map[string]any{"items": items, end: true}, true)
+		require.Equal(t, end == "recycle", err == nil, end)
+		require.Empty(t, followed, end)
+		require.Equal(t, []int64{7, 9}, put, end)
+	}
+
+	followed, put, err = run(map[string]any{"items": []any{item(0, "A")}}, true)
+	require.ErrorContains(t, err, "an item without a row")
+	require.Empty(t, append(followed, put...))
+	require.Contains(t, log.String(), "starting the runner again")
+}
+
 func TestPut(t *testing.T) {
 	t.Parallel()
 	p, _, _ := startPool(t, testConfig("runner"))

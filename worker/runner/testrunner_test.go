@@ -99,6 +99,14 @@ func (r *testRunner) step(m runMessage) {
 	case "skipped", "kept":
 		say(map[string]any{"op": "done", "id": m.ID, m.Item.MethodName: true})
 		return
+	case "follow": // input_param is the done message, without op and id
+		fields := map[string]any{"op": "done", "id": m.ID}
+		_ = json.Unmarshal(m.Item.InputParam, &fields)
+		if !m.Follow {
+			fields = map[string]any{"op": "failed", "id": m.ID, "error": "the worker takes none"}
+		}
+		say(fields)
+		return
 	case "recycle":
 		say(map[string]any{"op": "done", "id": m.ID, "recycle": true})
 		return

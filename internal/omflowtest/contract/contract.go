@@ -32,6 +32,7 @@ func Run(t *testing.T, engine sqldb.Engine, newDatabase func(t *testing.T) strin
 		"crash after the commit leaves effect and row":    crashAfterCommit,
 		"fails exactly the steps that faults predict":     failsAsPredicted,
 		"server leaves the row when the worker is silent": serverLeavesRow,
+		"names the next step in done":                     namesInDone,
 		"server crash before the put leaves the row":      serverCrash,
 		"counts see what must not be":                     countsSee,
 	} {
@@ -96,6 +97,22 @@ func runsOnce(t *testing.T, _ string, db *sqldb.DB) {
 	require.Len(t, put, 1)
 	require.NoError(t, count(t, db).Check())
 	require.Equal(t, 1, count(t, db).Effects)
+}
+
+// namesInDone: a worker that says so gets the next step with done; to any other it is put.
+func namesInDone(t *testing.T, _ string, db *sqldb.DB) {
+	it := file(t, db, 1)[0]
+	w := inProcess(t, db, "a")
+	fields := map[string]any{"attempt": 1, "deadline": time.Now().Add(lease).UnixMilli(), "follow": true}
+	puts, end := w.runOf(t, it, fields)
+	require.Empty(t, puts)
+	require.Equal(t, "done", end.Op)
+	require.Len(t, end.Items, 1)
+	delete(fields, "follow")
+	puts, end = w.runOf(t, end.Items[0], fields)
+	require.Len(t, puts, 1)
+	require.Equal(t, "done", end.Op)
+	require.Empty(t, end.Items)
 }
 
 func keepsLease(t *testing.T, _ string, db *sqldb.DB) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"testing"
 	"time"
 
@@ -58,8 +59,15 @@ func inProcess(t *testing.T, db *sqldb.DB, name string) *worker {
 
 // run has a step executed and returns what was put, and how it ended: done, failed, or "" when the runner died.
 func (w *worker) run(t *testing.T, it work.Item, attempt int, lease time.Duration) (puts []work.Item, end said) {
+	return w.runOf(t, it, map[string]any{"attempt": attempt, "deadline": time.Now().Add(lease).UnixMilli()})
+}
+
+// runOf is run with these fields of the message.
+func (w *worker) runOf(t *testing.T, it work.Item, fields map[string]any) (puts []work.Item, end said) {
 	id := work.ID{Source: work.Queue, Row: it.Row}.String()
-	w.say(t, map[string]any{"op": "run", "id": id, "attempt": attempt, "key": "", "deadline": time.Now().Add(lease).UnixMilli(), "item": it})
+	message := map[string]any{"op": "run", "id": id, "key": "", "item": it}
+	maps.Copy(message, fields)
+	w.say(t, message)
 	for {
 		m, ok := w.hear(t)
 		if !ok {
