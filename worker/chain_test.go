@@ -231,7 +231,7 @@ func TestStepInHandThatIsNotDone(t *testing.T) {
 		err        error
 		times      int // that step 2 ends so
 		attempts   []int
-		deliveries int // of all steps
+		deliveries int    // of all steps
 		dead       string // the attempt that DEAD names
 	}{
 		"fails once":         {no, 1, []int{1, 2}, 2, ""},

@@ -203,13 +203,12 @@ func (r *run) execute(ctx context.Context) (next []work.Item) {
 	switch {
 	case err == nil:
 		r.countDone(started)
-		if !r.removeRow(ctx) {
-			return nil
-		}
-		if len(next) > 0 {
+		switch {
+		case len(next) == 0:
+			r.complete(ctx)
+		case r.rowGone() || r.removeRow(ctx):
 			return next
 		}
-		r.ack()
 	case errors.Is(err, ErrDoneBefore):
 		r.skip(ctx)
 	case errors.Is(err, ErrKept):
@@ -321,6 +320,10 @@ func allQueueRows(items []work.Item) bool {
 	}
 	return true
 }
+
+// rowGone tells whether the row of a step that has named follow-up steps is gone for certain: it went with the commit of their rows. Notes
+// on deliveries that were given back may be left.
+func (r *run) rowGone() bool { return r.step.ID.Source == work.Queue && r.delivered <= 1 }
 
 // complete removes the row and then the message of a step that has had its effect.
 func (r *run) complete(ctx context.Context) {

@@ -99,13 +99,8 @@ func (r *testRunner) step(m runMessage) {
 	case "skipped", "kept":
 		say(map[string]any{"op": "done", "id": m.ID, m.Item.MethodName: true})
 		return
-	case "follow": // input_param is the done message, without op and id
-		fields := map[string]any{"op": "done", "id": m.ID}
-		_ = json.Unmarshal(m.Item.InputParam, &fields)
-		if !m.Follow {
-			fields = map[string]any{"op": "failed", "id": m.ID, "error": "the worker takes none"}
-		}
-		say(fields)
+	case "follow":
+		sayDone(m)
 		return
 	case "recycle":
 		say(map[string]any{"op": "done", "id": m.ID, "recycle": true})
@@ -168,6 +163,16 @@ func (r *testRunner) step(m runMessage) {
 		panic("unknown method " + m.Item.MethodName)
 	}
 	say(map[string]any{"op": "done", "id": m.ID})
+}
+
+// sayDone answers with the done message that is in input_param, without op and id, if the worker takes follow-up steps there.
+func sayDone(m runMessage) {
+	fields := map[string]any{"op": "done", "id": m.ID}
+	_ = json.Unmarshal(m.Item.InputParam, &fields)
+	if !m.Follow {
+		fields = map[string]any{"op": "failed", "id": m.ID, "error": "the worker takes none"}
+	}
+	say(fields)
 }
 
 // put queues one item with param and waits for the answer.
