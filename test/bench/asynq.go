@@ -101,7 +101,7 @@ func (q *asynqQueue) finished(_ context.Context, steps int) (bool, error) {
 	return info.Size == 0, nil
 }
 
-func (q *asynqQueue) servers() []int { return []int{q.redis.pid()} }
+func (q *asynqQueue) servers() []*process { return []*process{q.redis} }
 
 func (q *asynqQueue) close() {
 	if q.server != nil {

@@ -46,9 +46,9 @@ func usages() map[int]usage {
 	return all
 }
 
-// cpu is the processor time of processes with all that they have started, the living and the dead. For PostgreSQL that is
+// cpuOf is the processor time of processes, by name, each with all that they have started, the living and the dead. For PostgreSQL that is
 // the postmaster, its background processes, and every connection there was.
-func cpu(pids ...int) time.Duration {
+func cpuOf(list []*process) map[string]time.Duration {
 	all := usages()
 	children := map[int][]int{}
 	for pid, u := range all {
@@ -62,11 +62,11 @@ func cpu(pids ...int) time.Duration {
 		}
 		return total
 	}
-	var total time.Duration
-	for _, pid := range pids {
-		total += sum(pid)
+	times := map[string]time.Duration{}
+	for _, p := range list {
+		times[p.name] += sum(p.pid())
 	}
-	return total
+	return times
 }
 
 // cpuAlone is the processor time of one process without what it has started.

@@ -131,7 +131,7 @@ func (q *jetStream) finished(_ context.Context, steps int) (bool, error) {
 	return q.done.Load() >= int64(steps), nil
 }
 
-func (q *jetStream) servers() []int { return []int{q.server.pid()} }
+func (q *jetStream) servers() []*process { return []*process{q.server} }
 
 func (q *jetStream) close() {
 	if q.consume != nil {

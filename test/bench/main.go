@@ -97,8 +97,8 @@ func runPeers(ctx context.Context, args []string) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", chosen[i].name, err)
 			}
-			fmt.Fprintf(os.Stderr, "round %d of %d, %s: enqueue %.0f/s, drain %.0f/s, both %.0f/s, p99 %.1f ms, CPU %.2f s per 1,000, load %.1f\n",
-				round+1, *rounds, chosen[i].name, r.Enqueue, r.Drain, r.Both, r.P99, r.total(), r.Load)
+			fmt.Fprintf(os.Stderr, "round %d of %d, %s, load %.1f: enqueue %.0f/s, drain %.0f/s, both %.0f/s, p99 %.1f ms, "+
+				"CPU s per 1,000: %s client %.2f\n", round+1, *rounds, chosen[i].name, r.Load, r.Enqueue, r.Drain, r.Both, r.P99, r.each(), r.Client)
 			outcomes[i].Rounds[round] = r
 			loads = append(loads, r.Load)
 		}

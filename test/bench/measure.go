@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,19 +27,29 @@ const (
 
 // result is what one peer did in one round.
 type result struct {
-	Enqueue float64 `json:"enqueue_per_s"` // 16 submitters, none runs
-	Drain   float64 `json:"drain_per_s"`
-	Both    float64 `json:"both_per_s"` // submitted and run at the same time, until all is over
-	P50     float64 `json:"p50_ms"`     // from submit to handler, at 200 steps a second
-	P99     float64 `json:"p99_ms"`
-	Servers float64 `json:"cpu_servers"` // processor seconds for 1,000 steps, while both
-	Client  float64 `json:"cpu_client"`
-	Load    float64 `json:"load"`   // average of the last minute, before
-	Others  float64 `json:"others"` // cores that other processes of the machine used, while both
+	Enqueue float64            `json:"enqueue_per_s"` // 16 submitters, none runs
+	Drain   float64            `json:"drain_per_s"`
+	Both    float64            `json:"both_per_s"` // submitted and run at the same time, until all is over
+	P50     float64            `json:"p50_ms"`     // from submit to handler, at 200 steps a second
+	P99     float64            `json:"p99_ms"`
+	Servers float64            `json:"cpu_servers"` // processor seconds for 1,000 steps, while both
+	Client  float64            `json:"cpu_client"`
+	Each    map[string]float64 `json:"cpu_each"` // the servers, by name
+	Load    float64            `json:"load"`     // average of the last minute, before
+	Others  float64            `json:"others"`   // cores that other processes of the machine used, while both
 }
 
 // total is the processor time of 1,000 steps.
 func (r result) total() float64 { return r.Servers + r.Client }
+
+// each shows what every server used.
+func (r result) each() string {
+	var text strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(r.Each)) {
+		fmt.Fprintf(&text, "%s %.2f, ", name, r.Each[name])
+	}
+	return text.String()
+}
 
 // measurement is one peer in one round.
 type measurement struct {
@@ -138,8 +150,7 @@ func (m *measurement) drain(ctx context.Context, steps int) (float64, error) {
 }
 
 func (m *measurement) both(ctx context.Context, steps int, r *result) error {
-	pids := m.queue.servers()
-	servers, client, machine, began := cpu(pids...), cpuSelf(), cpuMachine(), time.Now()
+	before, client, machine, began := cpuOf(m.queue.servers()), cpuSelf(), cpuMachine(), time.Now()
 	if err := m.submitAll(ctx, steps); err != nil {
 		return err
 	}
@@ -147,11 +158,18 @@ func (m *measurement) both(ctx context.Context, steps int, r *result) error {
 		return err
 	}
 	took := time.Since(began)
-	servers, client, machine = cpu(pids...)-servers, cpuSelf()-client, cpuMachine()-machine
+	after := cpuOf(m.queue.servers())
+	client, machine = cpuSelf()-client, cpuMachine()-machine
 	thousands := float64(steps) / 1000
-	r.Both = rate(steps, took)
-	r.Servers, r.Client = servers.Seconds()/thousands, client.Seconds()/thousands
-	r.Others = max(0, (machine-servers-client).Seconds()/took.Seconds())
+	r.Both, r.Client, r.Each = rate(steps, took), client.Seconds()/thousands, map[string]float64{}
+	others := machine - client
+	for name := range after {
+		used := after[name] - before[name]
+		r.Each[name] = used.Seconds() / thousands
+		r.Servers += r.Each[name]
+		others -= used
+	}
+	r.Others = max(0, others.Seconds()/took.Seconds())
 	return nil
 }
 

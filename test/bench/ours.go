@@ -120,7 +120,9 @@ func (o *ours) finished(ctx context.Context, steps int) (bool, error) {
 	return n == 0, err
 }
 
-func (o *ours) servers() []int { return []int{o.booster.pid(), o.worker.pid(), o.site.postgres.pid()} }
+func (o *ours) servers() []*process {
+	return []*process{o.booster.process, o.worker, o.site.postgres.process}
+}
 
 func (o *ours) close() {
 	o.worker.end()

@@ -28,7 +28,7 @@ type queue interface {
 	// finished tells whether this many steps are over, with everything that the queue writes about them.
 	finished(ctx context.Context, steps int) (bool, error)
 	// servers are the processes, besides this one, that do the work.
-	servers() []int
+	servers() []*process
 	close()
 }
 

@@ -102,7 +102,7 @@ func (q *riverQueue) finished(_ context.Context, steps int) (bool, error) {
 	return q.done.Load() >= int64(steps), nil
 }
 
-func (q *riverQueue) servers() []int { return []int{q.site.postgres.pid()} }
+func (q *riverQueue) servers() []*process { return []*process{q.site.postgres.process} }
 
 func (q *riverQueue) close() {
 	if q.client != nil {
