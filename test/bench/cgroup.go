@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -59,16 +58,9 @@ func (g *cgroup) within(argv []string) []string {
 	return append([]string{"sh", "-c", `echo $$ >"$0" && exec "$@"`, filepath.Join(g.dir, "cgroup.procs")}, argv...)
 }
 
-// throttled tells how often the processes would have used more than they may.
-func (g *cgroup) throttled() int {
-	data, _ := os.ReadFile(filepath.Join(g.dir, "cpu.stat")) // 0 then
-	for line := range strings.Lines(string(data)) {
-		if value, ok := strings.CutPrefix(line, "nr_throttled "); ok {
-			n, _ := strconv.Atoi(strings.TrimSpace(value))
-			return n
-		}
-	}
-	return 0
+// add moves a process into the group, and with it what it starts from now on.
+func (g *cgroup) add(pid int) error {
+	return os.WriteFile(filepath.Join(g.dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
 }
 
 // remove removes the group. Its processes have ended.

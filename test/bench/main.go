@@ -1,4 +1,5 @@
-// Command bench measures OMFLOW Booster beside job queues, on one machine in one run. README.md says how to read it.
+// Command bench measures OMFLOW Booster beside job queues and beside the OMFLOW Server alone, on one machine in one run.
+// README.md says how to read it.
 package main
 
 import (
@@ -14,9 +15,11 @@ import (
 	"time"
 )
 
-const help = `Measure OMFLOW Booster beside River, asynq and raw JetStream: steps that do nothing, one machine, one run.
+const help = `Measure OMFLOW Booster beside job queues and beside the OMFLOW Server alone, on one machine in one run.
 
-  go run . [flags]            the table of peers
+  go run . [flags]            the table of peers: steps that do nothing
+  go run . server [flags]     the OMFLOW Server alone, and with OMFLOW Booster: steps of a stand-in under Django; see server --help
+  go run . scale [flags]      hosts that are added, each with a part of a core; see scale --help
 
 Example, the short form and the one for a document:
   go run . --steps 1000 --rounds 1
@@ -49,6 +52,14 @@ func exit(err error) {
 }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "server":
+			return runServer(ctx, args[1:])
+		case "scale":
+			return runScale(ctx, args[1:])
+		}
+	}
 	return runPeers(ctx, args)
 }
 

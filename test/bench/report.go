@@ -119,7 +119,7 @@ func (r *report) conclude() {
 	}
 }
 
-func each(rounds []result, of func(result) float64) []float64 {
+func each[T any](rounds []T, of func(T) float64) []float64 {
 	list := make([]float64, len(rounds))
 	for i, r := range rounds {
 		list[i] = of(r)
