@@ -32,7 +32,7 @@ func TestWorkerIsKilledUnderLoad(t *testing.T) {
 	// when a worker is killed in the middle of steps, and started again after the others went on, three times
 	for range 3 {
 		victim := s.any().worker
-		victim.untilBusy()
+		victim.untilInHand()
 		victim.kill()
 		testkit.Await(t, childTimeout, "the runners to end with their worker", func(context.Context) error {
 			if left := victim.members(); len(left) > 0 {
@@ -63,7 +63,7 @@ func TestWorkerIsFrozenForLongerThanItsLease(t *testing.T) {
 			frozen, other := s.servers[0].worker, s.servers[1].worker
 			redelivered := other.redelivered()
 			// when one worker is frozen until the other one gets its steps
-			frozen.untilBusy()
+			frozen.untilInHand()
 			freeze(frozen)
 			began := time.Now()
 			testkit.Await(t, timeout, "the steps of the frozen worker to come again", func(context.Context) error {
@@ -203,6 +203,25 @@ func (w *worker) untilBusy() {
 			err = errors.New("it is idle")
 		}
 		return err
+	})
+}
+
+// untilInHand returns when a chain of the worker goes on: a step began in hand a moment ago.
+func (w *worker) untilInHand() {
+	w.t.Helper()
+	before := int64(-1)
+	testkit.Await(w.t, timeout, w.name+" to run a step in hand", func(ctx context.Context) error {
+		state, err := w.state(ctx)
+		if err != nil {
+			return err
+		}
+		if before < 0 {
+			before = state.InHand
+		}
+		if state.InHand == before || state.Running == 0 {
+			return fmt.Errorf("%d were run in hand, %d run", state.InHand, state.Running)
+		}
+		return nil
 	})
 }
 
