@@ -118,7 +118,7 @@ func (r statusReport) print(w io.Writer, colours bool) error {
 	}
 	for _, p := range r.Problems {
 		line := "WARNING: " + text.OneLine(p.Text)
-		if slices.Contains(diagnosis.Notes, p.Code) {
+		if p.Severity() == diagnosis.SeverityNote {
 			line = "Note: " + text.OneLine(p.Text)
 		} else if colours {
 			line = "\x1b[1;31m" + line + "\x1b[0m"

@@ -20,31 +20,41 @@ const CodeNoMajority = "no_majority"
 // dutySilent is shown for a Booster that nobody is connected to: its last heartbeat stays for some seconds.
 const dutySilent = "silent"
 
-// Values of statusReport.Health.
+// Values of Report.Health.
 const (
 	HealthGood     = "good"
 	HealthWarnings = "warnings"
 	HealthNone     = "no service"
 )
 
-// noService are the problems with which no step is taken or queued.
-var noService = []string{CodeNoMajority, "stream_missing", "consumer_missing"}
+// Severity says what a problem costs.
+type Severity int
 
-// Notes are what an operator should know, and nothing that is wrong.
-var Notes = []string{"one_booster", codeRolloutHeld, codeMoving}
+// Severities.
+const (
+	SeverityNote      Severity = iota // an operator should know it, and nothing is wrong
+	SeverityWarning                   // something is wrong
+	SeverityNoService                 // no step is taken or queued
+)
+
+// Severity of a problem.
+func (p Problem) Severity() Severity {
+	switch p.Code {
+	case CodeNoMajority, "stream_missing", "consumer_missing":
+		return SeverityNoService
+	case "one_booster", codeRolloutHeld, codeMoving:
+		return SeverityNote
+	}
+	return SeverityWarning
+}
 
 // judge sums the problems up.
 func (r *Report) judge() {
-	r.Health = HealthGood
+	worst := SeverityNote
 	for _, p := range r.Problems {
-		switch {
-		case slices.Contains(noService, p.Code):
-			r.Health = HealthNone
-			return
-		case !slices.Contains(Notes, p.Code):
-			r.Health = HealthWarnings
-		}
+		worst = max(worst, p.Severity())
 	}
+	r.Health = []string{HealthGood, HealthWarnings, HealthNone}[worst]
 }
 
 // stuck fills in what is known without a majority: who answers, and who does not.

@@ -24,11 +24,7 @@ func nodesFound(ctx context.Context, c *bus.Client) []Finding {
 
 func judgeTakeover(nodes []bus.Node) (findings []Finding) {
 	var r Report
-	for _, n := range nodes {
-		if n.Booster != nil {
-			r.Boosters = append(r.Boosters, n)
-		}
-	}
+	r.sort(nodes)
 	for _, p := range placementProblems(r) {
 		findings = append(findings, Warning("takeover", p.Text, p.Hint))
 	}
@@ -37,14 +33,10 @@ func judgeTakeover(nodes []bus.Node) (findings []Finding) {
 
 func judgeAgents(check, host string, nodes []bus.Node) (findings []Finding) {
 	var here Report
-	for _, n := range nodes {
-		if n.Agent != nil && n.Host == host {
-			here.Agents = append(here.Agents, n)
-		}
-	}
+	here.sort(slices.DeleteFunc(slices.Clone(nodes), func(n bus.Node) bool { return n.Host != host }))
 	for _, p := range agentProblems(here) {
 		f := Warning(check, p.Text, p.Hint)
-		if slices.Contains(Notes, p.Code) {
+		if p.Severity() == SeverityNote {
 			f.Verdict = VerdictOK
 		}
 		findings = append(findings, f)

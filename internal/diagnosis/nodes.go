@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -28,20 +29,26 @@ func LivingNodes(ctx context.Context, c *bus.Client) ([]bus.Node, error) {
 	return nodes, err
 }
 
+// sort adds heartbeats to the report, by what wrote them. Whoever judges heartbeats begins here.
+func (r *Report) sort(nodes []bus.Node) {
+	for _, n := range nodes {
+		switch n.Role {
+		case bus.ServiceBooster:
+			r.Boosters = append(r.Boosters, n)
+		case bus.ServiceWorker:
+			r.Workers = append(r.Workers, n)
+		case bus.ServiceAgent:
+			r.Agents = append(r.Agents, n)
+		}
+	}
+}
+
 // NodeProblems are those of `status` that are about the nodes: where the Boosters and the witness are, workers, agents and the servers
 // beside them.
 func NodeProblems(nodes []bus.Node, away []AwayServer) (found []Problem) {
 	r := Report{Away: away}
-	for _, n := range nodes {
-		switch {
-		case n.Booster != nil:
-			r.Boosters = append(r.Boosters, n)
-		case n.Worker != nil:
-			r.Workers = append(r.Workers, n)
-		case n.Agent != nil && !n.Agent.PatchAsks: // what an agent waits for is said already
-			r.Agents = append(r.Agents, n)
-		}
-	}
+	r.sort(nodes)
+	r.Agents = slices.DeleteFunc(r.Agents, func(n bus.Node) bool { return n.Agent != nil && n.Agent.PatchAsks }) // which is said already
 	found = placementProblems(r)
 	if len(r.Workers) > 0 { // that there is none shows
 		found = append(found, workerProblems(r)...)
@@ -57,12 +64,8 @@ func ActiveBooster(ctx context.Context, c *bus.Client) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	r := Report{}
-	for _, n := range nodes {
-		if n.Booster != nil {
-			r.Boosters = append(r.Boosters, n)
-		}
-	}
+	var r Report
+	r.sort(nodes)
 	r.show(bus.AskCluster(ctx, c.NC))
 	for _, n := range r.Boosters {
 		if n.Booster == nil || n.Booster.Duty != bus.DutyActive {

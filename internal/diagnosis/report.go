@@ -168,16 +168,7 @@ func (r *Report) gatherNodes(ctx context.Context, c *bus.Client) error {
 	if err != nil {
 		return err
 	}
-	for _, n := range nodes {
-		switch n.Role {
-		case bus.ServiceBooster:
-			r.Boosters = append(r.Boosters, n)
-		case bus.ServiceWorker:
-			r.Workers = append(r.Workers, n)
-		case bus.ServiceAgent:
-			r.Agents = append(r.Agents, n)
-		}
-	}
+	r.sort(nodes)
 	return nil
 }
 
