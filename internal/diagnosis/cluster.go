@@ -20,43 +20,6 @@ const CodeNoMajority = "no_majority"
 // dutySilent is shown for a Booster that nobody is connected to: its last heartbeat stays for some seconds.
 const dutySilent = "silent"
 
-// Values of Report.Health.
-const (
-	HealthGood     = "good"
-	HealthWarnings = "warnings"
-	HealthNone     = "no service"
-)
-
-// Severity says what a problem costs.
-type Severity int
-
-// Severities.
-const (
-	SeverityNote      Severity = iota // an operator should know it, and nothing is wrong
-	SeverityWarning                   // something is wrong
-	SeverityNoService                 // no step is taken or queued
-)
-
-// Severity of a problem.
-func (p Problem) Severity() Severity {
-	switch p.Code {
-	case CodeNoMajority, "stream_missing", "consumer_missing":
-		return SeverityNoService
-	case "one_booster", codeRolloutHeld, codeMoving:
-		return SeverityNote
-	}
-	return SeverityWarning
-}
-
-// judge sums the problems up.
-func (r *Report) judge() {
-	worst := SeverityNote
-	for _, p := range r.Problems {
-		worst = max(worst, p.Severity())
-	}
-	r.Health = []string{HealthGood, HealthWarnings, HealthNone}[worst]
-}
-
 // stuck fills in what is known without a majority: who answers, and who does not.
 func (r *Report) stuck(cluster bus.Cluster, why *bus.NoMajorityError) {
 	r.show(cluster)

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/rollout"
 	"github.com/omflow-booster/omflow-booster/internal/text"
 )
 
@@ -77,4 +79,31 @@ func ActiveBooster(ctx context.Context, c *bus.Client) (string, error) {
 		return n.Name, nil
 	}
 	return "", errors.New("no Booster is active: leadership is moving, or there is no majority; see `omflow-booster status`")
+}
+
+// AwayServer is an OMFLOW Server whose agent does not answer.
+type AwayServer struct {
+	Name string    `json:"name"`
+	Seen time.Time `json:"seen"` // it was heard up to an hour later than that
+	Runs bool      `json:"runs"` // its agent started an OMFLOW Server
+}
+
+// AwayServers are the servers that were there and whose agent is not among the living nodes, never nil.
+func AwayServers(ctx context.Context, c *bus.Client, living []bus.Node) ([]AwayServer, error) {
+	away := []AwayServer{}
+	call, cancel := ask(ctx)
+	defer cancel()
+	list, err := rollout.Roster(call, c.JS)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		return away, nil
+	}
+	if err != nil {
+		return away, err
+	}
+	for _, k := range list {
+		if !slices.ContainsFunc(living, func(n bus.Node) bool { return n.Role == bus.ServiceAgent && n.Name == k.Name }) {
+			away = append(away, AwayServer{Name: k.Name, Seen: k.Seen, Runs: k.Runs})
+		}
+	}
+	return away, nil
 }

@@ -308,3 +308,45 @@ func OrUnknown(s string) string {
 	}
 	return s
 }
+
+// holdsPatches tells whether a stream holds something of patches, which goes when every server is through with them.
+func holdsPatches(stream string) bool {
+	return stream == bus.StreamPatch || stream == bus.ObjectStream(bus.ObjectPatches) || stream == bus.BucketStream(bus.BucketRollout)
+}
+
+// Values of Report.Health.
+const (
+	HealthGood     = "good"
+	HealthWarnings = "warnings"
+	HealthNone     = "no service"
+)
+
+// Severity says what a problem costs.
+type Severity int
+
+// Severities.
+const (
+	SeverityNote      Severity = iota // an operator should know it, and nothing is wrong
+	SeverityWarning                   // something is wrong
+	SeverityNoService                 // no step is taken or queued
+)
+
+// Severity of a problem.
+func (p Problem) Severity() Severity {
+	switch p.Code {
+	case CodeNoMajority, "stream_missing", "consumer_missing":
+		return SeverityNoService
+	case "one_booster", codeRolloutHeld, codeMoving:
+		return SeverityNote
+	}
+	return SeverityWarning
+}
+
+// judge sums the problems up.
+func (r *Report) judge() {
+	worst := SeverityNote
+	for _, p := range r.Problems {
+		worst = max(worst, p.Severity())
+	}
+	r.Health = []string{HealthGood, HealthWarnings, HealthNone}[worst]
+}

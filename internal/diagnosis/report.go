@@ -5,13 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
-	"github.com/omflow-booster/omflow-booster/internal/rollout"
 )
 
 // Report is everything that `status` knows; its JSON form is a public interface.
@@ -172,41 +170,9 @@ func (r *Report) gatherNodes(ctx context.Context, c *bus.Client) error {
 	return nil
 }
 
-// AwayServer is an OMFLOW Server whose agent does not answer.
-type AwayServer struct {
-	Name string    `json:"name"`
-	Seen time.Time `json:"seen"` // it was heard up to an hour later than that
-	Runs bool      `json:"runs"` // its agent started an OMFLOW Server
-}
-
 func (r *Report) gatherAway(ctx context.Context, c *bus.Client) (err error) {
 	r.Away, err = AwayServers(ctx, c, r.Agents)
 	return err
-}
-
-// AwayServers are the servers that were there and whose agent is not among the living nodes, never nil.
-func AwayServers(ctx context.Context, c *bus.Client, living []bus.Node) ([]AwayServer, error) {
-	away := []AwayServer{}
-	call, cancel := ask(ctx)
-	defer cancel()
-	list, err := rollout.Roster(call, c.JS)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		return away, nil
-	}
-	if err != nil {
-		return away, err
-	}
-	for _, k := range list {
-		if !slices.ContainsFunc(living, func(n bus.Node) bool { return n.Role == bus.ServiceAgent && n.Name == k.Name }) {
-			away = append(away, AwayServer{Name: k.Name, Seen: k.Seen, Runs: k.Runs})
-		}
-	}
-	return away, nil
-}
-
-// holdsPatches tells whether a stream holds something of patches, which goes when every server is through with them.
-func holdsPatches(stream string) bool {
-	return stream == bus.StreamPatch || stream == bus.ObjectStream(bus.ObjectPatches) || stream == bus.BucketStream(bus.BucketRollout)
 }
 
 // Conclude fills in what no single source knows, and finds what is wrong. It looks at nothing but the report.
