@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/work"
 	"github.com/omflow-booster/omflow-booster/worker"
 )
 
@@ -171,5 +172,34 @@ func BenchmarkLatency(b *testing.B) {
 		row++
 		post(b, w, item(1, row))
 		<-begun
+	}
+}
+
+// BenchmarkChain: steps that follow each other by eight, in 16 slots, with the rows in the database: put publishes each follow-up step,
+// follow keeps it in hand.
+func BenchmarkChain(b *testing.B) {
+	const chains, length = 250, 8
+	for _, follow := range []bool{false, true} {
+		b.Run(fmt.Sprintf("follow=%v", follow), func(b *testing.B) {
+			s := newSite(b, longLease)
+			exec := s.chained(upTo(length), nil)
+			if run := exec.run; !follow {
+				exec.run = func(ctx context.Context, st worker.Step) error {
+					st.Follow = func(items []work.Item) { _, _ = st.Put(ctx, items) }
+					return run(ctx, st)
+				}
+			}
+			w := s.start(exec, func(c *worker.Config) { c.Slots, c.Reconcile = 16, time.Hour })
+			for b.Loop() {
+				var batch []byte
+				for range chains {
+					batch = append(append(batch, item(1, s.queueRow(1))...), '\n')
+				}
+				w.submit(batch)
+				s.eventually("drained", s.over)
+			}
+			reportSteps(b, b.N*chains*length)
+			b.ReportMetric(float64(s.deliveries())/float64(b.N*chains*length), "deliveries/step")
+		})
 	}
 }
