@@ -29,6 +29,7 @@ main() {
   all)
     step 'gofmt' check_format
     step 'go vet' go vet ./...
+    step 'go vet of the benchmarks' go -C test/bench vet ./... # a module of its own
     step "golangci-lint $LINT_VERSION" lint
     step 'static binaries' build_for_release
     step 'Windows: vet and link' check_windows
