@@ -19,7 +19,7 @@ func TestPlaceNode(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	if r := run(t, "", "nodes", "place", "om1", "--after", "20260131-094500123-k3v7q2mx"); r.code != exitFailed ||
-		!strings.Contains(r.stderr, "no patch 20260131") {
+		!strings.Contains(r.stderr, "patch 20260131-094500123-k3v7q2mx: no patch of that id is announced") {
 		t.Errorf("%+v", r)
 	}
 	var got bus.PlaceOrder
