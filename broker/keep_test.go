@@ -98,7 +98,7 @@ func TestChangedSettingsReachAnExistingCluster(t *testing.T) {
 		msg := <-batch.Messages()
 		return msg != nil && msg.DoubleAck(t.Context()) == nil
 	}, timeout, 50*time.Millisecond, "no step comes from it")
-	require.Eventually(t, func() bool { // whoever is active says who has less room
+	require.Eventually(t, func() bool { // the active Booster, whichever it is, names the member with less room
 		for _, br := range []*Broker{a, b} {
 			for _, n := range br.describe().Booster.Notes {
 				if br == a && n == "the streams may fill 300 MB and not 400: "+b.name()+" has no room for more (BOOSTER_STORE_MB, or its disk)" {

@@ -36,7 +36,7 @@ const (
 
 const (
 	shrinkTimeout = 2 * time.Minute  // until all streams are led
-	rescuePause   = 15 * time.Second // between tries to become the majority: each begins an election anew
+	rescuePause   = 15 * time.Second // between attempts to become the majority: each starts a new election
 )
 
 // ShrinkOptions say how a member goes on alone.

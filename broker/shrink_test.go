@@ -149,7 +149,7 @@ func TestABoosterThatLostItsDiskIsReplaced(t *testing.T) {
 	sameAsBefore(t, c.cfg[0], 3)
 }
 
-// What the other Booster has already cannot be moved to it. Whoever was told of a failure ordered it again, and that moved everything back.
+// Data that the other Booster already has cannot be moved to it. After a reported failure a second order moved everything back.
 func TestHandOverIsNoFailureBecauseTheOtherHasSomeOfIt(t *testing.T) {
 	t.Parallel()
 	cfgA, cfgB := pair(t)

@@ -114,7 +114,7 @@ func TestAdoptAndUndo(t *testing.T) {
 	require.Contains(t, out, "move them out of the home")
 }
 
-// The engine looks its rows up by queue_id. adopt makes an index for that, takes back only its own, and doctor misses it.
+// The engine looks its rows up by queue_id. adopt makes an index for that, removes only its own, and doctor warns without it.
 func TestAdoptMakesTheIndex(t *testing.T) {
 	database := pgtest.New(t)
 	pgtest.OMFLOWTables(t, database)

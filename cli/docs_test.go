@@ -30,7 +30,7 @@ func TestEveryCommandForPeopleHasJSON(t *testing.T) {
 	walk((&App{Stdout: &strings.Builder{}}).root())
 }
 
-// Whoever opens a firewall reads the table of ports.
+// The table of ports is complete: people open firewalls by it.
 func TestEveryPortIsInTheTableOfPorts(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../docs/OPERATIONS.md")

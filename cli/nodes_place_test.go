@@ -44,7 +44,7 @@ func TestPlaceNode(t *testing.T) {
 	}
 }
 
-// Whoever does not come back is forgotten; status and doctor show the stores of patches and their room.
+// `nodes forget` removes a server that does not come back; status and doctor show the stores of patches and their room.
 func TestRoomForPatches(t *testing.T) {
 	s := newStage(t)
 	if _, err := s.c.JS.Publish(s.ctx, "$KV.ROLLOUT.server.gone",

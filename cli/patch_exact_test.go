@@ -83,7 +83,7 @@ func TestExactlyADirectoryIsPublished(t *testing.T) {
 	}
 	s.drift(func(r result) bool { return r.code == exitOK && strings.Count(r.stdout, "1.1.5.0") == 2 })
 
-	// The same directory: nothing to do, whatever belongs to one server alone and whoever may read the files.
+	// The same directory: nothing to do. Files that belong to one server, and modes, make no difference.
 	release["omflow/settings.py"], release["made.cache"] = "of the release", "of the release"
 	same := files(t, release)
 	if err := os.Chmod(filepath.Join(same, "manage.py"), 0o600); err != nil {

@@ -50,7 +50,7 @@ func TestManifestAloneTellsThatNoServerHasTheVersion(t *testing.T) {
 		"--from=9.9"); r.code != exitOK {
 		t.Fatalf("%+v", r)
 	}
-	if err := os.Truncate(artifact, 3<<20); err != nil { // whoever reads on finds that out
+	if err := os.Truncate(artifact, 3<<20); err != nil { // a reader that goes on finds that out
 		t.Fatal(err)
 	}
 	if r := run(t, "", "patch", "publish", artifact); r.code != exitUsage ||

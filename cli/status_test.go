@@ -205,7 +205,7 @@ func TestNodes(t *testing.T) {
 	}
 }
 
-// Whoever looks at the nodes alone reads what is wrong with them, too.
+// `nodes` alone also names what is wrong with the nodes.
 func TestNodesSayWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	held := bustest.AgentNode("om1", func(a *bus.AgentState) { a.Drift, a.Held = 5, "it looks like a lost disk" })

@@ -16,7 +16,7 @@ import (
 
 func TestStepsThatFailAreTriedAgain(t *testing.T) {
 	t.Parallel()
-	// given a server at which a third of all tries fail
+	// given a server at which a third of all attempts fail
 	const tickets = 20
 	s := prepareSite(t, env{"WORKER_MAX_ATTEMPTS": "30", "WORKER_RETRY_BASE": "10ms"})
 	faults := omflowtest.Faults{Fail: 0.3}
@@ -25,7 +25,7 @@ func TestStepsThatFailAreTriedAgain(t *testing.T) {
 	s.servers = append(s.servers, s.startServer("server-1"))
 	// when tickets are filed
 	s.file(tickets)
-	// then all are closed, after exactly the tries that were to fail
+	// then all are closed, after exactly the attempts that were to fail
 	s.finish()
 	want := 0
 	for row := range int64(tickets * omflowtest.Steps) {
@@ -33,7 +33,7 @@ func TestStepsThatFailAreTriedAgain(t *testing.T) {
 			want++
 		}
 	}
-	s.checkTries("failed", "failed on purpose", want)
+	s.checkAttempts("failed", "failed on purpose", want)
 }
 
 // deadStep is a line of `dead ls --json`.

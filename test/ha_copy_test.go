@@ -32,7 +32,7 @@ type message struct {
 // the lead back.)
 func (b *booster) read(stream string) copyOfStream { return b.readAs(stream, b.name) }
 
-// readLed reads a stream from whoever leads it.
+// readLed reads a stream from its leader.
 func (b *booster) readLed(stream string) copyOfStream { return b.readAs(stream, "") }
 
 func (b *booster) readAs(stream, leader string) (messages copyOfStream) {

@@ -63,7 +63,7 @@ func TestServerThatIsChangedByHandTakesTheOthersAlong(t *testing.T) {
 		}
 		return nil
 	})
-	// then it can be taken back everywhere
+	// then it can be reverted everywhere
 	revert := query[struct {
 		By string `json:"undone_by"`
 	}](t, s.booster, "patch", "rollback", id, "--note", "of a scenario").By

@@ -17,7 +17,7 @@ import (
 
 const shortLease = 2 * time.Second
 
-// longSteps keeps every slot full of steps that have not had their effect yet, so that whoever is killed or frozen has some in
+// longSteps keeps every slot full of steps that have not had their effect yet, so that a process that is killed or frozen has some in
 // hand. One in fifty needs its lease renewed.
 var longSteps = env{
 	"BOOSTER_LEASE": shortLease.String(), "OMFLOWTEST_STEP_MIN": "30ms", "OMFLOWTEST_STEP_MAX": "100ms",
@@ -166,7 +166,7 @@ func siteInSlowStep(t *testing.T, vars env) *site {
 // in this way, the second one did it, and no other step has noticed.
 func (s *site) checkOneAttemptLost(reason string) {
 	s.t.Helper()
-	s.checkTries("failed", reason, 1)
+	s.checkAttempts("failed", reason, 1)
 	for what, n := range map[string]int{
 		"first step at its second try": s.must(
 			`SELECT count(*) FROM omflow_booster_history WHERE outcome = 'done' AND work_id = 'q1' AND attempt = 2`),
@@ -180,8 +180,8 @@ func (s *site) checkOneAttemptLost(reason string) {
 	}
 }
 
-// checkTries compares how many tries the history has with an outcome and a piece of an error.
-func (s *site) checkTries(outcome, text string, want int) {
+// checkAttempts compares how many attempts the history has with an outcome and a piece of an error.
+func (s *site) checkAttempts(outcome, text string, want int) {
 	s.t.Helper()
 	if n := s.attempts(outcome, text); n != want {
 		s.t.Errorf("%d tries %s with %q, want %d", n, outcome, text, want)

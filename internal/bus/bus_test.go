@@ -157,7 +157,7 @@ func TestLockHasOneHolderAndPassesOn(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		stops = append(stops, lock(t, b.Client().JS, name, hold))
 	}
-	for range stops { // whoever holds it stops; another follows at once, without waiting for the TTL
+	for range stops { // the holder stops; another one follows at once, without waiting for the TTL
 		require.Eventually(t, func() bool { return holders.Load() == 1 }, timeout, 5*time.Millisecond)
 		stops[0]()
 		stops = stops[1:]
@@ -215,7 +215,7 @@ func TestDialSaysWhereNobodyAnswers(t *testing.T) {
 	require.ErrorContains(t, err, "nats://127.0.0.1:1,nats://127.0.0.1:2")
 }
 
-// Whoever looks at once may look too early: JetStream has not stored what has gone by.
+// A reader that looks at once may look too early: JetStream has not stored the message that just went by.
 func TestNotificationComesAgain(t *testing.T) {
 	t.Parallel()
 	c := bustest.New(t, bustest.Layout()).Client()

@@ -67,7 +67,7 @@ func RevertBySubject(node string) string {
 // HeaderRevertOrder is the header of such a request that holds a RevertOrder. An agent of a former release takes the whole body for the id.
 const HeaderRevertOrder = "Undo-Order"
 
-// RevertOrder says who wants a patch taken back, and why, as JSON.
+// RevertOrder says who wants a patch reverted, and why, as JSON.
 type RevertOrder struct {
 	By   string `json:"by"`
 	Note string `json:"note"`

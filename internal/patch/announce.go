@@ -26,7 +26,7 @@ type Announcement struct {
 	Files     int       `json:"files"`
 	Deletions int       `json:"deletions"`
 	Bytes     int64     `json:"bytes"`            // of the files, unpacked
-	Reverts   string    `json:"undoes,omitempty"` // id of the patch that it takes back
+	Reverts   string    `json:"undoes,omitempty"` // id of the patch that it reverts
 
 	Seq uint64 `json:"-"` // in PATCH
 }

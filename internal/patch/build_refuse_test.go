@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whoever mends a directory wants to know all that is wrong with it.
+// A refusal names everything that is wrong with a directory at once.
 func TestDirectoryIsRefusedWithAllThatIsWrong(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

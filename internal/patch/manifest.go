@@ -58,7 +58,7 @@ type Manifest struct {
 	Deletions []string  `json:"deletions"` // files that go away; one that is not there is no error, nor is a directory in its place
 	Hooks     Hooks     `json:"hooks"`
 	Whole     bool      `json:"whole"`  // it holds all files of a home: for a server that has none yet
-	Reverts   string    `json:"undoes"` // id of the patch that it takes back
+	Reverts   string    `json:"undoes"` // id of the patch that it reverts
 }
 
 // File is one file of a patch. Paths are relative to the server's home, with forward slashes.

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Restore takes back what Stage and Switch have done: replaced and deleted files are there as they were, new files and new
+// Restore undoes what Stage and Switch have done: replaced and deleted files are there as they were, new files and new
 // directories are not. The server must be stopped, unless the phase is Staging. A reason makes the report say that the patch
 // was rolled back; without one it is to be tried again. After an error, or a crash, it is done again; until it succeeds the
 // home may lie between two versions. It changes nothing if the journal is Idle or Restored.

@@ -80,7 +80,7 @@ func TestArtifactOfANewerProgramWaits(t *testing.T) {
 	require.ErrorIs(t, err, bus.ErrNewer)
 }
 
-// Whoever changes a byte of the manifest, the signature or a file, and compresses it anew, is found out.
+// A changed byte in the manifest, the signature or a file is found, even when the archive was compressed anew.
 func TestEveryByteIsSigned(t *testing.T) {
 	t.Parallel()
 	unpack, err := zstd.NewReader(bytes.NewReader(honest().bytes(t)))
@@ -122,7 +122,7 @@ func verifyPlain(t *testing.T, plain []byte) error {
 	return err
 }
 
-// Reading takes no more memory than we allow, whoever signed: an archive that asks for more is refused at its first bytes.
+// Reading takes no more memory than we allow, whichever key signed: an archive that needs more is refused at its first bytes.
 func TestArchiveThatAsksForMuchMemoryIsRefused(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

@@ -231,7 +231,7 @@ func TestSuggestionIsUnderTheBoostersPolicy(t *testing.T) {
 	require.Equal(t, StatePaused, p.under(Policy{MaxUnavailable: 1, Approval: true}).State)
 }
 
-// Who was there and is silent is away, whoever coordinates; one that was forgotten is not.
+// A known server that is silent is away, also for the next coordinator. A forgotten server is not.
 func TestRosterOutlivesTheCoordinator(t *testing.T) {
 	t.Parallel()
 	js := bustest.New(t, bustest.Layout()).Client().JS

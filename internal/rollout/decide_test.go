@@ -124,7 +124,7 @@ func TestServerThatIsSwitchedOffCountsAsAway(t *testing.T) {
 	require.True(t, f.plan.Open("a"))
 }
 
-// Whoever is held up learns who does not answer, and what ends the wait for a server that is gone.
+// The plan names the servers that do not answer, and what ends the wait for a server that is gone.
 func TestHeldNamesServersThatDoNotAnswer(t *testing.T) {
 	for _, c := range []struct {
 		silent, without []string

@@ -11,7 +11,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bustest"
 )
 
-// A plan keeps what a newer program has written into it, whoever of this one rewrites it.
+// A plan keeps the fields of a newer program when a program of this release rewrites it.
 func TestPlanKeepsWhatIsNotKnown(t *testing.T) {
 	t.Parallel()
 	s := &site{t: t, bus: bustest.New(t, bustest.Layout())}

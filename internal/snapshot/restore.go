@@ -49,7 +49,7 @@ var ErrNoRoom = errors.New("not enough room")
 
 const (
 	codeNameTaken  = 10130           // JSStreamNameExistRestoreFailedErr of nats-server
-	restoreTimeout = 2 * time.Minute // with tries for one stream that are interrupted, each after the pause
+	restoreTimeout = 2 * time.Minute // with interrupted attempts for one stream, each after the pause
 	restorePause   = 2 * time.Second
 )
 

@@ -45,7 +45,7 @@ type Statements struct {
 	QueueRows   string // list of ids → id, queue_id, name, module_name, method_name, input_param
 	QueueFree   string // the same without rows that a transaction has locked, where the engine locks rows
 	OutboxRows  string // list of ids → outbox_id, body
-	QueueCheck  string // id, stream sequence → the row, if it is there, and free (deliveries of that message that were given back)
+	QueueCheck  string // id, stream sequence → the row, if it is there, and free (deliveries of that message that a worker released)
 	OutboxCheck string // the same for our outbox
 
 	QueueIndexed   string // → whether a look-up by queue_id has an index

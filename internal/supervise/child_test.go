@@ -113,7 +113,7 @@ func TestChildIsRunningOnlyWhenItIsReady(t *testing.T) {
 	require.EqualValues(t, 5, asked.Load())
 }
 
-// Whoever answers before the child has started is not the child: nobody supervises that program, and a patch would be proven by it.
+// A program that answers before the child has started is not the child: nothing supervises it, and it would prove a patch.
 func TestChildIsNotStartedWhileAnotherProgramAnswers(t *testing.T) {
 	t.Parallel()
 	var foreign atomic.Bool
