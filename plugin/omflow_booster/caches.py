@@ -10,7 +10,7 @@ from . import server
 
 
 class Caches:
-    """Notices changes by one statement: PostgreSQL gives each row the number of the transaction that wrote it (xmin).
+    """Notices changes by one query: PostgreSQL gives each row the number of the transaction that wrote it (xmin).
 
     Nothing has to be announced, so nothing can be missed: not while a server is away, not when somebody edits the tables by hand.
     """
@@ -24,10 +24,9 @@ class Caches:
         ) if models]
         self.using = router.db_for_read(server.setting_model())
         # Fixed text: the names are those of models. Rows of undeployed flows count too: that one was undeployed is a change.
-        one = "(SELECT COALESCE(md5(string_agg({0}::text || ':' || xmin::text, ',' ORDER BY {0})), '') FROM {1})"
+        one = "(SELECT md5(string_agg({0}::text || ':' || xmin::text, ',' ORDER BY {0})) FROM {1})"
         quote = connections[self.using].ops.quote_name
-        self.query = " UNION ALL ".join(one.format(quote(model._meta.pk.column), quote(model._meta.db_table))
-                                        for models, _ in self.watched for model in models)
+        self.marks = ", ".join(one.format(quote(model._meta.pk.column), quote(model._meta.db_table)) for models, _ in self.watched for model in models)
         self.known = [None] * len(self.watched)
         self.lock = threading.Lock()  # requests of a web process come at the same time
 
@@ -36,16 +35,19 @@ class Caches:
         connections[self.using].ensure_connection()  # whoever waits for that holds up nobody else
         with self.lock:
             with connections[self.using].cursor() as cursor:
-                cursor.execute(self.query)
-                marks = iter([mark for (mark,) in cursor.fetchall()])
-            reloaded = False
-            for i, (models, reload) in enumerate(self.watched):
-                seen = tuple(next(marks) for _ in models)
-                if seen != self.known[i]:
-                    reload()
-                    self.known[i] = seen  # read before the reload: what changed meanwhile is noticed next time
-                    reloaded = True
-            return reloaded
+                cursor.execute("SELECT " + self.marks)
+                return self.compare(cursor.fetchone())
+
+    def compare(self, row):
+        """The same, once somebody has read the marks."""
+        marks, reloaded = iter(row), False
+        for i, (models, reload) in enumerate(self.watched):
+            seen = tuple(next(marks) for _ in models)
+            if seen != self.known[i]:
+                reload()
+                self.known[i] = seen  # read before the reload: what changed meanwhile is noticed next time
+                reloaded = True
+        return reloaded
 
     def forget(self):
         """Reloads everything at the next refresh: a step that was rolled back may have changed the caches."""

@@ -17,6 +17,8 @@ DEFAULTS = {
     "RUNNER_MAX_STEPS": 10000,  # a runner is replaced after so many steps; 0: never
     "RUNNER_MAX_MEMORY": 512,  # or when it has grown by so many MiB since all its modules were loaded; 0: never
     "RUNNER_LOCK_TIMEOUT": 30.0,  # seconds that a step waits for a lock before it is tried again later; for other branches of its ticket, longer
+    "RUNNER_MISSING_TIMEOUT": 600.0,  # seconds that a step goes from runner to runner because its module is nowhere, before that counts as attempts
+    "RUNNER_SYNCHRONOUS_COMMIT": "on",  # "off": a step does not wait until the database has its end on the disk
     "RUNNER_IDLE_TIMEOUT": 60.0,  # seconds after which the database gives up a runner that froze in a transaction
 }
 
@@ -30,6 +32,14 @@ def flow_limits():
             raise ValueError("WORKER_FLOW_LIMITS: %r is not <flow uuid>:<steps at the same time>, for example 8f14e45f:2,*:8" % part)
         limits[flow.strip()] = int(limit)
     return limits
+
+
+def choice(name, *choices):
+    """The value of a setting that is one of some words. Raises ValueError that names it."""
+    value = get(name).lower()
+    if value not in choices:
+        raise ValueError("%s: %r is not one of %s" % (name, value, ", ".join(choices)))
+    return value
 
 
 def notice_dead_database(databases):

@@ -65,8 +65,8 @@ class Pipe:
         os.dup2(2, 1)
         sys.stdout = sys.stderr
         self.lease = Lease()
-        self.runs = queue.Queue()  # steps to execute; None at the end of input
-        self.answers = queue.Queue()  # to our puts
+        self.runs = queue.SimpleQueue()  # steps to execute; None at the end of input
+        self.answers = queue.SimpleQueue()  # to our puts
         self.puts = 0
         self.writing = threading.Lock()
 

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import sys
+import time
 import traceback
 
 from . import __version__
@@ -41,10 +42,12 @@ class Runner:
     """Runs steps, one after the other, in the main thread."""
 
     def __init__(self, pipe, code):
-        from django.db import connections, router
+        from django.db import connections, reset_queries, router
         from django.db.backends.signals import connection_created
         from . import conf, queues, server
         from .caches import Caches
+        from .statements import Prepared
+        from .transaction import Heartbeat
         self.pipe, self.code = pipe, code
         conf.notice_dead_database(connections.databases)
         self.using = router.db_for_write(server.queue_model())
@@ -52,10 +55,17 @@ class Runner:
         if self.connection.vendor != "postgresql":
             sys.exit("omflow_booster: the database is %s; OMFLOW Booster works with PostgreSQL so far" % self.connection.vendor)
         self.idle_timeout, self.lock_timeout = conf.get("RUNNER_IDLE_TIMEOUT"), conf.get("RUNNER_LOCK_TIMEOUT")
+        self.missing_timeout = conf.get("RUNNER_MISSING_TIMEOUT")
+        self.synchronous_commit = conf.choice("RUNNER_SYNCHRONOUS_COMMIT", "on", "off")
         self.one_at_a_time, self.flow_limits = conf.get("WORKER_ORDER") == "ticket", conf.flow_limits()
         self.items = []
+        self.missed = {}  # steps whose module is not here: when that was seen first
         self.begun = False  # user code of the running step has begun
         self.sent = False  # the running step has sent the code of a Python point to a collector
+        self.heartbeat, self.prepared = Heartbeat(self.idle_timeout), Prepared()
+        # With DEBUG in the server's settings Django keeps the text of every statement; nobody reads it here.
+        type(self.connection).queries_logged = property(lambda connection: connection.force_debug_cursor)
+        reset_queries()
         self.caches = Caches()
         self.caches.refresh()
         self.warm()
@@ -81,10 +91,12 @@ class Runner:
             limits = {"lock_timeout": self.lock_timeout, "idle_in_transaction_session_timeout": self.idle_timeout}
             if connection.pg_version >= 120000:
                 limits["tcp_user_timeout"] = self.idle_timeout
+            # A step is one of many at once: what parallel workers of the database would give to one, they take from the others.
+            settings = ["SET max_parallel_workers_per_gather = 0"] + ["SET %s = %d" % (name, seconds * 1000) for name, seconds in limits.items()]
+            if self.synchronous_commit == "off":
+                settings.append("SET synchronous_commit = off")
             with connection.connection.cursor() as cursor:
-                # A step is one of many at once: what parallel workers of the database would give to one, they take from the others.
-                cursor.execute("; ".join(["SET max_parallel_workers_per_gather = 0"] + [
-                    "SET %s = %d" % (name, seconds * 1000) for name, seconds in limits.items()]))
+                cursor.execute("; ".join(settings))
 
     def check(self, execute, sql, params, many, context):
         """Django's execute wrapper: the lease is looked at before every statement."""
@@ -93,9 +105,8 @@ class Runner:
 
     def answer(self, message):
         """Runs a step. Returns done or failed, and its fields. Never raises."""
-        from django.db import reset_queries
         from . import files
-        from .transaction import StepSpoiled
+        from .transaction import DatabaseAway, StepSpoiled
         del self.items[:]
         fields, self.begun, self.sent = {}, False, False
         try:
@@ -104,14 +115,12 @@ class Runner:
         except Stale as error:
             fields = {"untried": True, "recycle": True, "retry_after_ms": 1}
             problem = error
-        except (Busy, Away) as error:
+        except (Busy, DatabaseAway) as error:
             fields, problem = {"untried": True, "retry_after_ms": random.randint(BUSY_PAUSE, 2 * BUSY_PAUSE)}, error
         except files.Missing as error:
             fields, problem = {"retry_after_ms": retry_later(message)}, error
         except MissingModule as error:
-            # Deploying takes seconds here and minutes elsewhere, until the patch has come.
-            fields = {"recycle": True, "retry_after_ms": retry_later(message)}
-            problem = error
+            fields, problem = self.missing(message), error
         except (LeaseLost, StepSpoiled) as error:
             problem, fields = error, {"retry_after_ms": 500 * message["attempt"]}
             if not self.begun:  # somebody else holds the lock of its row, for example
@@ -121,7 +130,7 @@ class Runner:
             problem = error
         else:
             problem = None
-        reset_queries()
+            self.missed.pop(message["id"], None)
         if self.wear.out():
             fields["recycle"] = True
         if problem is None:
@@ -130,60 +139,71 @@ class Runner:
             self.caches.forget()
         return "failed", dict(fields, error="%s: %s" % (type(problem).__name__, problem))
 
+    def missing(self, message):
+        """What becomes of a step whose module is not here. Deploying takes seconds on one server and minutes on the others, until the patch has come: the step goes to
+        one that has it, and is no attempt. If nobody has it for RUNNER_MISSING_TIMEOUT, it counts, and dies of its attempts."""
+        if len(self.missed) > REMEMBERED:
+            self.missed.clear()
+        since = self.missed.setdefault(message["id"], time.monotonic())
+        if time.monotonic() - since < self.missing_timeout:
+            return {"untried": True, "retry_after_ms": random.randint(BUSY_PAUSE, 2 * BUSY_PAUSE)}  # times the deliveries
+        return {"retry_after_ms": retry_later(message)}
+
     def run(self, message):
         """Runs a step to the end of its commit, and queues what follows. Returns fields of done."""
-        from django.db import InterfaceError, OperationalError
         from . import files, server
         from .transaction import StepTransaction
-        try:
-            self.caches.refresh()
-        except (OperationalError, InterfaceError):  # the database has closed the connection since the last step, or was away
-            self.connection.close()
-            try:
-                self.caches.refresh()
-            except (OperationalError, InterfaceError) as error:
-                raise Away(str(error).strip()) from None
-        self.code.check()
-        with StepTransaction(self.connection, self.pipe.lease.check, self.idle_timeout, self.lock_timeout) as transaction:
-            item = self.lock_row(message["id"], message["item"])
-            if item is None:
+        step = message["id"]
+        transaction = StepTransaction(self.connection, self.pipe.lease.check, self.heartbeat, self.prepared, self.lock_timeout)
+        row = transaction.begin(*self.lock_row(step))
+        with transaction:
+            if row is None:
                 transaction.commit()
                 return {"skipped": True}  # done by an earlier delivery
+            item = self.notice(row, step, message["item"])
+            self.code.check()  # the files of what was deployed are there before its rows
             param = item["input_param"]
             if isinstance(param, str):  # the server stores it as JSON text
                 param = json.loads(param)
             tickets = named(param)
             self.take_turn(param, tickets)
             files.need(param)
-            transaction.lock(tickets)
             function = getattr(self.code.load(active_module(item, param)), item["method_name"])
             balanced = item["name"] == "FormFlow" and isinstance(param, dict) and param.get("load_balance")
             if balanced:
                 server.note_sent(self.note_sent)
+            transaction.lock(tickets)
             self.begun = True
             function(param)
-            kept = balanced and self.sent and not self.items and self.is_kept(message["id"])
-            if not kept:
-                self.delete_row(message["id"])
-            transaction.commit()
-        for first in range(0, len(self.items), BATCH):
+            kept = balanced and self.sent and not self.items and self.is_kept(step)
+            # The engine has deleted the row already, unless two rows had the same queue_id: then it deletes none.
+            transaction.commit(*([] if kept else ["DELETE FROM %s WHERE id = %%s" % self.table(step), [int(step[1:])]]))
+        return dict({"kept": True} if kept else {}, **self.follow(message))
+
+    def follow(self, message):
+        """Queues what follows a step. Returns the fields of done that name what the worker takes there: the last items, in one line."""
+        named = self.items[(len(self.items) - 1) // BATCH * BATCH:] if message.get("follow") else []
+        for first in range(0, len(self.items) - len(named), BATCH):
             try:
                 self.pipe.put(message["id"], self.items[first:first + BATCH])
             except Refused as error:
                 print("follow-up work is not queued yet (%s); the worker finds its rows" % error, file=sys.stderr)
-        return {"kept": True} if kept else {}
+        return {"items": named} if named else {}
 
-    def lock_row(self, step, item):
-        """Locks the step's own row, which is the fence against every other delivery, and returns the item as it stands there: a database that was
-        restored may have given the number to another step than the message is of. None if the row is gone: the step is done."""
-        names = ["name", "module_name", "method_name", "input_param"] if step.startswith("q") else ["body"]
-        columns = ", ".join(self.connection.ops.quote_name(name) for name in names)
-        with self.connection.cursor() as cursor:
-            cursor.execute("SELECT %s FROM %s WHERE id = %%s FOR UPDATE" % (columns, self.table(step)), [int(step[1:])])
-            row = cursor.fetchone()
-        if row is None:
-            return None
-        return dict(item, **(dict(zip(names, row)) if len(names) > 1 else json.loads(row[0])))
+    def lock_row(self, step):
+        """The query that locks the step's own row, which is the fence against every other delivery, and reads the marks of what this process remembers."""
+        columns = [self.connection.ops.quote_name(name) for name in columns_of(step)] + ([self.caches.marks] if self.caches.using == self.using else [])
+        return "SELECT %s FROM %s WHERE id = %%s FOR UPDATE" % (", ".join(columns), self.table(step)), [int(step[1:])]
+
+    def notice(self, row, step, item):
+        """Loads what others have changed, and returns the item as it stands in its row: a database that was restored may have given the number to another step
+        than the message is of."""
+        names = columns_of(step)
+        if self.caches.using == self.using:
+            self.caches.compare(row[len(names):])
+        else:
+            self.caches.refresh()
+        return dict(item, **(dict(zip(names, row)) if step.startswith("q") else json.loads(row[0])))
 
     def note_sent(self):
         self.sent = True
@@ -194,11 +214,6 @@ class Runner:
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM {0} WHERE queue_id = (SELECT queue_id FROM {0} WHERE id = %s)".format(self.table(step)), [int(step[1:])])
             return cursor.fetchone()[0] == 1
-
-    def delete_row(self, step):
-        """The engine has deleted it already, unless two rows had the same queue_id: then it deletes none."""
-        with self.connection.cursor() as cursor:
-            cursor.execute("DELETE FROM %s WHERE id = %%s" % self.table(step), [int(step[1:])])
 
     def table(self, step):
         from . import server
@@ -252,16 +267,18 @@ class Busy(Exception):
     """Others run, beside which this step may not: nothing of it was begun."""
 
 
-class Away(Exception):
-    """The database does not answer: nothing of the step was begun."""
-
-
 BUSY_PAUSE = 100  # milliseconds, at least, until such a step is tried again
+REMEMBERED = 10000  # steps whose module is missing
 
 
 def retry_later(message):
     """Milliseconds until the next try of what somebody has to do something for, elsewhere."""
     return min(2000 * 5 ** (message["attempt"] - 1), 300000)
+
+
+def columns_of(step):
+    """The columns of the row of a step: of the server's table, or of ours, where the item is JSON."""
+    return ("name", "module_name", "method_name", "input_param") if step.startswith("q") else ("body",)
 
 
 def named(param):

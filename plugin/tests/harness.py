@@ -193,10 +193,10 @@ class Runner(Child):
         ready = self.hear()
         case.assertEqual((ready["op"], ready["protocol"]), ("ready", 1))
 
-    def run(self, row, lease=60.0, attempt=1, item=None):
+    def run(self, row, lease=60.0, attempt=1, item=None, **more):
         """Hands over the step of a row. Returns its identity."""
         step = "q%d" % row
-        self.tell(op="run", id=step, attempt=attempt, key="", deadline=int((time.time() + lease) * 1000), item=item or self.case.item(row))
+        self.tell(op="run", id=step, attempt=attempt, key="", deadline=int((time.time() + lease) * 1000), item=item or self.case.item(row), **more)
         return step
 
     def answer(self):

@@ -29,6 +29,30 @@ class EffectTest(Case):
         self.assertEqual(self.sql("SELECT closed FROM omformmodel_ticket"), [True])
         self.assertEqual(self.rows(), [])
 
+    def test_what_follows_is_named_in_done(self):
+        """If the worker says that it takes it there; a worker of the release before does not."""
+        runner, row = Runner(self), self.insert("a", "b")
+        item = self.item(row)
+        runner.run(row, item=item, follow=True)
+        done = runner.hear()
+        self.assertEqual((done["op"], [item["row"] for item in done["items"]]), ("done", self.rows()))
+        self.assertEqual(done["items"][0], self.item(self.rows()[0]))
+        runner.run(self.rows()[0], follow=True)
+        self.assertNotIn("items", runner.hear(), "nothing follows")
+        runner.run(row, item=item, follow=True)
+        self.assertEqual(runner.hear(), {"op": "done", "id": "q%d" % row, "skipped": True})
+        self.assertEqual(self.effects(), ["a", "b"])
+
+    def test_more_follows_than_fits_into_a_line(self):
+        runner = Runner(self)
+        step = runner.run(self.insert("many"), follow=True)
+        put = runner.hear()
+        self.assertEqual((put["op"], len(put["items"])), ("put", 200))
+        runner.tell(op="stored", id=step, n=put["n"], ids=[])
+        done = runner.hear()
+        self.assertEqual((done["op"], len(done["items"])), ("done", 50))
+        self.assertEqual([item["row"] for item in put["items"] + done["items"]], self.rows())
+
     def test_second_delivery_has_no_effect(self):
         row = self.insert("a")
         item, runner = self.item(row), Runner(self)
@@ -172,6 +196,25 @@ class EngineTest(Case):
         self.assertEqual(self.done("changes_tables"), ["changes_tables"])
         self.assertEqual(self.sql("SELECT id FROM made_by_step"), [1])
 
+    def test_statements_that_the_session_keeps_ready(self):
+        """They mean what they mean when they are sent as they are, also when their table has changed, a value does not fit, or the session has forgotten them."""
+        self.assertEqual(self.done("repeats"), ["value", "no value", "too large: 0", "constraint", "still there", "repeats"])
+        self.sql("TRUNCATE omformmodel_effect")
+        self.sql("ALTER TABLE omformmodel_effect ALTER COLUMN point TYPE text")
+        self.assertEqual(self.done("repeats"), ["value", "no value", "too large: 0", "constraint", "still there", "repeats"])
+        self.sql("TRUNCATE omformmodel_effect")
+        self.assertEqual(self.done("forgets"), ["forgotten", "forgets"])
+        self.sql("TRUNCATE omformmodel_effect")
+        self.assertEqual(self.done("repeats"), ["value", "no value", "too large: 0", "constraint", "still there", "repeats"])
+
+    def test_no_statement_is_kept_for_debugging(self):
+        self.assertEqual(self.done("counts_queries"), ["queries kept: 0", "counts_queries"])
+
+    def test_one_heartbeat_thread(self):
+        for number in range(3):
+            self.runner.step(self.insert("counts_threads", number=number + 2))
+        self.assertEqual(self.sql("SELECT DISTINCT note FROM omformmodel_effect WHERE note <> ''"), ["1"])
+
     def test_no_parallel_workers(self):
         self.assertEqual(self.done("asks_session"), ["parallel workers: 0", "asks_session"])
 
@@ -294,16 +337,27 @@ class CodeTest(Case):
         self.assertEqual(self.sql("SELECT note FROM omformmodel_effect WHERE note <> '' ORDER BY id"), ["1", "2"])
 
     def test_missing_module(self):
+        """Another server may have it: the step is given back, and is no attempt."""
         self.sql("UPDATE omformflow_flowactive SET version = 7")
         row, runner = self.insert("version"), Runner(self)
-        answer = runner.step(row)
-        self.assertEqual((answer["op"], answer["recycle"], answer["retry_after_ms"]), ("failed", True, 2000))
-        self.assertIn(FLOW, answer["error"])
-        self.assertNotIn("permanent", answer)
-        self.assertEqual(runner.step(row, attempt=9)["retry_after_ms"], 300000)
+        for _ in range(3):
+            answer = runner.step(row)
+            self.assertEqual((answer["op"], answer["untried"], "recycle" in answer), ("failed", True, False))
+            self.assertGreater(answer["retry_after_ms"], 0)
+            self.assertIn(FLOW, answer["error"])
         self.home.deploy(7)
         self.assertEqual(runner.step(row)["op"], "done")
         self.assertEqual(self.rows(), [])
+
+    def test_module_that_nobody_has(self):
+        self.sql("UPDATE omformflow_flowactive SET version = 7")
+        row, runner = self.insert("version"), Runner(self, RUNNER_MISSING_TIMEOUT="0.5")
+        self.assertTrue(runner.step(row)["untried"])
+        answer = self.eventually(lambda: (lambda answer: None if answer.get("untried") else answer)(runner.step(row)), "an attempt that counts")
+        self.assertEqual((answer["op"], answer["retry_after_ms"], "permanent" in answer), ("failed", 2000, False))
+        self.assertEqual(runner.step(row, attempt=9)["retry_after_ms"], 300000)
+        self.home.deploy(7)
+        self.assertEqual(runner.step(row)["op"], "done")
 
     def test_models_that_changed_on_disk(self):
         runner, row = Runner(self), self.insert("a")

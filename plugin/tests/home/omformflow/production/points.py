@@ -6,6 +6,7 @@ import threading
 import time
 
 from django.db import connection, transaction
+from omflow import engine
 from omflow.models import Scheduler
 from omformmodel.models import Effect, Once, Ticket
 
@@ -240,3 +241,55 @@ def attaches(param):
 def scheduled(row):
     """A schedule's own function, which gets the schedule."""
     Effect.objects.create(number=1, point="scheduled")
+
+
+def repeats(param):
+    """The same statements often enough that a session keeps them ready, and then with a value of every kind, and one that breaks a rule."""
+    note = lambda text: Effect.objects.create(number=param["data_no"], point=text)  # noqa: E731
+    for value in ("value",) * 6:
+        found = Effect.objects.filter(point=value).count()
+        if not found:
+            note(value)
+    for _ in range(6):
+        Effect.objects.filter(note=None, number=1).exists()
+    if not Effect.objects.filter(note=None).exists():
+        note("no value")
+    for number in (1, 2, 3, 4, 5, 2 ** 40):  # an integer that the column cannot hold is only not found
+        found = Effect.objects.filter(pk=number).count() if number > 5 else 0
+        Ticket.objects.filter(number=number).count()
+    note("too large: %d" % (found + Ticket.objects.filter(number=2 ** 40).count()))
+    for name in ("r1", "r2", "r3", "r4", "r5", "r5"):
+        try:
+            Once.objects.create(name=name)
+        except Exception:
+            note("constraint")
+    for _ in range(2):
+        if Once.objects.filter(name="r5").count() != 1:
+            raise AssertionError("a statement that failed took another one with it")
+    Once.objects.all().delete()
+    note("still there")
+
+
+def forgets(param):
+    """Somebody takes away what the session keeps ready."""
+    for _ in range(6):
+        Effect.objects.filter(number=param["data_no"]).count()
+    with connection.cursor() as cursor:
+        cursor.execute("DEALLOCATE ALL")
+    if Effect.objects.filter(number=param["data_no"]).count() == 0:
+        Effect.objects.create(number=param["data_no"], point="forgotten")
+
+
+def counts_queries(param):
+    Effect.objects.create(number=param["data_no"], point="queries kept: %d" % len(connection.queries))
+
+
+def counts_threads(param):
+    beats = [thread for thread in threading.enumerate() if "heartbeat" in thread.name]
+    Effect.objects.create(number=param["data_no"], point="threads", note=str(len(beats)))
+
+
+def many(param):
+    """More follows than fits into one line."""
+    for number in range(250):
+        engine.queue(dict(param, points=["a"], number=number))
