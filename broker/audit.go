@@ -2,28 +2,27 @@ package broker
 
 import (
 	"context"
-	"time"
 
 	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/broker/audit"
-	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
-const comparedWithin = 5 * time.Second
-
 // audited is a Booster as its audit sees it (audit.Booster).
-type audited struct{ b *Broker }
+type audited struct {
+	lease   *activeLease
+	control *controller
+}
 
-func (a audited) Active() bool { return a.b.active() }
+func (a audited) Active() bool { return a.lease.active() }
 
 func (a audited) HandOver(ctx context.Context) error {
-	_, err := a.b.handOver(ctx)
+	_, err := a.control.handOver(ctx)
 	return err
 }
 
 func (a audited) Request(ctx context.Context, subject string, question []byte) ([]byte, error) {
-	reply, err := a.b.sys.RequestWithContext(ctx, subject, question)
+	reply, err := a.control.cluster.node.sys.RequestWithContext(ctx, subject, question)
 	if err != nil {
 		return nil, err
 	}
@@ -31,11 +30,11 @@ func (a audited) Request(ctx context.Context, subject string, question []byte) (
 }
 
 func (a audited) Cluster() *audit.Cluster {
-	v := a.b.view.Load()
+	v := a.control.view.Load()
 	if v == nil {
 		return nil
 	}
-	c := &audit.Cluster{Leader: v.metaLeader, Growing: a.b.growing.Load(), Streams: map[string]audit.Stream{}}
+	c := &audit.Cluster{Leader: v.metaLeader, Growing: a.control.growth.open(), Streams: map[string]audit.Stream{}}
 	for _, p := range v.peers {
 		c.Members = append(c.Members, audit.Member{Name: p.name, Online: p.online})
 	}
@@ -49,11 +48,6 @@ func (a audited) Cluster() *audit.Cluster {
 	return c
 }
 
-// newAudit makes the audit of this Booster.
-func (b *Broker) newAudit() (*audit.Auditor, error) {
-	return audit.New(audit.Config{Name: b.name(), Every: b.cfg.AuditEvery, Log: b.log}, audited{b})
-}
-
 // answerAudit answers the audit of the active Booster until the node is stopped. It calls end with an audit.Rebuild when the
 // member must start again.
 func answerAudit(n *node, s *store, log zerolog.Logger, end context.CancelCauseFunc) error {
@@ -62,17 +56,4 @@ func answerAudit(n *node, s *store, log zerolog.Logger, end context.CancelCauseF
 		return err
 	}
 	return r.Answer(n.sys, end)
-}
-
-// awaitAudit gives the audit a moment before a planned stop: this Booster hands over nothing to one that has just started and is
-// not compared yet.
-func (b *Broker) awaitAudit() {
-	ctx, cancel := context.WithTimeout(context.Background(), comparedWithin)
-	defer cancel()
-	for b.leads() && ctx.Err() == nil {
-		if v := b.audit.Verdict(); v == nil || !v.Soon {
-			return
-		}
-		bus.Sleep(ctx, 50*time.Millisecond)
-	}
 }

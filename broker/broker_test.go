@@ -18,6 +18,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/leaktest"
+	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
@@ -30,15 +31,39 @@ func TestMain(m *testing.M) {
 func testConfig(t *testing.T) Config {
 	t.Helper()
 	return Config{
-		Port: testkit.FreePort(t), DataDir: t.TempDir(), Sync: Sync{Interval: time.Second}, StoreMB: 256,
+		Config: logging.Config{Level: "info", Format: "auto"}, Network: Network{Port: testkit.FreePort(t)},
+		Rollout: Rollout{Servers: 1, Timeout: time.Minute},
+		DataDir: t.TempDir(), Sync: Sync{Interval: time.Second}, StoreMB: 256,
 		Lease: 30 * time.Second, ReadyAfter: timeout,
 	}
 }
 
+// made is a Booster that has not run yet.
+func made(t *testing.T, cfg Config, log zerolog.Logger) *Broker {
+	t.Helper()
+	b, err := New(cfg, log)
+	require.NoError(t, err)
+	return b
+}
+
+// What tests ask the parts of a Booster; before its server has started it is nothing yet.
+func (b *Broker) name() string { return b.store.bootState().Name }
+
+func (b *Broker) view() *view {
+	if l := b.now.Load(); l != nil {
+		return l.member.control.view.Load()
+	}
+	return nil
+}
+
+func (b *Broker) leads() bool      { l := b.now.Load(); return l != nil && l.cluster.leads() }
+func (b *Broker) active() bool     { l := b.now.Load(); return l != nil && l.lease.active() }
+func (b *Broker) takeover() string { return b.now.Load().report.takeover() }
+
 // started is a Booster that runs until stop is called or the test ends.
 func started(t *testing.T, cfg Config) (b *Broker, stop func() error) {
 	t.Helper()
-	b = New(cfg, zerolog.New(zerolog.NewTestWriter(t)))
+	b = made(t, cfg, zerolog.New(zerolog.NewTestWriter(t)))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx); close(ended) }()
@@ -67,13 +92,13 @@ func TestPasswordOfTheSystemAccountIsNoCountedID(t *testing.T) {
 	b, stop := started(t, cfg)
 	const prefix = 12 // of a nuid
 	public := nuid.Next()[:prefix]
-	require.Contains(t, b.nc.NewInbox(), public, "an inbox shows it")
-	require.NotContains(t, b.secret, public)
-	require.GreaterOrEqual(t, len(b.secret), 26, "128 bits")
-	first := b.secret
+	require.Contains(t, b.now.Load().node.nc.NewInbox(), public, "an inbox shows it")
+	require.NotContains(t, b.now.Load().node.secret, public)
+	require.GreaterOrEqual(t, len(b.now.Load().node.secret), 26, "128 bits")
+	first := b.now.Load().node.secret
 	require.NoError(t, stop())
 	again, _ := started(t, cfg)
-	require.NotEqual(t, first, again.secret, "new with each start")
+	require.NotEqual(t, first, again.now.Load().node.secret, "new with each start")
 }
 
 func TestStartCreatesTheBusAndRestartKeepsIt(t *testing.T) {
@@ -186,7 +211,10 @@ func TestWhatKeepsABoosterFromStarting(t *testing.T) {
 			t.Parallel()
 			cfg := testConfig(t)
 			tc.spoil(t, &cfg)
-			err := New(cfg, zerolog.Nop()).Run(t.Context())
+			b, err := New(cfg, zerolog.Nop())
+			if err == nil {
+				err = b.Run(t.Context())
+			}
 			var wrong *config.Error
 			require.ErrorAs(t, err, &wrong)
 			require.Equal(t, tc.variable, wrong.Var)
@@ -223,11 +251,11 @@ func TestBudget(t *testing.T) {
 func TestStoreThatFailsEndsTheBooster(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
-	b := New(cfg, zerolog.Nop())
+	b := made(t, cfg, zerolog.Nop())
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(context.Background()) }()
 	<-b.Ready()
-	require.NoError(t, b.server.DisableJetStream())
+	require.NoError(t, b.now.Load().node.server.DisableJetStream())
 	select {
 	case err := <-ended:
 		require.ErrorContains(t, err, "store in "+cfg.DataDir+" failed")
@@ -251,12 +279,12 @@ func TestSync(t *testing.T) {
 
 func TestWhatABoosterWaitsFor(t *testing.T) {
 	t.Parallel()
-	b := New(Config{HAClusterPort: 5170}, zerolog.Nop())
-	require.Contains(t, b.awaited(), "waiting for the other Booster")
-	b.view.Store(&view{})
-	require.Contains(t, b.awaited(), "check HA_BOOSTER_IP and port 5170")
-	b.view.Store(&view{metaLeader: "x"})
-	require.Contains(t, b.awaited(), "nobody leads them yet")
-	b.growing.Store(true)
-	require.Contains(t, b.awaited(), "is being restored")
+	l := &life{member: &membership{control: &controller{}}}
+	require.Contains(t, l.awaited(false, 5170), "waiting for the other Booster")
+	l.member.control.view.Store(&view{})
+	require.Contains(t, l.awaited(false, 5170), "check HA_BOOSTER_IP and port 5170")
+	l.member.control.view.Store(&view{metaLeader: "x"})
+	require.Contains(t, l.awaited(false, 5170), "nobody leads them yet")
+	require.Contains(t, l.awaited(true, 5170), "is being restored")
+	require.Contains(t, (&life{}).awaited(false, 5170), "the store does not answer yet", "a single Booster waits for no other one")
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
+	"github.com/omflow-booster/omflow-booster/internal/logging"
 	"github.com/omflow-booster/omflow-booster/internal/testkit"
 )
 
@@ -57,7 +58,7 @@ func (m member) wait(t *testing.T) {
 
 func startBooster(t *testing.T, cfg Config, name string) (*Broker, member) {
 	t.Helper()
-	b := New(cfg, zerolog.New(zerolog.NewTestWriter(t)).With().Str("b", name).Logger())
+	b := made(t, cfg, zerolog.New(zerolog.NewTestWriter(t)).With().Str("b", name).Logger())
 	return b, run(t, b.Ready(), b.Run)
 }
 
@@ -83,7 +84,7 @@ func grant(t *testing.T, b *Broker, agent string) bus.WitnessGrant {
 	t.Helper()
 	var g bus.WitnessGrant
 	require.Eventually(t, func() bool {
-		v := b.view.Load()
+		v := b.view()
 		if v == nil || v.grant == nil || v.grant.Agent != agent {
 			return false
 		}
@@ -100,8 +101,11 @@ func startWitness(t *testing.T, g bus.WitnessGrant) member {
 
 func startWitnessIn(t *testing.T, g bus.WitnessGrant, dir string) member {
 	t.Helper()
-	w := NewWitness(WitnessConfig{Name: g.Name, Address: g.Address, Boosters: g.Boosters, DataDir: dir},
-		zerolog.New(zerolog.NewTestWriter(t)).With().Str("b", "witness").Logger())
+	w, err := NewWitness(WitnessConfig{
+		Config: logging.Config{Level: "info", Format: "auto"},
+		Name:   g.Name, Address: g.Address, Boosters: g.Boosters, DataDir: dir,
+	}, zerolog.New(zerolog.NewTestWriter(t)).With().Str("b", "witness").Logger())
+	require.NoError(t, err)
 	return run(t, w.Ready(), w.Run)
 }
 
@@ -189,7 +193,7 @@ func TestWitnessOfADeadHostIsReplaced(t *testing.T) {
 	w1 := startWitness(t, grant(t, active, "server-1"))
 	w1.wait(t)
 	active = activeOf(t, "ok", a, b)
-	old := active.view.Load().grant.Name
+	old := active.view().grant.Name
 
 	beat1()
 	require.NoError(t, w1.stop())
@@ -197,9 +201,9 @@ func TestWitnessOfADeadHostIsReplaced(t *testing.T) {
 	w2 := startWitness(t, grant(t, active, "server-2"))
 	w2.wait(t)
 	active = activeOf(t, "ok", a, b)
-	v := active.view.Load()
+	v := active.view()
 	require.Equal(t, 3, v.size)
 	for _, p := range v.peers {
-		require.NotEqual(t, old, p.name, "the former witness is removed")
+		require.NotEqual(t, old, p.name, "the earlier witness is removed")
 	}
 }

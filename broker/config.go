@@ -15,23 +15,28 @@ import (
 // Config is the Booster's environment.
 type Config struct {
 	logging.Config
+	Network
 	Rollout
 
-	IP            string        `envconfig:"BOOSTER_IP" desc:"own address or name that the OMFLOW Servers reach, and that the Booster listens on; unset: this machine only"`
-	Listen        string        `envconfig:"BOOSTER_LISTEN" desc:"IP address to listen on, if it is not BOOSTER_IP: behind a router, in a container; 0.0.0.0 or :: for all"`
-	Port          int           `envconfig:"BOOSTER_PORT" default:"5169" desc:"port for workers, agents and commands"`
-	HAIP          string        `envconfig:"HA_BOOSTER_IP" desc:"address or name of the other Booster, if there are two"`
-	HAPort        int           `envconfig:"HA_BOOSTER_PORT" default:"5169" desc:"its port"`
-	Name          string        `envconfig:"BOOSTER_NAME" desc:"name on the bus; default generated once and kept in the data directory"`
-	DataDir       string        `envconfig:"BOOSTER_DATA_DIR" default:"/var/lib/omflow-booster" desc:"where the queue is stored"`
-	Sync          Sync          `envconfig:"BOOSTER_SYNC" default:"auto" desc:"flush to disk: always, an interval such as 500ms, or auto: every second, since the database holds the truth"`
-	StoreMB       int64         `envconfig:"BOOSTER_STORE_MB" default:"0" desc:"most disk space of the queue in MB; 0: four fifths of what is free, 20000 at most"`
-	ClusterPort   int           `envconfig:"BOOSTER_CLUSTER_PORT" default:"5170" desc:"own port for the other Booster"`
-	HAClusterPort int           `envconfig:"HA_BOOSTER_CLUSTER_PORT" default:"5170" desc:"the other Booster's port for this one"`
-	WitnessAfter  time.Duration `envconfig:"BOOSTER_WITNESS_AFTER" default:"1m" desc:"a witness whose host was silent this long is replaced by another agent's"`
-	AuditEvery    time.Duration `envconfig:"BOOSTER_AUDIT_EVERY" default:"6h" desc:"two Boosters: how often every message of every copy is compared; counts are compared every few seconds"`
-	Lease         time.Duration `envconfig:"BOOSTER_LEASE" default:"30s" desc:"a step comes again when its worker was silent this long"`
-	ReadyAfter    time.Duration `envconfig:"BOOSTER_START_TIMEOUT" default:"15m" desc:"how long the start may take, recovery of the store included"`
+	Name         string        `envconfig:"BOOSTER_NAME" desc:"name on the bus; default generated once and kept in the data directory"`
+	DataDir      string        `envconfig:"BOOSTER_DATA_DIR" default:"/var/lib/omflow-booster" desc:"where the queue is stored"`
+	Sync         Sync          `envconfig:"BOOSTER_SYNC" default:"auto" desc:"flush to disk: always, an interval such as 500ms, or auto: every second, since the database holds the truth"`
+	StoreMB      int64         `envconfig:"BOOSTER_STORE_MB" default:"0" desc:"most disk space of the queue in MB; 0: four fifths of what is free, 20000 at most"`
+	WitnessAfter time.Duration `envconfig:"BOOSTER_WITNESS_AFTER" default:"1m" desc:"a witness whose host was silent this long is replaced by another agent's"`
+	AuditEvery   time.Duration `envconfig:"BOOSTER_AUDIT_EVERY" default:"6h" desc:"two Boosters: how often every message of every copy is compared; counts are compared every few seconds"`
+	Lease        time.Duration `envconfig:"BOOSTER_LEASE" default:"30s" desc:"a step comes again when its worker was silent this long"`
+	ReadyAfter   time.Duration `envconfig:"BOOSTER_START_TIMEOUT" default:"15m" desc:"how long the start may take, recovery of the store included"`
+}
+
+// Network is where this Booster is, and where the other one is.
+type Network struct {
+	IP            string `envconfig:"BOOSTER_IP" desc:"own address or name that the OMFLOW Servers reach, and that the Booster listens on; unset: this machine only"`
+	Listen        string `envconfig:"BOOSTER_LISTEN" desc:"IP address to listen on, if it is not BOOSTER_IP: behind a router, in a container; 0.0.0.0 or :: for all"`
+	Port          int    `envconfig:"BOOSTER_PORT" default:"5169" desc:"port for workers, agents and commands"`
+	HAIP          string `envconfig:"HA_BOOSTER_IP" desc:"address or name of the other Booster, if there are two"`
+	HAPort        int    `envconfig:"HA_BOOSTER_PORT" default:"5169" desc:"its port"`
+	ClusterPort   int    `envconfig:"BOOSTER_CLUSTER_PORT" default:"5170" desc:"own port for the other Booster"`
+	HAClusterPort int    `envconfig:"HA_BOOSTER_CLUSTER_PORT" default:"5170" desc:"the other Booster's port for this one"`
 }
 
 // Rollout is how patches are rolled out that do not say otherwise.
@@ -141,8 +146,8 @@ func (c *Config) validateCluster() error {
 }
 
 // mode is how the store is written: alone, or as a member of a cluster.
-func (c *Config) mode() string {
-	if c.HAIP == "" {
+func (n Network) mode() string {
+	if n.HAIP == "" {
 		return modeStandalone
 	}
 	return modeCluster
@@ -167,24 +172,38 @@ type port struct {
 	port     int
 }
 
-func (c *Config) ports() []port {
-	ports := []port{{"BOOSTER_PORT", c.Port}}
-	if c.mode() == modeCluster {
-		ports = append(ports, port{"BOOSTER_CLUSTER_PORT", c.ClusterPort})
+func (n Network) ports() []port {
+	ports := []port{{"BOOSTER_PORT", n.Port}}
+	if n.mode() == modeCluster {
+		ports = append(ports, port{"BOOSTER_CLUSTER_PORT", n.ClusterPort})
 	}
 	return ports
 }
 
 // place is where the server listens.
-func (c *Config) place() place { return place{"BOOSTER_IP", c.IP, "BOOSTER_LISTEN", c.Listen} }
+func (n Network) place() place { return place{"BOOSTER_IP", n.IP, "BOOSTER_LISTEN", n.Listen} }
 
 // address is how others reach this Booster.
-func (c *Config) address() string {
-	host := c.IP
+func (n Network) address() string {
+	host := n.IP
 	if host == "" {
 		host = "127.0.0.1"
 	}
-	return hostPort(host, c.Port)
+	return hostPort(host, n.Port)
+}
+
+// ownMember and otherMember are how the members of the cluster reach this Booster and the other one.
+func (n Network) ownMember() string   { return hostPort(n.IP, n.ClusterPort) }
+func (n Network) otherMember() string { return hostPort(n.HAIP, n.HAClusterPort) }
+
+// routes are the members that this Booster dials: the other Booster and, if one is known, the witness. The Boosters dial the witness, never
+// the other way round, because its host has one port open to them.
+func (n Network) routes(witness string) []string {
+	routes := []string{n.otherMember()}
+	if witness != "" {
+		routes = append(routes, witness)
+	}
+	return routes
 }
 
 // Sync is how often the store is flushed to disk.

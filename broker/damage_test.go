@@ -141,7 +141,11 @@ func foundBy(b *Broker) <-chan time.Time {
 	go func() {
 		defer close(found)
 		for deadline := time.Now().Add(auditTimeout); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-			if v := b.audit.Verdict(); v != nil && v.Finding != "" {
+			l := b.now.Load()
+			if l == nil {
+				continue
+			}
+			if v := l.member.audit.Verdict(); v != nil && v.Finding != "" {
 				found <- time.Now()
 				return
 			}

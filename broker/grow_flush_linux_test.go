@@ -63,7 +63,7 @@ func TestOldStoreStaysUntilTheNewOneIsOnTheDisk(t *testing.T) {
 	cfgA, cfgB := pair(t)
 	aged(t, cfgA)
 	_, runB := startBooster(t, cfgB, "b")
-	a := New(cfgA, zerolog.New(zerolog.NewTestWriter(t)))
+	a := made(t, cfgA, zerolog.New(zerolog.NewTestWriter(t)))
 	restored, flushed := -1, []string{"not looked at"}
 	var until time.Time          // the restore had ended
 	var asked *nats.Subscription // who is asked to flush
@@ -76,7 +76,7 @@ func TestOldStoreStaysUntilTheNewOneIsOnTheDisk(t *testing.T) {
 		case "streams restored":
 			until = time.Now()
 			restored = len(left())
-			asked, err = a.sys.SubscribeSync("audit." + audit.AskFlush + ".*")
+			asked, err = a.now.Load().node.sys.SubscribeSync("audit." + audit.AskFlush + ".*")
 			require.NoError(t, err)
 		case "new store flushed":
 			flushed = left()

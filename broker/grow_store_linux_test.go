@@ -12,8 +12,7 @@ import (
 // What cannot be looked at must not be taken for "there is nothing": the old store is removed then.
 func TestStoreThatCannotBeReadIsNotEmpty(t *testing.T) {
 	t.Parallel()
-	b := New(testConfig(t), zerolog.Nop())
-	b.store = &store{dir: t.TempDir()}
+	b := newMove(&store{dir: t.TempDir()}, timeout, zerolog.Nop(), nil)
 	require.NoError(t, b.takeSingle(t.Context()), "it never served")
 	require.NoError(t, os.WriteFile(b.store.path(storeName), nil, 0o600))
 	require.Error(t, b.takeSingle(t.Context()), "not a directory")

@@ -109,7 +109,7 @@ func TestGrowthThatEndsInTheMiddleGoesOn(t *testing.T) {
 			_, runB := startBooster(t, cfgB, "b")
 			power := errors.New("power cut at " + point)
 			ctx, cancel := context.WithCancel(context.Background())
-			first := New(cfgA, zerolog.New(zerolog.NewTestWriter(t)))
+			first := made(t, cfgA, zerolog.New(zerolog.NewTestWriter(t)))
 			first.interrupt = func(at string) error {
 				if at == point {
 					cancel() // what is decided after this does not happen
@@ -138,7 +138,7 @@ func TestGrowthIsGivenUpWithoutLoss(t *testing.T) {
 			cfg, _ := pair(t)
 			aged(t, cfg)
 			power := errors.New("power cut")
-			first := New(cfg, zerolog.Nop())
+			first := made(t, cfg, zerolog.Nop())
 			first.interrupt = func(at string) error {
 				if at == point {
 					return power
@@ -161,11 +161,11 @@ func TestTwoQueuesAreNotMixed(t *testing.T) {
 	a, runA := startBooster(t, cfgA, "a")
 	b, runB := startBooster(t, cfgB, "b")
 	conflict := func(br *Broker) bool {
-		v := br.view.Load()
+		v := br.view()
 		if v == nil || v.metaLeader == "" {
 			return false
 		}
-		err := br.othersAgree(t.Context(), v)
+		err := br.now.Load().member.control.founding.othersAgree(t.Context(), v)
 		return err != nil && strings.Contains(err.Error(), "two queues are not mixed")
 	}
 	require.Eventually(t, func() bool { return conflict(a) && conflict(b) }, timeout, 200*time.Millisecond)

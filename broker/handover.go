@@ -2,12 +2,9 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
@@ -17,62 +14,63 @@ const successorTimeout = 3 * time.Second
 
 // handOver gives every leadership of this Booster to the other one, and returns who that is when it is active: before a planned stop, or
 // because an operator wants it, so that nobody waits for an election. Nothing is moved when the other one could not lead.
-func (b *Broker) handOver(ctx context.Context) (successor string, err error) {
-	b.placing.Lock() // the controller would take leadership back
-	defer b.placing.Unlock()
+func (t *controller) handOver(ctx context.Context) (successor string, err error) {
+	t.placing.Lock() // the controller would take leadership back
+	defer t.placing.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return b.moveAll(ctx)
+	return t.moveAll(ctx)
 }
 
 // moveAll is handOver for who holds placing. It fails only while this Booster still leads: what else was not moved, because
 // the other one had it already for example, that one takes itself, and who is told of a failure orders it again, which moves
 // everything back.
-func (b *Broker) moveAll(ctx context.Context) (successor string, err error) {
-	v, successor, err := b.findSuccessor(ctx)
+func (t *controller) moveAll(ctx context.Context) (successor string, err error) {
+	c := t.cluster
+	v, successor, err := c.findSuccessor(ctx)
 	if err != nil {
 		return "", err
 	}
 	// The consumer first, and not for long: one that nobody leads, because somebody removes it, answers nothing, and the rest must move.
 	first, stop := context.WithTimeout(ctx, time.Second)
-	errs := []error{b.moveLead(first, bus.WorkersStepDown(), successor)}
+	errs := []error{c.moveLead(first, bus.WorkersStepDown(), successor)}
 	stop()
 	var moves []string
 	for name, s := range v.streams {
-		if s.leader == b.name() && s.isCurrent(successor) && name != bus.StreamWork {
+		if s.leader == c.name && s.isCurrent(successor) && name != bus.StreamWork {
 			moves = append(moves, bus.StreamStepDown(name))
 		}
 	}
 	moves = append(moves, bus.StreamStepDown(bus.StreamWork)) // from here on the other one is active
-	if v.metaLeader == b.name() {
+	if v.metaLeader == c.name {
 		moves = append(moves, bus.MetaStepDown)
 	}
 	for _, subject := range moves {
-		errs = append(errs, b.moveLead(ctx, subject, successor))
+		errs = append(errs, c.moveLead(ctx, subject, successor))
 	}
-	for b.leads() && bus.Sleep(ctx, 10*time.Millisecond) {
+	for c.leads() && bus.Sleep(ctx, 10*time.Millisecond) {
 	}
-	if b.leads() {
+	if c.leads() {
 		return successor, errors.Join(append(errs, fmt.Errorf("%s has not taken over", successor))...)
 	}
 	if err := errors.Join(errs...); err != nil {
-		b.log.Warn().Err(err).Str("active", successor).Msg("handed over, but for what the other Booster has to take itself")
+		c.log.Warn().Err(err).Str("active", successor).Msg("handed over, but for what the other Booster has to take itself")
 	}
 	return successor, nil
 }
 
 // findSuccessor looks for the Booster that can lead. One that is there, and has not got the last messages at this moment, is waited for.
-func (b *Broker) findSuccessor(ctx context.Context) (v *view, successor string, err error) {
+func (c *cluster) findSuccessor(ctx context.Context) (v *view, successor string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, successorTimeout)
 	defer cancel()
 	for {
-		if v, err = b.look(ctx); err != nil { // leadership moves at this moment, for example
+		if v, err = c.look(ctx); err != nil { // leadership moves at this moment, for example
 			if bus.Sleep(ctx, 50*time.Millisecond) {
 				continue
 			}
 			return v, "", err
 		}
-		if !b.leads() {
+		if !c.leads() {
 			return v, "", errors.New("this Booster is not active")
 		}
 		there := false
@@ -88,27 +86,4 @@ func (b *Broker) findSuccessor(ctx context.Context) (v *view, successor string, 
 			return v, "", fmt.Errorf("no other Booster is there and holds all of %s", bus.StreamWork)
 		}
 	}
-}
-
-// stepDown answers `omflow-booster cluster step-down`.
-func (b *Broker) stepDown(req micro.Request) {
-	b.awaitAudit()
-	successor, err := b.handOver(context.Background())
-	if err != nil {
-		_ = req.Error("500", bus.HeaderText(err.Error()), nil)
-		return
-	}
-	b.log.Info().Str("active", successor).Msg("stepped down by order of an operator")
-	respond(req, bus.SteppedDown{Active: successor})
-}
-
-// respond answers with JSON. A caller that gets no answer asks again.
-func respond(req micro.Request, answer any) { _ = req.Respond(encode(answer)) }
-
-func encode(answer any) []byte {
-	data, err := json.Marshal(answer)
-	if err != nil {
-		panic(err) // plain structs: cannot happen
-	}
-	return data
 }

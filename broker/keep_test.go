@@ -100,7 +100,7 @@ func TestChangedSettingsReachAnExistingCluster(t *testing.T) {
 	}, timeout, 50*time.Millisecond, "no step comes from it")
 	require.Eventually(t, func() bool { // the active Booster, whichever it is, names the member with less room
 		for _, br := range []*Broker{a, b} {
-			for _, n := range br.describe().Booster.Notes {
+			for _, n := range br.now.Load().report.describe().Booster.Notes {
 				if br == a && n == "the streams may fill 300 MB and not 400: "+b.name()+" has no room for more (BOOSTER_STORE_MB, or its disk)" {
 					return true
 				}
@@ -118,7 +118,7 @@ func TestLeaseIsMadeShorterByHalfAndSlowly(t *testing.T) {
 	layout.Lease = 30 * time.Second
 	bed := bustest.New(t, layout)
 	js := bed.Client().JS
-	b := &Broker{node: &node{js: js}, log: zerolog.Nop()}
+	b := newKeeper(newCluster("b", modeStandalone, &node{js: js}, zerolog.Nop()), budget{}, nil)
 	v := &view{streams: map[string]streamView{bus.StreamWork: {}}}
 	keep := func(want time.Duration) time.Duration {
 		require.NoError(t, b.keepWorkers(t.Context(), bus.Layout{Lease: want}, v))
@@ -126,7 +126,7 @@ func TestLeaseIsMadeShorterByHalfAndSlowly(t *testing.T) {
 		require.NoError(t, err)
 		return consumer.CachedInfo().Config.AckWait
 	}
-	rested := func() { b.leaseSince = time.Now().Add(-leaseRest) }
+	rested := func() { b.workers.since = time.Now().Add(-leaseRest) }
 	require.Equal(t, 30*time.Second, keep(7*time.Second), "who was active before may just have changed it")
 	rested()
 	require.Equal(t, 15*time.Second, keep(7*time.Second))
@@ -155,7 +155,7 @@ func TestRemovedConsumerIsMadeAgainWhenNoLeaseIsLeft(t *testing.T) {
 	require.NoError(t, err)
 	running, err := workers.Next()
 	require.NoError(t, err)
-	b := &Broker{node: &node{js: c.JS}, log: zerolog.Nop()}
+	b := newKeeper(newCluster("b", modeStandalone, &node{js: c.JS}, zerolog.Nop()), budget{}, nil)
 	keep := func() error {
 		require.NoError(t, b.keepWorkers(t.Context(), bus.Layout{Lease: time.Minute}, &view{streams: map[string]streamView{bus.StreamWork: {}}}))
 		_, err := c.JS.Consumer(t.Context(), bus.StreamWork, bus.ConsumerWorkers)
@@ -167,12 +167,12 @@ func TestRemovedConsumerIsMadeAgainWhenNoLeaseIsLeft(t *testing.T) {
 	require.ErrorIs(t, keep(), jetstream.ErrConsumerNotFound)
 	_, err = c.NC.Request(running.Reply(), []byte("+WPI"), timeout)
 	require.ErrorIs(t, err, nats.ErrNoResponders, "no lease is renewed meanwhile")
-	b.workersGone = time.Now().Add(-59 * time.Second)
+	b.workers.gone = time.Now().Add(-59 * time.Second)
 	require.ErrorIs(t, keep(), jetstream.ErrConsumerNotFound)
-	b.workersGone = time.Now().Add(-time.Minute)
+	b.workers.gone = time.Now().Add(-time.Minute)
 	require.NoError(t, keep())
 	require.NoError(t, keep())
-	require.Zero(t, b.workersGone)
+	require.Zero(t, b.workers.gone)
 }
 
 func TestSingleBoosterKeepsItsConsumerAndLosesTheFormerStream(t *testing.T) {
@@ -188,7 +188,7 @@ func TestSingleBoosterKeepsItsConsumerAndLosesTheFormerStream(t *testing.T) {
 	wanted(t, c, cfg.Lease, 256)
 	require.NoError(t, stop())
 
-	left, err := b.retire(t.Context(), &view{streams: map[string]streamView{
+	left, err := b.now.Load().keeper.retire(t.Context(), &view{streams: map[string]streamView{
 		bus.FormerStream: {config: jetstream.StreamConfig{Subjects: []string{"schedule.>"}}, messages: 3},
 	}})
 	require.NoError(t, err)
@@ -218,7 +218,7 @@ func TestRoomOfAMember(t *testing.T) {
 func TestStoreShrinksAtOnceAndGrowsSlowly(t *testing.T) {
 	t.Parallel()
 	const gib = int64(1) << 30
-	b := &Broker{limit: 8 * gib}
+	b := newSurroundings(newCluster("a", modeCluster, nil, zerolog.Nop()), nil, 8*gib, nil)
 	v := &view{streams: map[string]streamView{}}
 	decide := func() int64 {
 		total, _ := b.storeBytes(v)
@@ -229,7 +229,7 @@ func TestStoreShrinksAtOnceAndGrowsSlowly(t *testing.T) {
 	v.streams[bus.StreamWork] = streamView{config: jetstream.StreamConfig{MaxBytes: 4 * gib * 40 / 100}}
 	own := room{who: "a", limit: 8 * gib, free: 100 * gib}
 	require.Equal(t, 4*gib, decide(), "nobody was heard yet")
-	b.surroundings = surroundings{rooms: []room{own}}
+	b.known = known{rooms: []room{own}}
 	require.Equal(t, 4*gib, decide(), "the other one was not heard: its disk may be smaller")
 	b.rooms, b.all = []room{own, {who: "b", limit: 6 * gib, free: 100 * gib}}, true
 	require.Equal(t, 6*gib, decide(), "the settings have changed")

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -16,32 +17,44 @@ const (
 	leaseWatch = 20 * time.Millisecond
 )
 
-// holdLease keeps the lease while this Booster leads, until ctx ends. It gives it back at once when leadership moves.
-func (b *Broker) holdLease(ctx context.Context) {
-	lock := bus.Lock{JS: b.js, Name: bus.LockActive, Holder: b.name(), TTL: leaseTTL, Candidate: b.leads}
+// activeLease is the active lease, as far as this Booster holds it.
+type activeLease struct {
+	cluster *cluster
+	held    atomic.Pointer[context.Context] // while this Booster holds it
+}
+
+func newActiveLease(c *cluster) *activeLease { return &activeLease{cluster: c} }
+
+// run keeps the lease while this Booster leads, until ctx ends. It releases the lease at once when leadership moves.
+func (l *activeLease) run(ctx context.Context) {
+	c := l.cluster
+	lock := bus.Lock{JS: c.node.js, Name: bus.LockActive, Holder: c.name, TTL: leaseTTL, Candidate: c.leads}
 	for ctx.Err() == nil {
 		_ = lock.Run(ctx, func(held context.Context) error { // it fails as the lock does: the next round waits for it again
-			b.lease.Store(&held)
-			defer b.lease.Store(nil)
-			b.log.Info().Msg("active")
-			for b.leads() && bus.Sleep(held, leaseWatch) {
+			l.held.Store(&held)
+			defer l.held.Store(nil)
+			c.log.Info().Msg("active")
+			for c.leads() && bus.Sleep(held, leaseWatch) {
 			}
-			b.log.Info().Bool("leads", b.leads()).Msg("no longer active")
+			c.log.Info().Bool("leads", c.leads()).Msg("no longer active")
 			return nil
 		})
 	}
 }
 
-// leads tells whether this Booster leads WORK, as far as it knows. A single one always does.
-func (b *Broker) leads() bool {
-	return b.cfg.mode() == modeStandalone || b.server.JetStreamIsStreamLeader("$G", bus.StreamWork)
-}
-
 // active tells whether this Booster leads WORK and no other one can be active at this moment.
-func (b *Broker) active() bool {
-	if b.cfg.mode() == modeStandalone {
+func (l *activeLease) active() bool {
+	if l.cluster.single {
 		return true
 	}
-	lease := b.lease.Load()
-	return lease != nil && bus.Trusted(*lease) && b.leads()
+	held := l.held.Load()
+	return held != nil && bus.Trusted(*held) && l.cluster.leads()
+}
+
+// duty is active or standby.
+func (l *activeLease) duty() string {
+	if l.active() {
+		return bus.DutyActive
+	}
+	return bus.DutyStandby
 }

@@ -14,22 +14,21 @@ import (
 func TestBoosterThatHasLeftStopsAtOnce(t *testing.T) {
 	t.Parallel()
 	cfg, _ := pair(t)
-	b := New(cfg, zerolog.Nop())
 	s, err := openStore(t.Context(), cfg.DataDir, "", modeCluster)
 	require.NoError(t, err)
 	t.Cleanup(s.close)
-	b.store = s
-	stop, err := b.startMember(t.Context(), true)
+	m := &shrinker{cfg: cfg, store: s, listener: newListener(cfg.place(), cfg.DataDir, zerolog.Nop()), log: zerolog.Nop()}
+	stop, err := m.startMember(t.Context(), true)
 	require.NoError(t, err)
 	t.Cleanup(stop)
 	require.Eventually(t, func() bool {
-		routes, err := b.server.Routez(&server.RoutezOptions{})
+		routes, err := m.cluster.node.server.Routez(&server.RoutezOptions{})
 		return err == nil && len(routes.Routes) > 0
 	}, timeout, 10*time.Millisecond)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	left := make(chan error, 1)
-	go func() { left <- b.leave(ctx, "company") }()
+	go func() { left <- newDeparture(m.cluster, s, nil).leave(ctx, placeholderPeer) }()
 	select {
 	case err := <-left:
 		t.Fatalf("left while the other one is there: %v", err)

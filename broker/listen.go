@@ -6,10 +6,15 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
+
+	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/preflight"
 )
@@ -19,6 +24,47 @@ const (
 	addressTimeout = time.Minute // for an interface to get its address when the host boots
 	addressRetry   = 100 * time.Millisecond
 )
+
+// listener finds the address that a member listens on, for all of its life.
+type listener struct {
+	resolve func(ctx context.Context) (string, error)
+	dataDir string
+	log     zerolog.Logger
+	address string // once it is found
+}
+
+func newListener(p place, dataDir string, log zerolog.Logger) *listener {
+	return &listener{resolve: p.resolve, dataDir: dataDir, log: log}
+}
+
+// await waits a while for the address of a member that has run here before: its host may just boot. On a new data directory the setting is
+// wrong.
+func (l *listener) await(ctx context.Context) (string, error) {
+	_, err := os.Stat(filepath.Join(l.dataDir, bootStateName))
+	fresh, began, said := err != nil, time.Now(), false
+	for {
+		host, err := l.host(ctx)
+		if fresh || !errors.As(err, new(elsewhereError)) || time.Since(began) > addressTimeout {
+			return host, err
+		}
+		if !said {
+			said = true
+			l.log.Warn().Err(err).Dur("at_most", addressTimeout).Msg("waiting for the address of this host: this member has run here before")
+		}
+		if !bus.Sleep(ctx, addressRetry) {
+			return host, err
+		}
+	}
+}
+
+// host is that address.
+func (l *listener) host(ctx context.Context) (string, error) {
+	var err error
+	if l.address == "" {
+		l.address, err = l.resolve(ctx)
+	}
+	return l.address, err
+}
 
 // place is where a service listens, as its operator has said it: at the address by which others reach it, or, where a router or
 // a container host passes connections on, at another one.

@@ -48,7 +48,6 @@ func TestListensWhereItWasToldAndNowhereElse(t *testing.T) {
 // An interface has no address for some seconds when its host boots.
 func TestAddressOfABoosterThatRanBeforeIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	b := New(testConfig(t), zerolog.New(zerolog.NewTestWriter(t)))
 	asked := 0
 	booting := func(context.Context) (string, error) {
 		if asked++; asked < 3 {
@@ -56,13 +55,15 @@ func TestAddressOfABoosterThatRanBeforeIsWaitedFor(t *testing.T) {
 		}
 		return "192.0.2.7", nil
 	}
+	dir := t.TempDir()
+	l := &listener{resolve: booting, dataDir: dir, log: zerolog.New(zerolog.NewTestWriter(t))}
 	var wrong *config.Error
-	_, err := b.awaitAddress(t.Context(), booting)
+	_, err := l.await(t.Context())
 	require.ErrorAs(t, err, &wrong, "it never ran: the setting is wrong")
 
 	asked = 0
-	require.NoError(t, os.WriteFile(filepath.Join(b.cfg.DataDir, bootStateName), []byte("{}"), 0o600))
-	host, err := b.awaitAddress(t.Context(), booting)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, bootStateName), []byte("{}"), 0o600))
+	host, err := l.await(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "192.0.2.7", host)
 }
@@ -107,7 +108,7 @@ func TestTwoBoostersMeetOnIPv6(t *testing.T) {
 	runA.wait(t)
 	runB.wait(t)
 	active := activeOf(t, "no automatic takeover: no witness", a, b)
-	require.Equal(t, hostPort("::1", active.cfg.Port), active.describe().Booster.Address)
+	require.Equal(t, hostPort("::1", active.cfg.Port), active.now.Load().report.describe().Booster.Address)
 	for _, ip := range []string{"::1", "[::1]"} {
 		client := bus.ClientConfig{IP: ip, Port: cfgA.Port, SecondIP: ip, SecondPort: cfgB.Port}
 		require.NoError(t, client.Validate())

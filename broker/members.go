@@ -3,7 +3,6 @@ package broker
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -18,6 +17,11 @@ const membersEvery = 500 * time.Millisecond
 // contacts is whom a Booster is connected to, by the routes of its server. A member that dies is known by them within seconds,
 // whatever Raft still believes: a leader that has lost its followers goes on leading for up to 20 s.
 type contacts struct {
+	cluster *cluster
+	network Network
+	store   *store
+	view    func() *view // what the topology controller saw last
+
 	mu       sync.Mutex
 	other    bus.Member
 	witness  bus.Member
@@ -25,27 +29,30 @@ type contacts struct {
 	lost     time.Time // since when there is no majority; zero: there is one
 }
 
-// watchMembers keeps the contacts up to date until ctx ends.
-func (b *Broker) watchMembers(ctx context.Context) {
+func newContacts(c *cluster, network Network, s *store, view func() *view) *contacts {
+	return &contacts{cluster: c, network: network, store: s, view: view}
+}
+
+// run keeps the contacts up to date until ctx ends.
+func (c *contacts) run(ctx context.Context) {
 	for ok := true; ok; ok = bus.Sleep(ctx, membersEvery) {
-		b.lookAround()
+		c.lookAround()
 	}
 }
 
 // lookAround notes which members answer, and since when there is no majority.
-func (b *Broker) lookAround() {
-	c := &b.contacts
-	routes, err := b.server.Routez(&server.RoutezOptions{})
+func (c *contacts) lookAround() {
+	routes, err := c.cluster.node.server.Routez(&server.RoutezOptions{})
 	if err != nil {
 		return // it is stopping
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := bus.Moment{Time: time.Now()}
-	c.other.Role, c.other.Address, c.other.There = bus.ServiceBooster, hostPort(b.cfg.HAIP, b.cfg.HAClusterPort), false
+	c.other.Role, c.other.Address, c.other.There = bus.ServiceBooster, c.network.otherMember(), false
 	c.witness.Role, c.witness.There = bus.RoleWitness, false
-	c.witness.Address = b.store.bootState().Witness
-	if v := b.view.Load(); v != nil {
+	c.witness.Address = c.store.bootState().Witness
+	if v := c.view(); v != nil {
 		if v.grant != nil {
 			c.witness.Name, c.witness.Address = v.grant.Name, v.grant.Address
 		}
@@ -58,7 +65,7 @@ func (b *Broker) lookAround() {
 		if isWitness(r.RemoteName) {
 			m = &c.witness
 		}
-		if r.RemoteName != "" && (m != &c.witness || r.RemoteName == cmp.Or(m.Name, r.RemoteName)) { // not a former witness
+		if r.RemoteName != "" && (m != &c.witness || r.RemoteName == cmp.Or(m.Name, r.RemoteName)) { // not a stale witness
 			m.Name, m.There, m.Seen = r.RemoteName, true, now
 		}
 	}
@@ -73,45 +80,14 @@ func (b *Broker) lookAround() {
 	}
 }
 
-// clusterState is how this Booster sees its cluster now.
-func (b *Broker) clusterState() bus.ClusterState {
-	s := bus.ClusterState{Node: b.describe(), Majority: true, Members: []bus.Member{}}
-	s.At = time.Now()
-	if b.cfg.mode() == modeStandalone {
-		return s
-	}
-	b.lookAround()
-	c := &b.contacts
+// state is how this Booster sees its cluster now.
+func (c *contacts) state() (members []bus.Member, majority bool, lost time.Time) {
+	c.lookAround()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.Majority, s.Lost.Time = c.lost.IsZero(), c.lost
-	s.Members = append(s.Members, c.other)
+	members = append(members, c.other)
 	if c.witness.Address != "" {
-		s.Members = append(s.Members, c.witness)
+		members = append(members, c.witness)
 	}
-	return s
-}
-
-// answerCluster makes ready to answer bus.SubjectCluster, before there are streams and when nothing else can be answered.
-// answer does it until ctx ends.
-func (b *Broker) answerCluster() (answer func(ctx context.Context), err error) {
-	sub, err := b.nc.SubscribeSync(bus.SubjectCluster)
-	if err == nil {
-		err = b.nc.Flush()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("answer %s: %w", bus.SubjectCluster, err)
-	}
-	return func(ctx context.Context) {
-		defer func() { _ = sub.Unsubscribe() }()
-		for {
-			m, err := sub.NextMsgWithContext(ctx)
-			switch {
-			case err == nil:
-				_ = m.Respond(encode(b.clusterState()))
-			case ctx.Err() != nil, !sub.IsValid():
-				return
-			}
-		}
-	}, nil
+	return members, c.lost.IsZero(), c.lost
 }

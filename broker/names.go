@@ -13,8 +13,8 @@ const (
 	resolvedFor    = 10 * time.Second // a name that is asked for is looked up again after this
 )
 
-// names are the addresses of hosts, as a name server said last. The controller asks for them while it holds steering, and looks
-// them up when it does not: a name server that does not answer holds up no step-down and no stop.
+// names are the addresses of hosts, as a name server said last. The controller asks for them while it decides, and looks
+// them up between two decisions: a name server that does not answer holds up no step-down and no stop.
 type names struct {
 	lookUp func(ctx context.Context, host string) ([]net.IPAddr, error) // nil: that of the system
 

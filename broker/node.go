@@ -35,7 +35,8 @@ type node struct {
 	js     jetstream.JetStream
 	// secret is the password of the user "system" in the system account, new with each start. It must not come from nuid: that
 	// counts on from a prefix which every inbox of this process shows.
-	secret string
+	secret  string
+	started time.Time
 }
 
 // nodeOptions are the options that Boosters and witnesses share.
@@ -83,7 +84,7 @@ func hostPort(host string, port int) string { return net.JoinHostPort(host, strc
 
 // startNode starts the server and waits until it has recovered its store and takes connections, or ctx ends.
 func startNode(ctx context.Context, opts *server.Options, log zerolog.Logger) (*node, error) {
-	n := &node{opts: opts, secret: rand.Text()}
+	n := &node{opts: opts, secret: rand.Text(), started: time.Now()}
 	system := server.NewAccount(bus.SystemAccount)
 	connections := map[string]struct{}{jwt.ConnectionTypeInProcess: {}, jwt.ConnectionTypeStandard: {}}
 	opts.Accounts, opts.SystemAccount = []*server.Account{system}, system.GetName()

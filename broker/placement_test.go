@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -17,6 +16,14 @@ func candidate(name, witness, address string) bus.Node {
 	return bus.Node{Role: bus.ServiceAgent, Name: name, Started: time.Now(), Agent: &bus.AgentState{Witness: witness, WitnessAddress: address}}
 }
 
+// appointing is the appointer of a Booster that runs, with other addresses.
+func appointing(b *Broker, ip, haIP string) *appointer {
+	cfg := b.cfg
+	cfg.IP, cfg.HAIP, cfg.WitnessAfter = ip, haIP, time.Minute
+	c := b.now.Load().cluster
+	return newAppointer(c, b.store, cfg, b.limit, newPlacement(c, cfg.Network))
+}
+
 // A witness beside a Booster dies with it. Which hosts have a Booster must be known without heartbeats, which are not there at
 // the first start, and whatever an address is written like.
 func TestWitnessIsNeverAppointedOnABoostersHost(t *testing.T) {
@@ -24,10 +31,9 @@ func TestWitnessIsNeverAppointedOnABoostersHost(t *testing.T) {
 	cfg := testConfig(t)
 	b, _ := started(t, cfg)
 	chosen := func(ip, haIP string, nodes ...bus.Node) string {
-		b := &Broker{cfg: cfg, log: zerolog.Nop(), store: b.store, node: b.node, limit: b.limit}
-		b.cfg.IP, b.cfg.HAIP, b.cfg.WitnessAfter = ip, haIP, time.Minute
+		b := appointing(b, ip, haIP)
 		b.chooseAgent(nodes, nil)
-		b.names.resolve(t.Context()) // as the controller does between two looks
+		b.hosts.names.resolve(t.Context()) // as the controller does between two looks
 		if n := b.chooseAgent(nodes, nil); n != nil {
 			return n.Name
 		}
@@ -70,14 +76,13 @@ func TestWitnessIsNeverAppointedOnABoostersHost(t *testing.T) {
 	require.Equal(t, "om3", chosen("203.0.113.1", "203.0.113.2", small, third), "no room for the queue")
 }
 
-// The controller holds steering, and a step-down waits for it.
+// The controller decides, and a step-down waits for it.
 func TestNameServerThatHangsHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	running, _ := started(t, cfg)
-	b := &Broker{cfg: cfg, log: zerolog.Nop(), store: running.store, node: running.node, limit: running.limit}
-	b.cfg.IP, b.cfg.HAIP, b.cfg.WitnessAfter = "203.0.113.1", "203.0.113.2", time.Minute
-	b.names.lookUp = func(ctx context.Context, _ string) ([]net.IPAddr, error) {
+	b := appointing(running, "203.0.113.1", "203.0.113.2")
+	b.hosts.names.lookUp = func(ctx context.Context, _ string) ([]net.IPAddr, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
@@ -89,18 +94,18 @@ func TestNameServerThatHangsHoldsUpNobody(t *testing.T) {
 	case <-time.After(timeout / 4):
 		t.Fatal("it waits for the name server")
 	}
-	require.True(t, b.names.missing(), "nobody is appointed before the name was looked up")
-	b.names.resolve(t.Context())
-	require.False(t, b.names.missing())
+	require.True(t, b.hosts.names.missing(), "nobody is appointed before the name was looked up")
+	b.hosts.names.resolve(t.Context())
+	require.False(t, b.hosts.names.missing())
 	require.NotNil(t, b.chooseAgent(nodes, nil), "what is known is better than no witness")
 
-	b.names.known["om1.example.com"].looked = time.Time{}
-	b.names.lookUp = func(context.Context, string) ([]net.IPAddr, error) {
+	b.hosts.names.known["om1.example.com"].looked = time.Time{}
+	b.hosts.names.lookUp = func(context.Context, string) ([]net.IPAddr, error) {
 		return []net.IPAddr{{IP: net.ParseIP("203.0.113.2")}}, nil
 	}
-	b.names.resolve(t.Context())
+	b.hosts.names.resolve(t.Context())
 	require.Nil(t, b.chooseAgent(nodes, nil), "it is the other Booster's host")
-	require.NotEmpty(t, b.unfit)
+	require.NotEmpty(t, b.hosts.unfit)
 }
 
 func TestPlacementThatCannotHelpIsSaid(t *testing.T) {
@@ -108,15 +113,15 @@ func TestPlacementThatCannotHelpIsSaid(t *testing.T) {
 	cfg := testConfig(t)
 	b, _ := started(t, cfg)
 	judged := func(haIP, witness string, unfit ...string) []string {
-		b := &Broker{cfg: cfg, store: b.store, node: b.node, unfit: unfit}
-		b.cfg.IP, b.cfg.HAIP = "203.0.113.1", haIP
+		p := newPlacement(b.now.Load().cluster, Network{IP: "203.0.113.1", HAIP: haIP})
+		p.unfit = unfit
 		v := &view{}
 		if witness != "" {
 			v.grant = &bus.WitnessGrant{Agent: "om1", Address: witness}
 		}
-		b.judgePlacement(v, nil)
-		b.names.resolve(t.Context())
-		return b.judgePlacement(v, nil)
+		p.judge(v, nil)
+		p.names.resolve(t.Context())
+		return p.judge(v, nil)
 	}
 	require.Empty(t, judged("203.0.113.2", "203.0.113.3:5169"))
 	require.Contains(t, judged("203.0.113.2", "203.0.113.2:5169")[0], "the witness (agent om1) runs on the host of Booster 203.0.113.2")

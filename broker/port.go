@@ -23,15 +23,15 @@ func checkPort(ctx context.Context, variable, host string, port int) error {
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return &config.Error{
-			Var: variable, Problem: fmt.Sprintf("port %d is taken%s", port, listener(ctx, port)),
+			Var: variable, Problem: fmt.Sprintf("port %d is taken%s", port, portHolder(ctx, port)),
 			Fix: "stop that program or choose another port",
 		}
 	}
 	return &config.Error{Var: variable, Problem: fmt.Sprintf("cannot listen on port %d: %s", port, err), Fix: "choose another port"}
 }
 
-// listener names the process that listens on a port, or nothing when the system does not tell this user.
-func listener(ctx context.Context, port int) string {
+// portHolder names the process that listens on a port, or nothing when the system does not tell this user.
+func portHolder(ctx context.Context, port int) string {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	conns, err := psnet.ConnectionsWithContext(ctx, "tcp")

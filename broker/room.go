@@ -44,61 +44,71 @@ func (r room) bytes() int64 {
 	return left &^ (step - 1)
 }
 
-// surroundings are what the controller knows of the other members' hosts. The controller alone uses them.
+// surroundings are the hosts of the members, as far as the topology controller knows them. The controller alone uses them.
 type surroundings struct {
-	looked    time.Time
-	rooms     []room
-	all       bool      // every member was heard
-	older     bool      // a Booster of another program was heard, or one was not heard
-	sized     bool      // the size was decided once since this Booster leads
-	roomier   time.Time // since when there is more room than is used; zero: there is none
-	placement []string  // what is wrong with where the members are
-
-	leaseSeen  time.Duration // of the workers' consumer
-	leaseSince time.Time     // since when it was seen
-
-	workersGone time.Time // since when there is no such consumer; zero: there is one
+	cluster   *cluster
+	store     *store
+	limit     int64      // of this Booster, by its settings
+	placement *placement // nil on a single Booster
+	known
 }
 
+// known is what the surroundings forget while this Booster does not lead.
+type known struct {
+	looked  time.Time
+	rooms   []room
+	all     bool      // every member was heard
+	older   bool      // a Booster of another program was heard, or one was not heard
+	sized   bool      // the size was decided once since this Booster leads
+	roomier time.Time // since when there is more room than is used; zero: there is none
+	wrong   []string  // with where the members are
+}
+
+func newSurroundings(c *cluster, s *store, limit int64, p *placement) *surroundings {
+	return &surroundings{cluster: c, store: s, limit: limit, placement: p}
+}
+
+func (s *surroundings) forget() { s.known = known{} }
+
 // gather reads, now and then, what the members say of their hosts.
-func (b *Broker) gather(ctx context.Context, v *view) error {
-	if age := time.Since(b.looked); age < gatherEvery && (b.all || age < watchEvery) {
+func (s *surroundings) gather(ctx context.Context, v *view) error {
+	if age := time.Since(s.looked); age < gatherEvery && (s.all || age < watchEvery) {
 		return nil
 	}
-	free, err := freeSpace(b.store.dir)
+	free, err := freeSpace(s.store.dir)
 	if err != nil {
-		return fmt.Errorf("read free space of %s: %w", b.store.dir, err)
+		return fmt.Errorf("read free space of %s: %w", s.store.dir, err)
 	}
-	own := room{b.name(), b.limit, size(filepath.Join(b.store.dir, storeName)), max(free, 1)}
-	b.looked, b.rooms, b.all, b.older = time.Now(), []room{own}, true, false
-	if b.cfg.mode() == modeStandalone {
+	own := room{s.cluster.name, s.limit, size(filepath.Join(s.store.dir, storeName)), max(free, 1)}
+	s.looked, s.rooms, s.all, s.older = time.Now(), []room{own}, true, false
+	if s.cluster.single {
 		return nil
 	}
-	nodes, err := b.members(ctx, v)
+	nodes, err := s.members(ctx, v)
 	if err != nil {
 		return err
 	}
 	for _, n := range nodes {
 		switch {
-		case n.Booster != nil && n.Name != b.name():
-			b.rooms = append(b.rooms, room{n.Name, n.Booster.StoreLimit, n.Booster.StoreBytes, n.Booster.FreeBytes})
-			b.older = b.older || another(n)
+		case n.Booster != nil && n.Name != s.cluster.name:
+			s.rooms = append(s.rooms, room{n.Name, n.Booster.StoreLimit, n.Booster.StoreBytes, n.Booster.FreeBytes})
+			s.older = s.older || another(n)
 		case n.Agent != nil:
-			b.rooms = append(b.rooms, room{who: v.grant.Name, used: n.Agent.WitnessBytes, free: n.Agent.WitnessFree})
+			s.rooms = append(s.rooms, room{who: v.grant.Name, used: n.Agent.WitnessBytes, free: n.Agent.WitnessFree})
 		}
 	}
-	b.all = everybody(v, nodes)
-	b.older = b.older || !b.all
-	b.placement = b.judgePlacement(v, nodes)
-	if b.names.missing() {
-		b.looked = time.Time{} // again at the next look
+	s.all = everybody(v, nodes)
+	s.older = s.older || !s.all
+	s.wrong = s.placement.judge(v, nodes)
+	if s.placement.names.missing() {
+		s.looked = time.Time{} // again at the next look
 	}
 	return nil
 }
 
 // members are the heartbeats of the Boosters and of the agent that runs the witness.
-func (b *Broker) members(ctx context.Context, v *view) (nodes []bus.Node, err error) {
-	keys, err := bus.Keys(ctx, b.js, bus.BucketNodes, bus.ServiceBooster+".*")
+func (s *surroundings) members(ctx context.Context, v *view) (nodes []bus.Node, err error) {
+	keys, err := bus.Keys(ctx, s.cluster.node.js, bus.BucketNodes, bus.ServiceBooster+".*")
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +116,7 @@ func (b *Broker) members(ctx context.Context, v *view) (nodes []bus.Node, err er
 		keys = append(keys, bus.Node{Role: bus.ServiceAgent, Name: v.grant.Agent}.Key())
 	}
 	for _, key := range keys {
-		value, _, err := bus.ReadKey(ctx, b.js, bus.BucketNodes, key)
+		value, _, err := bus.ReadKey(ctx, s.cluster.node.js, bus.BucketNodes, key)
 		if err != nil {
 			return nil, err
 		}
@@ -134,32 +144,32 @@ func heard(nodes []bus.Node, role, name string) bool {
 
 // storeBytes is how much all streams together may fill, and what to say of it. They shrink at once, and grow when every member was heard:
 // at the first look, which is that of changed settings, or when the room has been there for a while.
-func (b *Broker) storeBytes(v *view) (total int64, notes []string) {
+func (s *surroundings) storeBytes(v *view) (total int64, notes []string) {
 	current := (bus.StoreOf(v.streams[bus.StreamWork].config.MaxBytes) + mib/2) / mib * mib
-	if len(b.rooms) == 0 {
+	if len(s.rooms) == 0 {
 		return current, nil
 	}
 	least := room{}
-	for _, r := range b.rooms {
+	for _, r := range s.rooms {
 		if n := r.bytes(); n > 0 && (total == 0 || n < total) {
 			least, total = r, n
 		}
 	}
 	total = max(total/mib*mib, minStoreMB*mib)
-	if total < b.limit/mib*mib && least.who != "" {
+	if total < s.limit/mib*mib && least.who != "" {
 		notes = append(notes, fmt.Sprintf("the streams may fill %d MB and not %d: %s has no room for more (BOOSTER_STORE_MB, or its disk)",
-			total/mib, b.limit/mib, least.who))
+			total/mib, s.limit/mib, least.who))
 	}
 	if total <= current {
-		b.roomier, b.sized = time.Time{}, b.sized || b.all
+		s.roomier, s.sized = time.Time{}, s.sized || s.all
 		return total, notes
 	}
-	if b.roomier.IsZero() {
-		b.roomier = time.Now()
+	if s.roomier.IsZero() {
+		s.roomier = time.Now()
 	}
-	if !b.all || b.sized && time.Since(b.roomier) < growTimeout {
+	if !s.all || s.sized && time.Since(s.roomier) < growTimeout {
 		return current, notes
 	}
-	b.sized = true
+	s.sized = true
 	return total, notes
 }

@@ -32,6 +32,8 @@ const (
 	shrinkRestoring = "restoring"
 
 	memberAside = "jetstream.cluster" // the store of the member, until the new one is checked
+
+	placeholderPeer = "placeholder-peer" // name of the server without a store beside a member that recovers
 )
 
 const (
@@ -58,6 +60,15 @@ type ShrinkReport struct {
 	Left     []string `json:"left"` // members that were left behind, as far as they are known
 }
 
+// shrinker is a member that goes on alone.
+type shrinker struct {
+	cfg      Config
+	store    *store
+	listener *listener
+	log      zerolog.Logger
+	cluster  *cluster // from startMember on
+}
+
 // Shrink makes a single Booster of a member of a cluster: it takes everything into a snapshot, which the next start restores.
 // The Booster's service must not run. Without ShrinkOptions.Lost it needs a majority, and tells the other Booster to serve
 // nobody any more, so that there is never more than one queue. It returns a *config.Error when the data directory is not that
@@ -69,17 +80,19 @@ func Shrink(ctx context.Context, cfg Config, log zerolog.Logger, o ShrinkOptions
 			Fix: "there is nothing to do; start it without HA_BOOSTER_IP",
 		}
 	}
+	if err := cfg.Validate(); err != nil {
+		return ShrinkReport{}, err
+	}
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, bootStateName)); errors.Is(err, os.ErrNotExist) {
 		return ShrinkReport{}, no("has never run, so it is no member of a cluster")
 	}
-	b := New(cfg, log)
 	s, err := openStore(ctx, cfg.DataDir, cfg.Name, modeCluster)
 	if err != nil {
 		return ShrinkReport{}, err
 	}
 	defer s.close()
-	b.store = s
-	report := ShrinkReport{Booster: b.name()}
+	name := s.bootState().Name
+	report := ShrinkReport{Booster: name}
 	switch {
 	case s.bootState().Mode != modeCluster || s.growing():
 		return report, no("is no member of a cluster")
@@ -87,19 +100,20 @@ func Shrink(ctx context.Context, cfg Config, log zerolog.Logger, o ShrinkOptions
 		return report, no("goes on alone already")
 	}
 	if o.Confirm != nil {
-		if err := o.Confirm(b.name()); err != nil {
+		if err := o.Confirm(name); err != nil {
 			return report, err
 		}
 	}
-	stop, err := b.startMember(ctx, o.Lost)
+	m := &shrinker{cfg: cfg, store: s, listener: newListener(cfg.place(), cfg.DataDir, log), log: log}
+	stop, err := m.startMember(ctx, o.Lost)
 	if err != nil {
 		return report, err
 	}
 	defer stop()
 	if o.Lost {
-		report.Left, err = b.takeMajority(ctx)
+		report.Left, err = m.takeMajority(ctx)
 	} else {
-		report.Left, err = b.leaveOthers(ctx, o.Gone)
+		report.Left, err = m.leaveOthers(ctx, o.Gone)
 	}
 	if err != nil {
 		return report, err
@@ -107,44 +121,45 @@ func Shrink(ctx context.Context, cfg Config, log zerolog.Logger, o ShrinkOptions
 	if err := os.RemoveAll(s.path(growthDir)); err != nil { // of an attempt that ended in the middle
 		return report, err
 	}
-	b.awaitAnswer(ctx)
-	m, err := snapshot.Take(ctx, b.js, s.path(growthDir), snapshot.TakeOptions{Progress: o.Progress})
+	m.awaitAnswer(ctx)
+	along, err := snapshot.Take(ctx, m.cluster.node.js, s.path(growthDir), snapshot.TakeOptions{Progress: o.Progress})
 	if err != nil {
 		return report, fmt.Errorf("take everything along: %w; run the same command again", err)
 	}
 	taken := []string{bus.BucketStream(bus.BucketNodes)} // heartbeats stay
-	for _, s := range m.Streams {
+	for _, s := range along.Streams {
 		taken = append(taken, s.Name)
 	}
 	if missing := bus.MissingStreams(taken); len(missing) > 0 {
 		return report, fmt.Errorf("take everything along: not there: %s", strings.Join(missing, ", "))
 	}
-	report.Streams = len(m.Streams)
-	report.Messages, report.Bytes = m.Totals()
-	return report, s.change(func(m *bootState) { m.Shrink, m.Witness = shrinkTaken, "" })
+	report.Streams = len(along.Streams)
+	report.Messages, report.Bytes = along.Totals()
+	return report, s.change(func(b *bootState) { b.Shrink, b.Witness = shrinkTaken, "" })
 }
 
-// awaitAnswer waits, for an election and a bit, until a leader answers for the members: the former leader may just have left.
-func (b *Broker) awaitAnswer(ctx context.Context) {
+// awaitAnswer waits, for an election and a bit, until a leader answers for the members: the leader of before may just have left.
+func (m *shrinker) awaitAnswer(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	for ok := true; ok; ok = bus.Sleep(ctx, 200*time.Millisecond) {
-		if _, err := b.js.AccountInfo(ctx); err == nil {
+		if _, err := m.cluster.node.js.AccountInfo(ctx); err == nil {
 			return
 		}
 	}
 }
 
 // startMember starts the server for the other members alone: no client gets in. Nobody at all does when the others are lost.
-func (b *Broker) startMember(ctx context.Context, lost bool) (stop func(), err error) {
-	opts := nodeOptions(b.name(), b.store.dir, b.cfg.sync())
+func (m *shrinker) startMember(ctx context.Context, lost bool) (stop func(), err error) {
+	opts := nodeOptions(m.store.bootState().Name, m.store.dir, m.cfg.sync())
 	opts.Host, opts.Port = "127.0.0.1", -1
-	host, err := b.listenHost(ctx)
+	host, err := m.listener.host(ctx)
 	if err != nil {
 		return nil, err
 	}
-	port, advertise, routes := b.cfg.ClusterPort, hostPort(b.cfg.IP, b.cfg.ClusterPort), b.routes(b.store.bootState().Witness)
+	port, advertise, routes := m.cfg.ClusterPort, m.cfg.ownMember(), m.cfg.routes(m.store.bootState().Witness)
 	stopPeer := func() {}
+	var n *node
 	if lost {
 		var route string
 		if route, stopPeer, err = startPlaceholderPeer(); err != nil {
@@ -153,42 +168,43 @@ func (b *Broker) startMember(ctx context.Context, lost bool) (stop func(), err e
 		host, port, advertise, routes = "127.0.0.1", -1, "", []string{route}
 	}
 	if err = clustered(opts, host, port, advertise, routes); err == nil {
-		starting, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
-		b.node, err = startNode(starting, opts, b.log)
+		starting, cancel := context.WithTimeout(ctx, m.cfg.ReadyAfter)
+		n, err = startNode(starting, opts, m.log)
 		cancel()
 	}
 	if err != nil {
 		stopPeer()
 		return nil, err
 	}
-	return func() { b.stop(); stopPeer() }, nil
+	m.cluster = newCluster(opts.ServerName, modeCluster, n, m.log)
+	return func() { n.stop(); stopPeer() }, nil
 }
 
 // startPlaceholderPeer starts a server without a store. A member that has no connection to any other does nothing at all (nats-server
 // 2.15.2, raft.go:2812).
 func startPlaceholderPeer() (route string, stop func(), err error) {
-	opts := &server.Options{ServerName: "company", Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true}
+	opts := &server.Options{ServerName: placeholderPeer, Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true}
 	opts.Cluster = server.ClusterOpts{Name: clusterName, Host: "127.0.0.1", Port: -1}
 	srv, err := server.NewServer(opts)
 	if err != nil {
-		return "", nil, fmt.Errorf("start company for the only member: %w", err)
+		return "", nil, fmt.Errorf("start a placeholder peer for the only member: %w", err)
 	}
 	srv.Start()
 	stop = func() { srv.Shutdown(); srv.WaitForShutdown() }
 	if !srv.ReadyForConnections(callTimeout) {
 		stop()
-		return "", nil, errors.New("start company for the only member: it does not come up")
+		return "", nil, errors.New("start a placeholder peer for the only member: it does not come up")
 	}
 	return srv.ClusterAddr().String(), stop, nil
 }
 
 // leaveOthers finds the majority, leads the members, and has the other Booster leave.
-func (b *Broker) leaveOthers(ctx context.Context, gone bool) (left []string, err error) {
-	v, err := b.settled(ctx, func(v *view) error {
-		if v.metaLeader == "" || v.metaLeader == b.name() {
+func (m *shrinker) leaveOthers(ctx context.Context, gone bool) (left []string, err error) {
+	v, err := m.settled(ctx, func(v *view) error {
+		if v.metaLeader == "" || v.metaLeader == m.cluster.name {
 			return nil
 		}
-		return errors.Join(errors.New("taking the lead"), b.takeLead(ctx, bus.MetaStepDown))
+		return errors.Join(errors.New("taking the lead"), m.cluster.takeLead(ctx, bus.MetaStepDown))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w; start the other Booster, or the agent of the witness. If they are lost for good, see `omflow-booster "+
@@ -196,10 +212,10 @@ func (b *Broker) leaveOthers(ctx context.Context, gone bool) (left []string, err
 	}
 	for _, p := range v.peers {
 		switch {
-		case p.name == b.name():
+		case p.name == m.cluster.name:
 			continue
 		case p.online && !isWitness(p.name):
-			if err := b.tellToLeave(ctx, p.name); err != nil {
+			if err := m.cluster.tellToLeave(ctx, p.name); err != nil {
 				return left, err
 			}
 		case !p.online && !isWitness(p.name) && !gone:
@@ -219,23 +235,23 @@ func memberName(p peer) string {
 }
 
 // takeMajority makes this member the only one, by lowering what counts as a majority and removing the others.
-func (b *Broker) takeMajority(ctx context.Context) (left []string, err error) {
+func (m *shrinker) takeMajority(ctx context.Context) (left []string, err error) {
 	var asked time.Time
-	_, err = b.settled(ctx, func(v *view) error {
+	_, err = m.settled(ctx, func(v *view) error {
 		if v.metaLeader == "" && time.Since(asked) < rescuePause {
 			return nil
 		}
 		if v.metaLeader == "" {
 			asked = time.Now()
-			reply, err := b.sys.Request(bus.MetaRescue, []byte(`{"quorum_needed":1}`), callTimeout)
+			reply, err := m.cluster.node.sys.Request(bus.MetaRescue, []byte(`{"quorum_needed":1}`), callTimeout)
 			if err == nil {
 				err = apiError(reply.Data)
 			}
 			return err
 		}
 		for _, p := range v.peers {
-			if p.name != b.name() {
-				if err := b.removeMember(ctx, p); err != nil {
+			if p.name != m.cluster.name {
+				if err := m.cluster.removeMember(ctx, p); err != nil {
 					return err
 				}
 				left = append(left, memberName(p))
@@ -248,11 +264,11 @@ func (b *Broker) takeMajority(ctx context.Context) (left []string, err error) {
 }
 
 // settled waits until settle has nothing to do and every stream has a leader, which holds all of it.
-func (b *Broker) settled(ctx context.Context, settle func(v *view) error) (*view, error) {
+func (m *shrinker) settled(ctx context.Context, settle func(v *view) error) (*view, error) {
 	ctx, cancel := context.WithTimeout(ctx, shrinkTimeout)
 	defer cancel()
 	for {
-		v, err := b.look(ctx)
+		v, err := m.cluster.look(ctx)
 		err = errors.Join(err, settle(v))
 		if err == nil {
 			err = v.led()
@@ -260,7 +276,7 @@ func (b *Broker) settled(ctx context.Context, settle func(v *view) error) (*view
 		if err == nil {
 			return v, nil
 		}
-		b.log.Debug().Err(err).Msg("not in shape yet")
+		m.log.Debug().Err(err).Msg("not in shape yet")
 		if !bus.Sleep(ctx, 500*time.Millisecond) {
 			return nil, fmt.Errorf("the cluster does not come up: %w", err)
 		}
@@ -280,29 +296,7 @@ func (v *view) led() error {
 	return nil
 }
 
-// finishShrink makes a single store of that of a former member, which was told so, before anybody can connect.
-func (b *Broker) finishShrink(ctx context.Context) error {
-	if b.store.bootState().Shrink == "" {
-		return nil
-	}
-	if err := b.store.shrink(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.ReadyAfter)
-	defer cancel()
-	if err := b.restoreShrunk(ctx); err != nil {
-		return fmt.Errorf("go on alone: %w", err)
-	}
-	if err := b.reach("restored alone"); err != nil {
-		return err
-	}
-	if err := b.store.change(func(m *bootState) { m.Shrink = "" }); err != nil {
-		return err
-	}
-	return b.store.forgetOld()
-}
-
-// shrink brings the store of a former member to where a single server can be started. It may be called again.
+// shrink brings the store of a member to where a single server can be started. It may be called again.
 func (s *store) shrink() error {
 	if s.bootState().Shrink == "" {
 		return nil
@@ -336,31 +330,53 @@ func (s *store) setMemberAside() error {
 	return atomicfile.SyncDir(s.dir)
 }
 
+// finishShrink makes a single store of that of a member, which was told so, before anybody can connect.
+func (m *move) finishShrink(ctx context.Context) error {
+	if m.store.bootState().Shrink == "" {
+		return nil
+	}
+	if err := m.store.shrink(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.startTimeout)
+	defer cancel()
+	if err := m.restoreShrunk(ctx); err != nil {
+		return fmt.Errorf("go on alone: %w", err)
+	}
+	if err := m.reach("restored alone"); err != nil {
+		return err
+	}
+	if err := m.store.change(func(b *bootState) { b.Shrink = "" }); err != nil {
+		return err
+	}
+	return m.store.forgetOld()
+}
+
 // restoreShrunk brings the streams back and has them checked against the snapshot. No client gets in meanwhile: killed in the middle, this
 // begins anew, and what a client was told is stored would be lost.
-func (b *Broker) restoreShrunk(ctx context.Context) error {
-	src, err := snapshot.OpenDir(b.store.path(growthDir))
+func (m *move) restoreShrunk(ctx context.Context) error {
+	src, err := snapshot.OpenDir(m.store.path(growthDir))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = src.Close() }()
-	hidden, err := b.startHidden(ctx, Sync{Always: true})
+	hidden, err := m.startHidden(ctx, Sync{Always: true})
 	if err != nil {
 		return err
 	}
-	_, err = snapshot.Restore(ctx, hidden.js, src, snapshot.RestoreOptions{Replicas: 1, Progress: b.progress("restore")})
+	_, err = snapshot.Restore(ctx, hidden.js, src, snapshot.RestoreOptions{Replicas: 1, Progress: m.progress("restore")})
 	if err == nil {
 		err = dismissAll(ctx, hidden.js)
 	}
 	hidden.stop()
 	if err == nil {
-		err = b.store.Flush()
+		err = m.store.Flush()
 	}
 	if err != nil {
 		return err
 	}
 	messages, bytes := src.Manifest().Totals()
-	b.log.Info().Uint64("messages", messages).Uint64("bytes", bytes).Msg("going on alone: queue restored and checked")
+	m.log.Info().Uint64("messages", messages).Uint64("bytes", bytes).Msg("going on alone: queue restored and checked")
 	return nil
 }
 

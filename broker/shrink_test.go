@@ -77,7 +77,7 @@ func TestTwoBoostersShrinkToOne(t *testing.T) {
 
 	// The other one does not come back with what it has, and nobody shrinks twice.
 	var refused *config.Error
-	require.ErrorAs(t, New(c.cfg[1], zerolog.Nop()).Run(t.Context()), &refused)
+	require.ErrorAs(t, made(t, c.cfg[1], zerolog.Nop()).Run(t.Context()), &refused)
 	require.ErrorContains(t, refused, "has left its cluster")
 	require.NoError(t, stop())
 	_, err = Shrink(t.Context(), c.cfg[0], zerolog.Nop(), ShrinkOptions{})
@@ -117,7 +117,7 @@ func TestOneOfThreeIsLeft(t *testing.T) {
 	fresh := c.cfg[1]
 	fresh.DataDir = t.TempDir()
 	lonely, runLonely := startBooster(t, c.cfg[0], "lonely")
-	require.Eventually(t, func() bool { v := lonely.view.Load(); return v != nil }, timeout, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return lonely.view() != nil }, timeout, 50*time.Millisecond)
 	require.NoError(t, runLonely.stop())
 	_, stop := started(t, c.startSingle(0))
 	sameAsBefore(t, c.startSingle(0), 1)
@@ -141,7 +141,7 @@ func TestABoosterThatLostItsDiskIsReplaced(t *testing.T) {
 	run.wait(t)
 	require.Eventually(t, func() bool { // before "ok" means anything: a member that has just gone counts as there for some seconds
 		return slices.ContainsFunc([]*Broker{c.boosters[0], b}, func(b *Broker) bool {
-			v := b.view.Load()
+			v := b.view()
 			return v != nil && len(v.peers) == 3 && !slices.ContainsFunc(v.peers, func(p peer) bool { return p.name == old })
 		})
 	}, timeout, 50*time.Millisecond, "the lost Booster is still a member")
@@ -161,18 +161,21 @@ func TestHandOverIsNoFailureBecauseTheOtherHasSomeOfIt(t *testing.T) {
 	if active == b {
 		other = a
 	}
-	active.placing.Lock() // the controller would take it back
-	defer active.placing.Unlock()
+	control := active.now.Load().member.control
+	control.placing.Lock() // the controller would take it back
+	defer control.placing.Unlock()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	has := func() bool { return other.server.JetStreamIsConsumerLeader("$G", bus.StreamWork, bus.ConsumerWorkers) }
+	has := func() bool {
+		return other.now.Load().node.server.JetStreamIsConsumerLeader("$G", bus.StreamWork, bus.ConsumerWorkers)
+	}
 	require.Eventually(t, func() bool {
 		if !has() {
-			_ = active.moveLead(ctx, "$JS.API.CONSUMER.LEADER.STEPDOWN."+bus.StreamWork+"."+bus.ConsumerWorkers, other.name())
+			_ = control.cluster.moveLead(ctx, "$JS.API.CONSUMER.LEADER.STEPDOWN."+bus.StreamWork+"."+bus.ConsumerWorkers, other.name())
 		}
 		return has()
 	}, timeout, 200*time.Millisecond)
-	successor, err := active.moveAll(ctx)
+	successor, err := control.moveAll(ctx)
 	require.NoError(t, err)
 	require.Equal(t, other.name(), successor)
 	require.False(t, active.leads())
@@ -201,16 +204,14 @@ func TestNobodyConnectsBeforeAllIsRestored(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	aged(t, cfg)
-	leaver := New(cfg, zerolog.Nop())
 	s, err := openStore(t.Context(), cfg.DataDir, "", modeStandalone)
 	require.NoError(t, err)
-	leaver.store = s
-	require.NoError(t, leaver.takeSingle(t.Context())) // the snapshot that a member would take
+	require.NoError(t, newMove(s, timeout, zerolog.Nop(), nil).takeSingle(t.Context())) // the snapshot that a member would take
 	require.NoError(t, s.change(func(m *bootState) { m.Mode, m.Shrink = modeCluster, shrinkTaken }))
 	s.close()
 
 	power := errors.New("power cut")
-	first := New(cfg, zerolog.Nop())
+	first := made(t, cfg, zerolog.Nop())
 	first.interrupt = func(at string) error {
 		require.Equal(t, "restored alone", at)
 		_, err := bus.Dial(bus.ClientConfig{IP: "127.0.0.1", Port: cfg.Port}, t.Name())

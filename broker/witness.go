@@ -67,16 +67,27 @@ func (c *WitnessConfig) hostPort() (host string, port int, err error) {
 // Witness is the third member of a cluster of two Boosters: it votes and stores, so that either Booster can go on without the
 // other. It takes no clients, and leadership that falls to it is moved to a Booster at once.
 type Witness struct {
-	cfg   WitnessConfig
-	log   zerolog.Logger
-	ready chan struct{}
+	cfg      WitnessConfig
+	port     int
+	log      zerolog.Logger
+	listener *listener
+	ready    chan struct{}
 
 	announce sync.Once // ready is
 }
 
-// NewWitness makes a witness; it touches nothing.
-func NewWitness(cfg WitnessConfig, log zerolog.Logger) *Witness {
-	return &Witness{cfg: cfg, log: log.With().Str(logging.Node, cfg.Name).Logger(), ready: make(chan struct{})}
+// NewWitness makes a witness; it touches nothing. It returns a *config.Error for a wrong setting.
+func NewWitness(cfg WitnessConfig, log zerolog.Logger) (*Witness, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	own, port, err := cfg.hostPort()
+	if err != nil {
+		return nil, err
+	}
+	log = log.With().Str(logging.Node, cfg.Name).Logger()
+	listener := newListener(place{"AGENT_IP", own, "AGENT_WITNESS_LISTEN", cfg.Listen}, cfg.DataDir, log)
+	return &Witness{cfg: cfg, port: port, log: log, listener: listener, ready: make(chan struct{})}, nil
 }
 
 // Ready is closed when the Boosters can reach it.
@@ -84,15 +95,14 @@ func (w *Witness) Ready() <-chan struct{} { return w.ready }
 
 // Run votes and stores until ctx ends. Its errors are those of Broker.Run.
 func (w *Witness) Run(ctx context.Context) error {
-	own, port, err := w.cfg.hostPort()
+	host, err := w.listener.await(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	host, err := place{"AGENT_IP", own, "AGENT_WITNESS_LISTEN", w.cfg.Listen}.resolve(ctx)
-	if err != nil {
-		return err
-	}
-	if err := checkPort(ctx, "AGENT_WITNESS_PORT", host, port); err != nil {
+	if err := checkPort(ctx, "AGENT_WITNESS_PORT", host, w.port); err != nil {
 		return err
 	}
 	store, err := openStore(ctx, w.cfg.DataDir, w.cfg.Name, modeWitness)
@@ -104,7 +114,7 @@ func (w *Witness) Run(ctx context.Context) error {
 		return err
 	}
 	for {
-		err := w.live(ctx, store, host, port)
+		err := w.live(ctx, store, host)
 		var r audit.Rebuild
 		if ctx.Err() != nil || !errors.As(err, &r) {
 			return err
@@ -116,11 +126,11 @@ func (w *Witness) Run(ctx context.Context) error {
 }
 
 // live is Broker.live.
-func (w *Witness) live(ctx context.Context, store *store, host string, port int) error {
+func (w *Witness) live(ctx context.Context, store *store, host string) error {
 	opts := nodeOptions(w.cfg.Name, store.dir, Sync{Always: true})
 	opts.Host, opts.Port = "127.0.0.1", -1 // the NATS server needs a port for clients; no client learns it
 	opts.Cluster.NoAdvertise = true
-	if err := clustered(opts, host, port, w.cfg.Address, w.cfg.Boosters); err != nil {
+	if err := clustered(opts, host, w.port, w.cfg.Address, w.cfg.Boosters); err != nil {
 		return err
 	}
 	starting, cancel := context.WithTimeout(ctx, time.Minute)

@@ -66,7 +66,11 @@ func (a *App) runBroker(ctx context.Context) error {
 	if err := config.Load(&cfg); err != nil {
 		return err
 	}
-	return broker.New(cfg, logging.New(cfg.Config, a.Stderr, bus.ServiceBooster)).Run(ctx)
+	b, err := broker.New(cfg, logging.New(cfg.Config, a.Stderr, bus.ServiceBooster))
+	if err != nil {
+		return err
+	}
+	return b.Run(ctx)
 }
 
 func (a *App) runWitness(ctx context.Context) error {
@@ -74,7 +78,11 @@ func (a *App) runWitness(ctx context.Context) error {
 	if err := config.Load(&cfg); err != nil {
 		return err
 	}
-	return broker.NewWitness(cfg, logging.New(cfg.Config, a.Stderr, "witness")).Run(ctx)
+	w, err := broker.NewWitness(cfg, logging.New(cfg.Config, a.Stderr, "witness"))
+	if err != nil {
+		return err
+	}
+	return w.Run(ctx)
 }
 
 func (a *App) runWorker(ctx context.Context) error {
