@@ -48,6 +48,9 @@ func New(cfg Config, deps Deps, log zerolog.Logger) (*Agent, error) {
 	if deps.Client == nil {
 		return nil, errors.New("agent needs a connection to the bus")
 	}
+	if cfg.Witness == "on" && len(deps.WitnessCommand) == 0 {
+		return nil, &config.Error{Var: "AGENT_WITNESS", Problem: "on, but this program cannot run a witness", Fix: "set it to off"}
+	}
 	return &Agent{cfg: cfg, deps: deps, log: log, ready: make(chan struct{})}, nil
 }
 

@@ -147,6 +147,8 @@ func TestConfiguration(t *testing.T) {
 		"log size":         {func(c *Config) { c.LogSize = "ten" }, "AGENT_LOG_SIZE"},
 		"tiny log":         {func(c *Config) { c.LogSize = "10KB" }, "AGENT_LOG_SIZE"},
 		"logs to keep":     {func(c *Config) { c.LogKeep = -1 }, "AGENT_LOG_KEEP"},
+		"pauses":           {func(c *Config) { c.RestartMin, c.RestartMax = time.Minute, time.Second }, "AGENT_RESTART_MAX"},
+		"cannot vote":      {func(c *Config) { c.Witness = "on" }, "AGENT_WITNESS"},
 		"no data dir":      {func(c *Config) { c.DataDir = "" }, "AGENT_DATA_DIR"},
 		"data dir, a file": {func(c *Config) { c.DataDir = filepath.Join(file, "x") }, "AGENT_DATA_DIR"},
 		"data in the home": {func(c *Config) { c.DataDir = filepath.Join(c.Home, "new", "agent") }, "AGENT_DATA_DIR"},
@@ -205,7 +207,8 @@ func TestCordonedNodeKeepsItsWorker(t *testing.T) {
 // A worker that does not run because the server starts or is patched is not cordoned: nobody has ordered it.
 func TestOnlyAnOrderIsACordon(t *testing.T) {
 	t.Parallel()
-	h := newHost(&Config{}, nil, "srv1", "mark", zerolog.Nop())
+	h, err := newHost(&Config{}, nil, "srv1", "mark", zerolog.Nop())
+	require.NoError(t, err)
 	cordoned := func() bool {
 		var s bus.AgentState
 		h.describe(&s)

@@ -71,9 +71,9 @@ func made[T any](part *T, err error) func(first *error) *T {
 // assemble makes all parts, each of those above it. mark is what the processes of this agent are found by.
 func (a *Agent) assemble(s site, mark string) (*parts, error) {
 	p := &parts{node: s.node, home: s.home, ledger: s.ledger}
-	p.host = newHost(s.cfg, a.deps.WorkerCommand, s.node, mark, a.log)
-	p.witness = newWitness(s, a.deps.WitnessCommand, mark, a.log)
 	var err error
+	p.host = made(newHost(s.cfg, a.deps.WorkerCommand, s.node, mark, a.log))(&err)
+	p.witness = made(newWitness(s, a.deps.WitnessCommand, mark, a.log))(&err)
 	p.status = made(newStatus(interrupted(s.journal)))(&err)
 	w := &workshop{site: s, parts: p, orders: make(chan struct{}, 1), turns: turns{js: s.client.JS, node: s.node, every: s.cfg.PatchEvery}}
 	for _, make := range []func() error{w.watch, w.install, w.donate, w.update} {

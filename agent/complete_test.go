@@ -3,6 +3,7 @@ package agent
 import (
 	"testing"
 
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 )
 
@@ -15,6 +16,12 @@ func TestPartWithoutWhatItNeedsIsNotMade(t *testing.T) {
 	require.EqualError(t, err, "agent: sifter.started is not set")
 	_, err = newDonor(nil, nil)
 	require.EqualError(t, err, "agent: donor.asked is not set")
+	_, err = newHost(nil, nil, "srv1", "mark", zerolog.Nop())
+	require.EqualError(t, err, "agent: the host needs settings")
+	_, err = newHost(&Config{}, nil, "srv1", "", zerolog.Nop())
+	require.ErrorContains(t, err, "the mark of its processes")
+	_, err = newWitness(site{}, nil, "mark", zerolog.Nop())
+	require.ErrorContains(t, err, "the witness needs settings")
 	_, err = newStatus("")
 	require.NoError(t, err)
 }

@@ -155,6 +155,12 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
+	if c.RestartMax < c.RestartMin {
+		return &config.Error{
+			Var: "AGENT_RESTART_MAX", Problem: fmt.Sprintf("%s is less than AGENT_RESTART_MIN, %s", c.RestartMax, c.RestartMin),
+			Fix: "give the longest pause",
+		}
+	}
 	return c.validateOutside()
 }
 

@@ -189,7 +189,7 @@ func (d *drift) describe(state *bus.AgentState) {
 func (d *drift) answer(node string) bus.Drift {
 	answer := bus.Drift{
 		Node: node, Watch: d.cfg.Watch, Version: d.home.version(), Baseline: d.baseline.digest(),
-		Files: []bus.DriftFile{}, Stays: []bus.DriftStay{},
+		Files: []bus.DriftFile{}, DriftStays: bus.DriftStays{Stays: []bus.DriftStay{}},
 	}
 	d.findings.fill(&answer, d.baseline.published())
 	return answer

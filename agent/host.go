@@ -38,7 +38,13 @@ type host struct {
 }
 
 // newHost prepares the children and starts none. name is the agent's, mark what its processes are found by.
-func newHost(cfg *Config, worker []string, name, mark string, log zerolog.Logger) *host {
+func newHost(cfg *Config, worker []string, name, mark string, log zerolog.Logger) (*host, error) {
+	switch {
+	case cfg == nil:
+		return nil, errors.New("agent: the host needs settings")
+	case name == "" || mark == "":
+		return nil, errors.New("agent: the host needs the name of the agent and the mark of its processes")
+	}
 	h := &host{cfg: cfg, log: log}
 	env := append(os.Environ(), "OMFLOW_AGENT="+name)
 	spec := supervise.Spec{
@@ -58,7 +64,7 @@ func newHost(cfg *Config, worker []string, name, mark string, log zerolog.Logger
 		beside.Output = h.logFile(beside.Name)
 		h.worker = supervise.New(beside, log)
 	}
-	return h
+	return h, nil
 }
 
 // workerEnv names the worker after the agent unless it has a name, and lets it log what the agent can take apart again.

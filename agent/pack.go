@@ -99,7 +99,8 @@ func (p *packer) store(ctx context.Context, offer bus.HomeOffer) (a patch.Announ
 	files := slices.Collect(maps.Keys(p.baseline.files()))
 	artifact := p.dir.artifact(outgoingHome)
 	_, err = patch.Create(artifact, p.home.FS(), patch.Options{
-		Author: p.node, Note: fmt.Sprintf("all files of %s, up to patch %d", p.node, offer.Seq), Signer: signer, Files: files, Whole: true,
+		Author: p.node, Note: fmt.Sprintf("all files of %s, up to patch %d", p.node, offer.Seq), Signer: signer,
+		Selection: patch.Selection{Files: files}, Whole: true,
 	})
 	if err != nil {
 		return a, err

@@ -37,7 +37,7 @@ func TestPatchIsAppliedWhileWorkerAndServerAreStopped(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(n.cfg.Home, "omflow/old.py"))
 	require.Equal(t, patch.Report{
 		Patch: a.ID, Node: "srv1", Seq: 1, Created: a.Created, State: patch.StateApplied, From: "1.1.4.0", To: "1.1.5.0",
-		Files: 3, Bytes: 2 + 1 + 16, Deleted: 1, Started: r.Started, Finished: r.Finished,
+		Written: patch.Written{Files: 3, Bytes: 2 + 1 + 16, Deleted: 1}, Started: r.Started, Finished: r.Finished,
 	}, r)
 	s := n.state(func(s bus.AgentState) bool { return s.PatchSeq == 1 && s.PatchState == "current" })
 	require.Equal(t, "1.1.5.0", s.HomeVersion)
@@ -111,7 +111,8 @@ func TestBadPatchIsReportedAndPassedOver(t *testing.T) {
 		_, err = objects.PutString(t.Context(), id, content)
 		require.NoError(t, err)
 		sum := sha256.Sum256([]byte(content))
-		return patch.Announcement{ID: id, Object: id, Size: int64(len(content)), SHA256: hex.EncodeToString(sum[:])}
+		artifact := patch.StoredArtifact{Object: id, Size: int64(len(content)), SHA256: hex.EncodeToString(sum[:])}
+		return patch.Announcement{ID: id, StoredArtifact: artifact}
 	}
 	garbage := store("garbage", "no archive")
 	announce(t, n.client, garbage)

@@ -91,7 +91,9 @@ func TestGiftWithAnIDThatIsAPath(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = sub.Unsubscribe() })
 	}
-	artifact, err := json.Marshal(patch.Announcement{ID: "../../victim", Object: "x", Size: 4, SHA256: strings.Repeat("0", 64)})
+	artifact, err := json.Marshal(patch.Announcement{
+		ID: "../../victim", StoredArtifact: patch.StoredArtifact{Object: "x", Size: 4, SHA256: strings.Repeat("0", 64)},
+	})
 	require.NoError(t, err)
 	answer(bus.HomeSubject, bus.HomeOffer{Node: "evil", Seq: 7, Files: 1, Settings: bus.SettingsNone})
 	answer(bus.TransferSubject("evil"), bus.HomeTransfer{Seq: 7, Artifact: artifact})

@@ -98,7 +98,8 @@ func (p *publisher) publish(ctx context.Context, artifact, once string) (a patch
 
 // buildDrift writes the artifact.
 func (p *publisher) buildDrift(artifact string, changes []tree.Change, signer patch.Signer) (patch.Manifest, error) {
-	o := patch.Options{Author: p.node, Note: "changed on " + p.node, Signer: signer, Files: []string{}, Bases: map[string]string{}}
+	o := patch.Options{Author: p.node, Note: "changed on " + p.node, Signer: signer}
+	o.Files, o.Bases = []string{}, map[string]string{}
 	for _, c := range changes {
 		switch c.Kind {
 		case tree.Missing:

@@ -47,10 +47,16 @@ type witness struct {
 }
 
 // newWitness makes the witness of an agent. command starts its process, whose descendants carry mark.
-func newWitness(s site, command []string, mark string, log zerolog.Logger) *witness {
+func newWitness(s site, command []string, mark string, log zerolog.Logger) (*witness, error) {
+	switch {
+	case s.cfg == nil || s.client == nil || s.dir == nil:
+		return nil, errors.New("agent: the witness needs settings, a connection and a data directory")
+	case s.node == "" || mark == "":
+		return nil, errors.New("agent: the witness needs the name of the agent and the mark of its processes")
+	}
 	return &witness{
 		cfg: s.cfg, client: s.client, command: command, name: s.node, mark: mark, dir: s.dir, log: log, ip: s.cfg.WitnessConfig.IP,
-	}
+	}, nil
 }
 
 func (w *witness) able() bool { return w.cfg.Witness != "off" && len(w.command) > 0 }
@@ -161,7 +167,7 @@ func (w *witness) adopt(ctx context.Context, grant bus.WitnessGrant) bus.Witness
 	}
 }
 
-// note writes down a grant and removes the stores of former ones: a witness that was replaced never comes back.
+// note writes down a grant and removes the stores of earlier ones: a witness that was replaced never comes back.
 func (w *witness) note(grant bus.WitnessGrant) error {
 	if err := w.dir.save(grantFile, grant); err != nil {
 		return err
@@ -172,12 +178,12 @@ func (w *witness) note(grant bus.WitnessGrant) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("look for former witnesses: %w", err)
+		return fmt.Errorf("look for earlier witnesses: %w", err)
 	}
 	for _, e := range entries {
 		if e.Name() != grant.Name {
 			if err := os.RemoveAll(filepath.Join(root, e.Name())); err != nil {
-				return fmt.Errorf("remove former witness: %w", err)
+				return fmt.Errorf("remove an earlier witness: %w", err)
 			}
 		}
 	}

@@ -68,6 +68,3 @@ func (s *store) Discard(stream string) error {
 	}
 	return os.RemoveAll(s.path(filepath.Join(asideDir, stream)))
 }
-
-// Flush makes durable what the server has stored.
-func (s *store) Flush() error { return syncTree(s.path(storeName)) }

@@ -71,7 +71,9 @@ func agentBeat(t *testing.T, c *bus.Client, name, address string) (stop func()) 
 	go func() {
 		defer close(over)
 		_ = bus.Heartbeat(ctx, c.JS, zerolog.Nop(), nil, func() bus.Node {
-			return bus.Node{Role: bus.ServiceAgent, Name: name, Started: started, Agent: &bus.AgentState{Witness: "on", WitnessAddress: address}}
+			n := candidate(name, "on", address)
+			n.Started = started
+			return n
 		})
 	}()
 	stop = func() { cancel(); <-over }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/omflow-booster/omflow-booster/internal/buildinfo"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/snapshot"
 )
@@ -190,6 +189,3 @@ func (k *keeper) retire(ctx context.Context, v *view) (left string, err error) {
 	k.cluster.log.Info().Str("stream", bus.FormerStream).Msg("empty stream of an older program removed: nobody uses it")
 	return "", nil
 }
-
-// another tells whether a Booster runs another program than this one.
-func another(n bus.Node) bool { return n.Version != buildinfo.Version() }

@@ -36,11 +36,13 @@ func wanted(t *testing.T, c *bus.Client, lease time.Duration, storeMB int64) {
 // former is the stream that older programs made.
 func former(t *testing.T, c *bus.Client, replicas int) {
 	t.Helper()
-	_, err := c.JS.CreateStream(t.Context(), jetstream.StreamConfig{
-		Name: bus.FormerStream, Subjects: []string{"schedule.>"},
-		Replicas: replicas,
-	})
-	require.NoError(t, err)
+	require.EventuallyWithT(t, func(now *assert.CollectT) { // a cluster under load may elect at this moment
+		_, err := c.JS.CreateStream(t.Context(), jetstream.StreamConfig{
+			Name: bus.FormerStream, Subjects: []string{"schedule.>"},
+			Replicas: replicas,
+		})
+		require.NoError(now, err)
+	}, timeout, 100*time.Millisecond)
 }
 
 func TestChangedSettingsReachAnExistingCluster(t *testing.T) {

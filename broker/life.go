@@ -1,10 +1,7 @@
 package broker
 
 import (
-	"time"
-
 	"github.com/omflow-booster/omflow-booster/broker/audit"
-	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
 // life is a Booster from one start of its NATS server to the next stop: the server, and the parts that work with it.
@@ -15,16 +12,6 @@ type life struct {
 	keeper  *keeper
 	member  *membership // nil on a single Booster
 	report  *reporter
-}
-
-// budget is how much the streams may fill here, and how long a lease lasts.
-type budget struct {
-	bytes int64
-	lease time.Duration
-}
-
-func (b budget) layout(replicas int) bus.Layout {
-	return bus.Layout{StoreBytes: b.bytes, Replicas: replicas, Lease: b.lease}
 }
 
 func (b *Broker) budget() budget { return budget{b.limit, b.cfg.Lease} }

@@ -59,11 +59,14 @@ func (l *listener) await(ctx context.Context) (string, error) {
 
 // host is that address.
 func (l *listener) host(ctx context.Context) (string, error) {
-	var err error
-	if l.address == "" {
-		l.address, err = l.resolve(ctx)
+	if l.address != "" {
+		return l.address, nil
 	}
-	return l.address, err
+	address, err := l.resolve(ctx)
+	if err == nil { // an address that this host does not have yet is asked for again
+		l.address = address
+	}
+	return address, err
 }
 
 // place is where a service listens, as its operator has said it: at the address by which others reach it, or, where a router or

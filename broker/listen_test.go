@@ -51,7 +51,7 @@ func TestAddressOfABoosterThatRanBeforeIsWaitedFor(t *testing.T) {
 	asked := 0
 	booting := func(context.Context) (string, error) {
 		if asked++; asked < 3 {
-			return "", place{variable: "BOOSTER_IP"}.elsewhere("BOOSTER_IP", "192.0.2.7")
+			return "192.0.2.7", place{variable: "BOOSTER_IP"}.elsewhere("BOOSTER_IP", "192.0.2.7")
 		}
 		return "192.0.2.7", nil
 	}
@@ -66,6 +66,7 @@ func TestAddressOfABoosterThatRanBeforeIsWaitedFor(t *testing.T) {
 	host, err := l.await(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "192.0.2.7", host)
+	require.Equal(t, 3, asked, "until the host has it")
 }
 
 // Debian's /etc/hosts gives the name of a host to 127.0.1.1. A Booster of that name would be ready, and alone.

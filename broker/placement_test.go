@@ -13,7 +13,8 @@ import (
 )
 
 func candidate(name, witness, address string) bus.Node {
-	return bus.Node{Role: bus.ServiceAgent, Name: name, Started: time.Now(), Agent: &bus.AgentState{Witness: witness, WitnessAddress: address}}
+	state := &bus.AgentState{AgentWitness: bus.AgentWitness{Witness: witness, WitnessAddress: address}}
+	return bus.Node{Role: bus.ServiceAgent, Name: name, Started: time.Now(), Agent: state}
 }
 
 // appointing is the appointer of a Booster that runs, with other addresses.
@@ -72,7 +73,7 @@ func TestWitnessIsNeverAppointedOnABoostersHost(t *testing.T) {
 	require.Empty(t, chosen("203.0.113.1", "203.0.113.2", candidate("om1", "on", "127.0.0.1:5169")), "where the other Booster cannot reach it")
 
 	small := third
-	small.Agent = &bus.AgentState{Witness: "auto", WitnessAddress: "203.0.113.5:5169", WitnessFree: 100 * mib}
+	small.Agent = &bus.AgentState{AgentWitness: bus.AgentWitness{Witness: "auto", WitnessAddress: "203.0.113.5:5169", WitnessFree: 100 * mib}}
 	require.Equal(t, "om3", chosen("203.0.113.1", "203.0.113.2", small, third), "no room for the queue")
 }
 

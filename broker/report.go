@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -104,15 +103,4 @@ func (r *reporter) offer() (micro.Service, error) {
 			s.AddEndpoint("leave", micro.HandlerFunc(r.member.departure.answer), micro.WithEndpointSubject(bus.LeaveSubject(r.cluster.name))))
 	}
 	return s, err
-}
-
-// respond answers with JSON. A caller that gets no answer asks again.
-func respond(req micro.Request, answer any) { _ = req.Respond(encode(answer)) }
-
-func encode(answer any) []byte {
-	data, err := json.Marshal(answer)
-	if err != nil {
-		panic(err) // plain structs: cannot happen
-	}
-	return data
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/omflow-booster/omflow-booster/internal/buildinfo"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
@@ -173,3 +174,6 @@ func (s *surroundings) storeBytes(v *view) (total int64, notes []string) {
 	s.sized = true
 	return total, notes
 }
+
+// another tells whether a Booster runs another program than this one.
+func another(n bus.Node) bool { return n.Version != buildinfo.Version() }

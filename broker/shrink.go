@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
-	"github.com/omflow-booster/omflow-booster/internal/atomicfile"
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/config"
 	"github.com/omflow-booster/omflow-booster/internal/snapshot"
@@ -28,15 +26,8 @@ import (
 //	member ──Shrink: snapshot──▶ taken ──started without HA_BOOSTER_IP: store set aside──▶ restoring ──checked──▶ alone
 //	                                └──started with HA_BOOSTER_IP: the streams go into a new cluster (grow.go)
 const (
-	shrinkTaken     = "snapshot taken"
-	shrinkRestoring = "restoring"
-
-	memberAside = "jetstream.cluster" // the store of the member, until the new one is checked
-
 	placeholderPeer = "placeholder-peer" // name of the server without a store beside a member that recovers
-)
 
-const (
 	shrinkTimeout = 2 * time.Minute  // until all streams are led
 	rescuePause   = 15 * time.Second // between attempts to become the majority: each starts a new election
 )
@@ -296,40 +287,6 @@ func (v *view) led() error {
 	return nil
 }
 
-// shrink brings the store of a member to where a single server can be started. It may be called again.
-func (s *store) shrink() error {
-	if s.bootState().Shrink == "" {
-		return nil
-	}
-	if err := s.setMemberAside(); err != nil {
-		return fmt.Errorf("go on alone: %w", err)
-	}
-	return s.change(func(m *bootState) { m.Mode, m.Shrink = modeStandalone, shrinkRestoring })
-}
-
-// bringAlong is shrink for a Booster that was given another one to be with in the meantime.
-func (s *store) bringAlong() error {
-	if err := s.setMemberAside(); err != nil {
-		return fmt.Errorf("bring the queue into a new cluster: %w", err)
-	}
-	return s.change(func(m *bootState) { m.Mode, m.Shrink, m.Growth, m.Restored = modeCluster, "", growthRestoring, nil })
-}
-
-// setMemberAside moves the store of the member out of the way, or removes what was made since.
-func (s *store) setMemberAside() error {
-	there, err := s.has(memberAside)
-	if err != nil {
-		return err
-	}
-	if !there {
-		return s.setAside(memberAside)
-	}
-	if err := os.RemoveAll(s.path(storeName)); err != nil {
-		return err
-	}
-	return atomicfile.SyncDir(s.dir)
-}
-
 // finishShrink makes a single store of that of a member, which was told so, before anybody can connect.
 func (m *move) finishShrink(ctx context.Context) error {
 	if m.store.bootState().Shrink == "" {
@@ -390,34 +347,4 @@ func dismissAll(ctx context.Context, js jetstream.JetStream) error {
 		return fmt.Errorf("dismiss the witness: %w", err)
 	}
 	return nil
-}
-
-// syncTree makes durable what a server has restored: it flushes what clients store, and nothing of this (nats-server 2.15.2,
-// RestoreStream). The server may run meanwhile; a file that it removes needs no flush.
-func syncTree(dir string) error {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = root.Close() }()
-	return fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
-		if err == nil {
-			err = syncOne(root, dir, path, d)
-		}
-		if errors.Is(err, fs.ErrNotExist) && path != "." {
-			return nil
-		}
-		return err
-	})
-}
-
-func syncOne(root *os.Root, dir, path string, d fs.DirEntry) error {
-	if d.IsDir() {
-		return atomicfile.SyncDir(filepath.Join(dir, path))
-	}
-	f, err := root.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

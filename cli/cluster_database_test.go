@@ -39,7 +39,8 @@ func TestClusterDatabase(t *testing.T) {
 	code, out = runApp(t, "migrate")
 	require.Zero(t, code, out)
 
-	old := bus.Node{Role: bus.ServiceWorker, Name: "w1", Host: "h1", Worker: &bus.WorkerState{DatabaseID: former.ID}}
+	state := &bus.WorkerState{WorkerDatabase: bus.WorkerDatabase{DatabaseID: former.ID}}
+	old := bus.Node{Role: bus.ServiceWorker, Name: "w1", Host: "h1", Worker: state}
 	s.putNode(old)
 	code, out = runApp(t, "cluster", "database", "--use", "--yes")
 	require.Equal(t, exitFailed, code, out)

@@ -259,7 +259,7 @@ func TestAgentThatTrustsNobodyIsShown(t *testing.T) {
 	useJoinFile(t)
 	s.putNode(bus.Node{
 		Role: bus.ServiceAgent, Name: "srv1", At: time.Now(),
-		Agent: &bus.AgentState{PatchState: "waiting: no key to trust: set BOOSTER_JOIN_FILE"},
+		Agent: &bus.AgentState{AgentPatches: bus.AgentPatches{PatchState: "waiting: no key to trust: set BOOSTER_JOIN_FILE"}},
 	})
 	if r := run(t, "", "patch", "publish", files(t, map[string]string{"x": "x"})); r.code != exitOK {
 		t.Fatalf("%+v", r)

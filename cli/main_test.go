@@ -139,6 +139,12 @@ func (s *stage) putDead(kind, flow, id, item string) {
 		bus.HeaderDeadAt, time.Now().Add(-90*time.Second).Format(time.RFC3339))
 }
 
+// runningServer is the heartbeat of an agent whose OMFLOW Server runs.
+func runningServer(name, version string) bus.Node {
+	state := &bus.AgentState{HomeVersion: version, AgentChildren: bus.AgentChildren{Server: "running"}}
+	return bus.Node{Role: bus.ServiceAgent, Name: name, At: time.Now(), Agent: state}
+}
+
 func (s *stage) putNode(n bus.Node) {
 	s.t.Helper()
 	kv, err := s.c.JS.KeyValue(s.ctx, bus.BucketNodes)

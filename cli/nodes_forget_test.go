@@ -22,7 +22,7 @@ func TestServerThatIsGoneIsForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv1", At: time.Now(), Agent: &bus.AgentState{Server: "running"}})
+	s.putNode(runningServer("srv1", ""))
 	away := func() bool { return strings.Contains(run(t, "", "status").stdout, "srv2 does not answer since about") }
 	if !away() {
 		t.Fatalf("%+v", run(t, "", "status"))

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -39,7 +38,8 @@ func (s *stage) announced() patch.Announcement {
 // putAgent has an agent say that it lives.
 func (s *stage) putAgent(name string, change func(*bus.AgentState)) {
 	s.t.Helper()
-	n := bus.Node{Role: bus.ServiceAgent, Name: name, At: time.Now(), Agent: &bus.AgentState{Server: "running", PatchState: "current"}}
+	n := runningServer(name, "")
+	n.Agent.PatchState = "current"
 	change(n.Agent)
 	s.putNode(n)
 }

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/patch"
@@ -18,7 +17,7 @@ import (
 func TestPatchThatNoServerCouldTakeIsNotPublished(t *testing.T) {
 	s := newStage(t)
 	useJoinFile(t)
-	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv1", At: time.Now(), Agent: &bus.AgentState{Server: "running", HomeVersion: "1.1.4"}})
+	s.putNode(runningServer("srv1", "1.1.4"))
 	dir := files(t, map[string]string{"omflow/a.py": "new"})
 	for flag, want := range map[string]string{
 		"--canary=nobody": "--canary nobody: no agent of that name is alive; there is srv1",
@@ -42,7 +41,7 @@ func TestPatchThatNoServerCouldTakeIsNotPublished(t *testing.T) {
 func TestManifestAloneTellsThatNoServerHasTheVersion(t *testing.T) {
 	s := newStage(t)
 	useJoinFile(t)
-	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv1", At: time.Now(), Agent: &bus.AgentState{Server: "running", HomeVersion: "1.1.4"}})
+	s.putNode(runningServer("srv1", "1.1.4"))
 	large := make([]byte, 4<<20)
 	_, _ = rand.Read(large)
 	artifact := filepath.Join(t.TempDir(), "p.tar.zst")
@@ -63,7 +62,7 @@ func TestManifestAloneTellsThatNoServerHasTheVersion(t *testing.T) {
 func TestOrdersAboutARollout(t *testing.T) {
 	s := newStage(t)
 	useJoinFile(t)
-	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv1", At: time.Now(), Agent: &bus.AgentState{Server: "running"}})
+	s.putNode(runningServer("srv1", ""))
 	dir := files(t, map[string]string{"omflow/a.py": "new"})
 	if r := run(t, "", "patch", "publish", dir, "--approval"); r.code != exitOK {
 		t.Fatalf("%+v", r)
@@ -129,7 +128,7 @@ func TestOrdersAboutARollout(t *testing.T) {
 func TestAbortReplacesAPlanThatCannotBeRead(t *testing.T) {
 	s := newStage(t)
 	useJoinFile(t)
-	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv1", At: time.Now(), Agent: &bus.AgentState{Server: "running"}})
+	s.putNode(runningServer("srv1", ""))
 	if r := run(t, "", "patch", "publish", files(t, map[string]string{"omflow/a.py": "new"})); r.code != exitOK {
 		t.Fatalf("%+v", r)
 	}

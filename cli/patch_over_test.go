@@ -12,7 +12,7 @@ import (
 // A rollout after which servers differ is never called complete.
 func TestRolloutThatNotEveryServerHasTaken(t *testing.T) {
 	t.Parallel()
-	p := shownPatch{Rollout: &rollout.Plan{State: rollout.StateRunning}}
+	p := shownPatch{Rollout: &rollout.Plan{Standing: rollout.Standing{State: rollout.StateRunning}}}
 	p.Nodes = []diagnosis.NodePatch{{Node: "srv1", State: patch.StateApplied}, {Node: "srv2", State: diagnosis.StateAway}}
 	if got := p.state(); got != "complete" {
 		t.Error(got)

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -17,7 +16,7 @@ import (
 func TestPatchRevertNamesWhoOrderedIt(t *testing.T) {
 	s := newStage(t)
 	useJoinFile(t)
-	s.putNode(bus.Node{Role: bus.ServiceAgent, Name: "srv1", At: time.Now(), Agent: &bus.AgentState{Server: "running"}})
+	s.putNode(runningServer("srv1", ""))
 	if r := run(t, "", "patch", "publish", files(t, map[string]string{"omflow/a.py": "new"})); r.code != exitOK {
 		t.Fatalf("%+v", r)
 	}
@@ -49,7 +48,8 @@ func TestPatchRevertNamesWhoOrderedIt(t *testing.T) {
 		var order bus.RevertOrder
 		_ = json.Unmarshal([]byte(m.Header.Get(bus.HeaderRevertOrder)), &order)
 		revert := patch.Announcement{
-			ID: "20260131-094500123-undo", Object: "x", Size: 1, SHA256: strings.Repeat("0", 64), Reverts: string(m.Data), Author: order.By,
+			ID: "20260131-094500123-undo", StoredArtifact: patch.StoredArtifact{Object: "x", Size: 1, SHA256: strings.Repeat("0", 64)},
+			Reverts: string(m.Data), Author: order.By,
 			Note: order.Note,
 		}
 		revert, _ = patch.Announce(s.ctx, s.c.JS, revert)

@@ -144,8 +144,7 @@ func TestStatusJSON(t *testing.T) {
 		Workers:  []bus.Node{bustest.WorkerNode("w1", bustest.AsIs)},
 		Agents:   []bus.Node{bustest.AgentNode("om1", bustest.AsIs)},
 		Away:     []diagnosis.AwayServer{},
-		Rollouts: []diagnosis.WaitingRollout{},
-		Lost:     []diagnosis.LostPatch{},
+		Waits:    diagnosis.Waits{Rollouts: []diagnosis.WaitingRollout{}, Lost: []diagnosis.LostPatch{}},
 		Problems: got.Problems, Health: diagnosis.HealthWarnings,
 	}
 	if !reflect.DeepEqual(got, want) {

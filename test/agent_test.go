@@ -193,7 +193,8 @@ func (s *site) announce(announced, stored []byte) {
 	c := s.booster.dial()
 	ctx := s.t.Context()
 	sum := sha256.Sum256(announced)
-	a := patch.Announcement{ID: patch.NewID(time.Now()), Size: int64(len(announced)), SHA256: hex.EncodeToString(sum[:])}
+	a := patch.Announcement{ID: patch.NewID(time.Now())}
+	a.Size, a.SHA256 = int64(len(announced)), hex.EncodeToString(sum[:])
 	anybody := func(string, []byte, []byte) error { return nil }
 	if m, err := patch.Verify(bytes.NewReader(announced), patch.DefaultLimit, anybody); err == nil {
 		a.ID, a.To, a.Created, a.Files, a.Bytes = m.ID, m.To, m.Created, len(m.Files), m.Bytes()

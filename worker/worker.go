@@ -291,9 +291,12 @@ func (w *Worker) describe() bus.Node {
 		At: time.Now(),
 		Worker: &bus.WorkerState{
 			Server: w.cfg.Server, Executor: w.cfg.Executor, Slots: w.cfg.Slots, Running: int(w.counts.running.Load()),
-			Done: w.counts.done.Load(), InHand: w.counts.inHand.Load(), Failed: w.counts.failed.Load(), Dead: w.counts.dead.Load(),
-			Redelivered: w.counts.redelivered.Load(), Skipped: w.counts.skipped.Load(),
-			Database: database, DatabaseID: identity.ID, Place: identity.Place, Reconciler: w.reconciles.Load(), Uploads: w.uploads.State(),
+			WorkerCounts: bus.WorkerCounts{
+				Done: w.counts.done.Load(), InHand: w.counts.inHand.Load(), Failed: w.counts.failed.Load(), Dead: w.counts.dead.Load(),
+				Redelivered: w.counts.redelivered.Load(), Skipped: w.counts.skipped.Load(),
+			},
+			WorkerDatabase: bus.WorkerDatabase{Database: database, DatabaseID: identity.ID, Place: identity.Place},
+			Reconciler:     w.reconciles.Load(), Uploads: w.uploads.State(),
 		},
 	}
 }

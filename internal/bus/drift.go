@@ -14,13 +14,22 @@ type Drift struct {
 	Repair    string      `json:"repair"`    // why the last repair has failed; empty otherwise
 	Total     int         `json:"total"`
 
-	Seq       uint64 `json:"seq"`       // last message of PATCH that was dealt with
+	Seq uint64 `json:"seq"` // last message of PATCH that was dealt with
+	DriftProgress
+	DriftStays
+}
+
+// DriftProgress is what becomes of the changes.
+type DriftProgress struct {
 	Moving    string `json:"moving"`    // a file that is being written, and that the changes wait for; empty otherwise
 	Held      string `json:"held"`      // why the changes are not published before somebody orders it; empty otherwise
 	Digest    string `json:"digest"`    // of all changes
 	Repairing bool   `json:"repairing"` // it is at it
+}
 
-	Stays      []DriftStay `json:"stays"` // the first 1,000; they are no changes
+// DriftStays are what cannot be carried to other servers. They are no changes.
+type DriftStays struct {
+	Stays      []DriftStay `json:"stays"` // the first 1,000
 	StaysTotal int         `json:"stays_total"`
 }
 

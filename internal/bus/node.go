@@ -66,60 +66,86 @@ type BoosterState struct {
 
 // WorkerState is what a worker says of itself. Counters start at zero with the process.
 type WorkerState struct {
-	Server      string `json:"server"` // name of the agent that started it, if any
-	Executor    string `json:"executor"`
-	Slots       int    `json:"slots"`
-	Running     int    `json:"running"`
-	Done        int64  `json:"done"`
-	InHand      int64  `json:"in_hand"` // steps that ran without a message, right after the step that they follow
-	Failed      int64  `json:"failed"`  // attempts that failed
-	Dead        int64  `json:"dead"`
-	Redelivered int64  `json:"redelivered"` // deliveries that were not the first
-	Skipped     int64  `json:"skipped"`     // deliveries whose row was gone: done already
-	Database    string `json:"database"`    // ok, or what is wrong
-	DatabaseID  string `json:"database_id"` // see Database
-	Place       string `json:"database_place"`
-	Reconciler  bool   `json:"reconciler"` // holds the reconciler lock
+	Server   string `json:"server"` // name of the agent that started it, if any
+	Executor string `json:"executor"`
+	Slots    int    `json:"slots"`
+	Running  int    `json:"running"`
+	WorkerCounts
+	WorkerDatabase
+	Reconciler bool `json:"reconciler"` // holds the reconciler lock
 
 	Uploads *uploads.State `json:"uploads,omitempty"` // the directory of the server's uploaded files, if that is known
 }
 
-// PatchesStopped begins an AgentState.PatchState: this agent applies and publishes nothing until somebody has looked.
+// WorkerCounts are what a worker has done since it started.
+type WorkerCounts struct {
+	Done        int64 `json:"done"`
+	InHand      int64 `json:"in_hand"` // steps that ran without a message, right after the step that they follow
+	Failed      int64 `json:"failed"`  // attempts that failed
+	Dead        int64 `json:"dead"`
+	Redelivered int64 `json:"redelivered"` // deliveries that were not the first
+	Skipped     int64 `json:"skipped"`     // deliveries whose row was gone: done already
+}
+
+// WorkerDatabase is the database that a worker uses.
+type WorkerDatabase struct {
+	Database   string `json:"database"`    // ok, or what is wrong
+	DatabaseID string `json:"database_id"` // see Database
+	Place      string `json:"database_place"`
+}
+
+// PatchesStopped begins an AgentPatches.PatchState: this agent applies and publishes nothing until somebody has looked.
 const PatchesStopped = "stopped: "
 
 // AgentState is what an agent says of its OMFLOW Server.
 type AgentState struct {
 	OS          string `json:"os"`           // of its host: linux or windows
 	HomeVersion string `json:"home_version"` // of the OMFLOW Server, from its version file
+	AgentPatches
+	Drift      int    `json:"drift"`       // files of the home that were changed here, and are not what the last patch has left
+	Stays      int    `json:"stays"`       // files and directories of the home that cannot be carried to other servers
+	PatchNext  string `json:"patch_next"`  // id of the patch that is checked and waits for its turn
+	PatchWants string `json:"patch_wants"` // id of the patch whose artifact it waits to fetch: a large one is not fetched by all at once
+	AgentChildren
+	AgentChanges
+	AgentWitness
+	LastError string `json:"last_error"` // of a child that ended by itself
+}
+
+// AgentPatches is where the home stands in the order of patches.
+type AgentPatches struct {
 	PatchSeq    uint64 `json:"patch_seq"`    // last message of PATCH that was dealt with
 	PatchState  string `json:"patch_state"`  // current, applying, or waiting, stopped, failed or rolled back: <reason>
 	PatchAsks   bool   `json:"patch_asks"`   // the reason is one that only a person can end
 	PatchStream string `json:"patch_stream"` // RFC 3339: creation time of the PATCH that PatchSeq belongs to
-	Drift       int    `json:"drift"`        // files of the home that were changed here, and are not what the last patch has left
-	Stays       int    `json:"stays"`        // files and directories of the home that cannot be carried to other servers
-	PatchNext   string `json:"patch_next"`   // id of the patch that is checked and waits for its turn
-	PatchWants  string `json:"patch_wants"`  // id of the patch whose artifact it waits to fetch: a large one is not fetched by all at once
-	Server      string `json:"server_state"` // running, stopped, starting, failing, none
-	Worker      string `json:"worker_state"` // the same for the worker
-	ServerPID   int    `json:"server_pid"`   // 0 when it does not run
-	WorkerPID   int    `json:"worker_pid"`   // 0 when it does not run
-	Restarts    int    `json:"restarts"`     // of both, since the agent started
-	Cordoned    bool   `json:"cordoned"`     // takes no steps, by order of an operator
+}
 
-	StaysFirst DriftStay `json:"stays_first"` // the first of Stays
+// AgentChildren are the processes that an agent runs: the OMFLOW Server and the worker.
+type AgentChildren struct {
+	Server    string `json:"server_state"` // running, stopped, starting, failing, none
+	Worker    string `json:"worker_state"` // the same for the worker
+	ServerPID int    `json:"server_pid"`   // 0 when it does not run
+	WorkerPID int    `json:"worker_pid"`   // 0 when it does not run
+	Restarts  int    `json:"restarts"`     // of both, since the agent started
+	Cordoned  bool   `json:"cordoned"`     // takes no steps, by order of an operator
+}
 
-	Held     string `json:"held"`     // why changes that are found in its home are not published before somebody orders it; empty otherwise
-	Moving   string `json:"moving"`   // a file of its home that is being written, and that what was changed waits for; empty otherwise
-	Baseline string `json:"baseline"` // Drift.Baseline; empty if nothing is watched
+// AgentChanges are the changes in a home that the agent has not published.
+type AgentChanges struct {
+	StaysFirst DriftStay `json:"stays_first"` // the first of AgentState.Stays
+	Held       string    `json:"held"`        // why changes in its home are not published before somebody orders it; empty otherwise
+	Moving     string    `json:"moving"`      // a file of its home that is being written, and that what was changed waits for; empty otherwise
+	Baseline   string    `json:"baseline"`    // Drift.Baseline; empty if nothing is watched
+}
 
+// AgentWitness is whether an agent may run the witness, and the one that it runs.
+type AgentWitness struct {
 	Witness        string `json:"witness"`         // AGENT_WITNESS: auto, on or off
 	WitnessAddress string `json:"witness_address"` // host:port where the Boosters would reach a witness here
 	WitnessState   string `json:"witness_state"`   // none, running, failing
 	WitnessBytes   int64  `json:"witness_bytes"`   // of its copies
 	WitnessFree    int64  `json:"witness_free"`    // bytes on the disk where its copies are, or would be; 0: not known
 	WitnessPID     int    `json:"witness_pid"`     // 0 when it does not run
-
-	LastError string `json:"last_error"` // of a child that ended by itself
 }
 
 // Key is the node's key in NODES.

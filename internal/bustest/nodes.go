@@ -33,8 +33,8 @@ func ActiveNode(name, takeover string) bus.Node {
 // WorkerNode is a worker without a problem, changed.
 func WorkerNode(name string, change func(*bus.WorkerState)) bus.Node {
 	state := &bus.WorkerState{
-		Server: "om1", Executor: "runner", Slots: 4, Running: 1, Done: 12345, Failed: 2, Redelivered: 1,
-		Database: "ok", Reconciler: true,
+		Server: "om1", Executor: "runner", Slots: 4, Running: 1, WorkerCounts: bus.WorkerCounts{Done: 12345, Failed: 2, Redelivered: 1},
+		WorkerDatabase: bus.WorkerDatabase{Database: "ok"}, Reconciler: true,
 	}
 	change(state)
 	return bus.Node{
@@ -46,8 +46,9 @@ func WorkerNode(name string, change func(*bus.WorkerState)) bus.Node {
 // AgentNode is an agent without a problem, changed.
 func AgentNode(name string, change func(*bus.AgentState)) bus.Node {
 	state := &bus.AgentState{
-		HomeVersion: "1.1.4.0", PatchSeq: 3, PatchState: "current", WitnessState: "running", Server: "running",
-		Worker: "running", ServerPID: 20, WorkerPID: 21,
+		HomeVersion: "1.1.4.0", AgentPatches: bus.AgentPatches{PatchSeq: 3, PatchState: "current"},
+		AgentWitness:  bus.AgentWitness{WitnessState: "running"},
+		AgentChildren: bus.AgentChildren{Server: "running", Worker: "running", ServerPID: 20, WorkerPID: 21},
 	}
 	change(state)
 	return bus.Node{

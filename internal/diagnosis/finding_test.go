@@ -44,7 +44,7 @@ func TestDoctorNamesWhatTheAgentsOfThisHostSay(t *testing.T) {
 	t.Parallel()
 	agent := func(name, host string, stays int) bus.Node {
 		return bus.Node{Role: bus.ServiceAgent, Name: name, Host: host, Agent: &bus.AgentState{
-			Stays: stays, StaysFirst: bus.DriftStay{Path: "all.json", Why: "looks like password hashes"},
+			Stays: stays, AgentChanges: bus.AgentChanges{StaysFirst: bus.DriftStay{Path: "all.json", Why: "looks like password hashes"}},
 		}}
 	}
 	far := agent("far", "there", 1)

@@ -24,12 +24,17 @@ type Report struct {
 	Away     []AwayServer  `json:"away"` // servers that were there and are silent
 	Problems []Problem     `json:"problems"`
 
-	Rollouts []WaitingRollout `json:"rollouts"` // those that wait for somebody
-	Lost     []LostPatch      `json:"lost"`     // patches that servers wait for and cannot get
+	Waits
 
 	store patchStore
 
 	Health string `json:"health"` // good, warnings or no service: exit codes 0, 3 and 4
+}
+
+// Waits are the patches that do not go on by themselves.
+type Waits struct {
+	Rollouts []WaitingRollout `json:"rollouts"` // those that wait for somebody
+	Lost     []LostPatch      `json:"lost"`     // patches that servers wait for and cannot get
 }
 
 // StreamState is how full a stream is.
@@ -66,7 +71,7 @@ func Gather(ctx context.Context, c *bus.Client) (Report, error) {
 	r := Report{
 		At: time.Now().UTC(), Server: c.NC.ConnectedServerName(),
 		Boosters: []bus.Node{}, Streams: []StreamState{}, Workers: []bus.Node{}, Agents: []bus.Node{}, Away: []AwayServer{},
-		Rollouts: []WaitingRollout{}, Lost: []LostPatch{},
+		Waits: Waits{Rollouts: []WaitingRollout{}, Lost: []LostPatch{}},
 	}
 	cluster := bus.AskCluster(ctx, c.NC)
 	var why *bus.NoMajorityError

@@ -14,10 +14,8 @@ import (
 
 // Announcement is a message on PATCH. Its place in the stream is the patch's place in the order of all patches.
 type Announcement struct {
-	ID        string    `json:"id"`
-	Object    string    `json:"object"` // name in the object store PATCHES
-	Size      int64     `json:"size"`   // of the artifact
-	SHA256    string    `json:"sha256"` // of the artifact
+	ID string `json:"id"`
+	StoredArtifact
 	From      string    `json:"from"`
 	To        string    `json:"to"`
 	Author    string    `json:"author"`
@@ -31,6 +29,13 @@ type Announcement struct {
 	Seq uint64 `json:"-"` // in PATCH
 }
 
+// StoredArtifact is where the artifact of a patch is, and what it is like.
+type StoredArtifact struct {
+	Object string `json:"object"` // name in PATCHES
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
 // announcementOf is what a manifest lets be announced.
 func announcementOf(m Manifest) Announcement {
 	return Announcement{
@@ -42,7 +47,7 @@ func announcementOf(m Manifest) Announcement {
 // CheckManifest refuses an announcement that says other things than the manifest, which is signed while the announcement is not.
 func (a Announcement) CheckManifest(m Manifest) error {
 	said, signed := a, announcementOf(m)
-	said.Object, said.Size, said.SHA256, said.Seq = "", 0, "", 0 // of the artifact
+	said.StoredArtifact, said.Seq = StoredArtifact{}, 0 // no part of the manifest
 	if said.Created.Equal(signed.Created) {
 		said.Created = signed.Created
 	}

@@ -34,7 +34,7 @@ func TestApplyReplacesAddsAndDeletes(t *testing.T) {
 
 	done, err := apply(t, home, artifact.Bytes(), DefaultLimit)
 	require.NoError(t, err)
-	require.Equal(t, Report{Files: 4, Bytes: 5 + 1 + 16 + 10, Deleted: 1}, done)
+	require.Equal(t, Report{Written: Written{Files: 4, Bytes: 5 + 1 + 16 + 10, Deleted: 1}}, done)
 	after := snapshot(t, home.Name())
 	require.Equal(t, map[string]string{
 		".": after["."], "bin": "drwxr-xr-x ", "omflow": "drwxr-xr-x ", "omflow/deep": "drwxr-xr-x ", "omflow/deep/er": "drwxr-xr-x ",

@@ -38,10 +38,14 @@ type Options struct {
 	Whole     bool
 	Reverts   string
 
-	Secrets bool // files that look like secrets are meant to be carried
+	Selection
+}
 
-	Files []string          // paths to take instead of everything below the directory
-	Bases map[string]string // File.Base of those that have one
+// Selection is which files below the directory a patch takes. The zero value takes everything that does not look like a secret.
+type Selection struct {
+	Secrets bool              // files that look like secrets are meant to be carried
+	Files   []string          // paths to take instead of everything below the directory
+	Bases   map[string]string // File.Base of those that have one
 }
 
 // Create is Build into the file at path, which is replaced as a whole.

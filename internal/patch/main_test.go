@@ -72,7 +72,7 @@ func apply(t *testing.T, home *os.Root, artifact []byte, limit int64) (Report, e
 	r := j.Report()
 	require.NoError(t, j.Commit())
 	require.NoError(t, j.End())
-	return Report{Files: r.Files, Bytes: r.Bytes, Deleted: r.Deleted}, nil
+	return Report{Written: Written{Files: r.Files, Bytes: r.Bytes, Deleted: r.Deleted}}, nil
 }
 
 // snapshot is everything that is to see of a directory: names, modes, contents, links.

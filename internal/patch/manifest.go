@@ -8,7 +8,6 @@ package patch
 
 import (
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io/fs"
 	"math"
@@ -36,14 +35,6 @@ const (
 
 // MaxNoteBytes is how long a note may be.
 const MaxNoteBytes = 4096
-
-// ErrInvalid is returned for a patch that can never be applied, here or now: trying again does not help.
-// Transient trouble (disk, bus) never matches it.
-var ErrInvalid = errors.New("patch refused")
-
-func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", ErrInvalid, fmt.Errorf(format, args...))
-}
 
 // Manifest is the first entry of an artifact.
 type Manifest struct {

@@ -46,7 +46,8 @@ func TestPublishedPatchIsFoundAndFetched(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, len(first), progress)
 	require.Equal(t, Announcement{
-		ID: m.ID, Object: m.ID, Size: int64(len(first)), SHA256: digest(string(first)), Note: "one", Author: "eve",
+		ID: m.ID, StoredArtifact: StoredArtifact{Object: m.ID, Size: int64(len(first)), SHA256: digest(string(first))},
+		Note: "one", Author: "eve",
 		Created: m.Created, Files: 2, Bytes: 1<<20 + 1, Seq: 1,
 	}, a)
 
@@ -145,7 +146,7 @@ func TestReports(t *testing.T) {
 	none, err := Reports(ctx, js)
 	require.NoError(t, err)
 	require.Empty(t, none)
-	b := Report{Patch: "p1", Node: "host.b", State: StateApplied, Files: 2}
+	b := Report{Patch: "p1", Node: "host.b", State: StateApplied, Written: Written{Files: 2}}
 	a := Report{Patch: "p1", Node: "host.a", State: StateFailed, Error: errors.New("no").Error()}
 	require.NoError(t, PutReport(ctx, js, b))
 	require.NoError(t, PutReport(ctx, js, a))
@@ -192,7 +193,7 @@ func TestSecretsAreCarriedOnlyWhenAsked(t *testing.T) {
 	_, err := Build(io.Discard, dir, Options{Signer: ann})
 	require.ErrorIs(t, err, ErrInvalid)
 	require.ErrorContains(t, err, "key (a private key), omflow/settings.py.before-20260131 (a copy of the server's settings)")
-	m, err := Build(io.Discard, dir, Options{Signer: ann, Secrets: true})
+	m, err := Build(io.Discard, dir, Options{Signer: ann, Selection: Selection{Secrets: true}})
 	require.NoError(t, err)
 	require.Len(t, m.Files, 3)
 }

@@ -99,7 +99,7 @@ func TestHonestArtifactIsTaken(t *testing.T) {
 	home := homeOf(t, nil)
 	done, err := apply(t, home, honest().bytes(t), 1000)
 	require.NoError(t, err)
-	require.Equal(t, Report{Files: 2, Bytes: 10}, done)
+	require.Equal(t, Report{Written: Written{Files: 2, Bytes: 10}}, done)
 }
 
 // A damaged artifact is refused for good; a medium that fails is not the artifact's fault.

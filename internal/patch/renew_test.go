@@ -14,7 +14,7 @@ func TestRenewedArtifactDoesTheSame(t *testing.T) {
 	t.Parallel()
 	artifact, old := build(t, map[string]string{"omflow/a.py": "a", "omflow/deep/b.py": "b"}, Options{
 		Author: "srv1", Note: "takes back p1", Reverts: "p1", Deletions: []string{"omflow/c.py"},
-		Bases: map[string]string{"omflow/a.py": digest("was")},
+		Selection: Selection{Bases: map[string]string{"omflow/a.py": digest("was")}},
 	})
 	began := time.Now().UTC().Truncate(time.Millisecond)
 	var out bytes.Buffer

@@ -26,19 +26,24 @@ const (
 
 // Report is the entry <patch id>.<node> of ROLLOUT.
 type Report struct {
-	Patch    string    `json:"patch"`
-	Node     string    `json:"node"`
-	Seq      uint64    `json:"seq"`     // of the announcement that the node acted upon
-	Created  time.Time `json:"created"` // when the patch was built
-	State    string    `json:"state"`
-	Error    string    `json:"error"`
-	From     string    `json:"from"`  // version of the home before
-	To       string    `json:"to"`    // version of the home after
-	Files    int       `json:"files"` // written; a file that was the same already is not counted
-	Bytes    int64     `json:"bytes"`
-	Deleted  int       `json:"deleted"`
+	Patch   string    `json:"patch"`
+	Node    string    `json:"node"`
+	Seq     uint64    `json:"seq"`     // of the announcement that the node acted upon
+	Created time.Time `json:"created"` // when the patch was built
+	State   string    `json:"state"`
+	Error   string    `json:"error"`
+	From    string    `json:"from"` // version of the home before
+	To      string    `json:"to"`   // version of the home after
+	Written
 	Started  time.Time `json:"started"`
 	Finished time.Time `json:"finished"`
+}
+
+// Written is what a patch has changed in a home.
+type Written struct {
+	Files   int   `json:"files"` // a file that was the same already is not counted
+	Bytes   int64 `json:"bytes"`
+	Deleted int   `json:"deleted"`
 }
 
 // Key is the report's key in ROLLOUT.

@@ -11,9 +11,8 @@ import (
 // changes nothing here, and belongs between Stage and Switch.
 func (j *Journal) Revert(w io.Writer, signer Signer, author string) (Manifest, error) {
 	o := Options{
-		// what was there before
-		Author: author, Note: "takes back " + j.record.Report.Patch, Reverts: j.record.Report.Patch, Signer: signer, Secrets: true,
-		Files: []string{}, Bases: map[string]string{},
+		Author: author, Note: "takes back " + j.record.Report.Patch, Reverts: j.record.Report.Patch, Signer: signer,
+		Selection: Selection{Secrets: true, Files: []string{}, Bases: map[string]string{}}, // secrets: what was there before
 	}
 	brought := map[string]string{}
 	for _, f := range j.record.Content.Files {

@@ -150,7 +150,7 @@ func (c *Coordinator) step(ctx context.Context, id string, members []Member) err
 		return err
 	}
 	stored := p
-	removed := !ok && p.revision > 0 // a key that somebody deletes leaves a mark; one that was never written does not
+	removed := !ok && p.read.revision > 0 // a key that somebody deletes leaves a mark; one that was never written does not
 	p = p.orNext(ok, id, c.Policy)
 	if removed { // nobody knows any more whether it was approved, paused or aborted
 		p.State, p.Reason = StatePaused, "somebody removed its plan from "+bus.BucketRollout
@@ -209,16 +209,6 @@ func (c *Coordinator) keep(p Plan) {
 	} else {
 		delete(c.plans, p.Patch)
 	}
-}
-
-// at is how many nodes are at it.
-func (p Plan) at() (n int) {
-	for _, g := range p.Grants {
-		if g.Outcome == "" {
-			n++
-		}
-	}
-	return n
 }
 
 // reports reads what nodes say that are at the patch, were given up, or could not begin it.

@@ -47,7 +47,8 @@ func (s *site) node(ctx context.Context, name string, end func(patch string) str
 	go func() {
 		defer close(beats)
 		_ = bus.Heartbeat(ctx, c.JS, zerolog.Nop(), nil, func() bus.Node {
-			return bus.Node{Role: bus.ServiceAgent, Name: name, Agent: &bus.AgentState{Server: "running", PatchNext: next.Load().(string)}}
+			state := &bus.AgentState{AgentChildren: bus.AgentChildren{Server: "running"}, PatchNext: next.Load().(string)}
+			return bus.Node{Role: bus.ServiceAgent, Name: name, Agent: state}
 		})
 	}()
 	done := make(chan struct{})
@@ -221,7 +222,7 @@ func TestOperatorDecides(t *testing.T) {
 func TestSuggestionIsUnderTheBoostersPolicy(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	p := Plan{Patch: "x", Policy: Policy{Canary: "b"}, Changed: now, Grants: map[string]Grant{}}
+	p := Plan{Patch: "x", Policy: Policy{Canary: "b"}, Standing: Standing{Changed: now}, Grants: map[string]Grant{}}
 	require.False(t, p.may("b"))
 	running := p.under(Policy{MaxUnavailable: 2, Canary: "a"})
 	require.Equal(t, Policy{MaxUnavailable: 2, Canary: "b"}, running.Policy)

@@ -55,26 +55,41 @@ const PlanFormat = 1
 
 // Plan is how a patch is rolled out, in ROLLOUT under plan.<patch>.
 type Plan struct {
-	Format     int       `json:"format"` // 0 of a former release
-	Patch      string    `json:"patch"`
+	Format int    `json:"format"` // 0 of a former release
+	Patch  string `json:"patch"`
+	Standing
+	Policy
+	Pace
+	Grants    map[string]Grant `json:"grants"`    // by node
+	Tolerated int              `json:"tolerated"` // failures that there were when an operator had it go on
+	Migration Migration        `json:"migration"` // of the database, if the patch wants one
+
+	Resolutions map[string]string `json:"resolutions,omitempty"` // what holds in a conflict, by node or for Everywhere
+
+	read stored
+}
+
+// Standing is the state of a rollout, and who decided it.
+type Standing struct {
 	State      string    `json:"state"`
 	Reason     string    `json:"reason"` // of the state
 	By         string    `json:"by"`     // who changed the state last
 	Changed    time.Time `json:"changed"`
 	ApprovedBy string    `json:"approved_by,omitempty"` // who said `patch approve`; empty: nobody yet, or nobody had to
 	ApprovedAt time.Time `json:"approved_at,omitzero"`
-	Policy
-	Held      string           `json:"held,omitempty"`  // why nobody gets a turn though some wait for one; empty: somebody does
-	Paced     bool             `json:"paced,omitempty"` // the Booster says which nodes may fetch; otherwise every node may
-	Fetch     []string         `json:"fetch,omitempty"` // nodes that may fetch the artifact now, sorted
-	Grants    map[string]Grant `json:"grants"`          // by node
-	Tolerated int              `json:"tolerated"`       // failures that there were when an operator had it go on
-	Migration Migration        `json:"migration"`       // of the database, if the patch wants one
+}
 
-	Resolutions map[string]string `json:"resolutions,omitempty"` // what holds in a conflict, by node or for Everywhere
+// Pace is who may go on at this moment.
+type Pace struct {
+	Held  string   `json:"held,omitempty"`  // why nobody gets a turn though some wait for one; empty: somebody does
+	Paced bool     `json:"paced,omitempty"` // the Booster says which nodes may fetch; otherwise every node may
+	Fetch []string `json:"fetch,omitempty"` // nodes that may fetch the artifact now, sorted
+}
 
+// stored is a plan as it was read.
+type stored struct {
 	revision uint64 // of the key; 0 when there is none
-	from     []byte // as it was read: it may have more than is known here
+	text     []byte // it may have more than is known here
 }
 
 // Policy is how careful a rollout is. The zero policy is that of the Booster.
@@ -102,9 +117,19 @@ func (p Plan) Open(node string) bool {
 	return ok && g.Outcome == ""
 }
 
+// at is how many nodes are at it.
+func (p Plan) at() (n int) {
+	for _, g := range p.Grants {
+		if g.Outcome == "" {
+			n++
+		}
+	}
+	return n
+}
+
 // Next is a new plan. Its state follows from its policy.
 func Next(patch string, policy Policy, now time.Time) Plan {
-	p := Plan{Patch: patch, State: StateRunning, Policy: policy, Changed: now, Grants: map[string]Grant{}}
+	p := Plan{Patch: patch, Standing: Standing{State: StateRunning, Changed: now}, Policy: policy, Grants: map[string]Grant{}}
 	if policy.Approval {
 		p.State, p.Reason = StateApproval, notApproved
 	}
@@ -122,7 +147,7 @@ func (p Plan) orNext(there bool, patch string, policy Policy) Plan {
 		return p
 	}
 	next := Next(patch, policy, time.Now())
-	next.revision = p.revision
+	next.read.revision = p.read.revision
 	return next
 }
 
@@ -152,12 +177,13 @@ var ErrUnreadable = errors.New("the plan cannot be read")
 func Read(ctx context.Context, js jetstream.JetStream, patch string) (p Plan, ok bool, err error) {
 	value, revision, err := bus.ReadKey(ctx, js, bus.BucketRollout, bus.PlanPrefix+bus.Token(patch))
 	if err != nil || len(value) == 0 {
-		return Plan{revision: revision}, false, err
+		return Plan{read: stored{revision: revision}}, false, err
 	}
 	if err := json.Unmarshal(value, &p); err != nil {
-		return Plan{revision: revision}, false, fmt.Errorf("%w: %w; omflow-booster patch abort %s replaces it", ErrUnreadable, err, patch)
+		return Plan{read: stored{revision: revision}}, false,
+			fmt.Errorf("%w: %w; omflow-booster patch abort %s replaces it", ErrUnreadable, err, patch)
 	}
-	p.revision, p.from = revision, value
+	p.read.revision, p.read.text = revision, value
 	if p.Format > PlanFormat {
 		return p, true, fmt.Errorf("plan of patch %s has format %d and this omflow-booster knows %d; %w", patch, p.Format, PlanFormat,
 			bus.ErrNewer)
@@ -171,11 +197,11 @@ var ErrChanged = errors.New("the plan was changed meanwhile")
 // Write replaces the plan that p was made from.
 func Write(ctx context.Context, js jetstream.JetStream, p Plan) error {
 	p.Format = PlanFormat
-	data, err := jsonkeep.Marshal(p, p.from)
+	data, err := jsonkeep.Marshal(p, p.read.text)
 	if err != nil {
 		return fmt.Errorf("plan of patch %s: %w", p.Patch, err)
 	}
-	_, err = js.Publish(ctx, planSubject(p.Patch), data, jetstream.WithExpectLastSequencePerSubject(p.revision))
+	_, err = js.Publish(ctx, planSubject(p.Patch), data, jetstream.WithExpectLastSequencePerSubject(p.read.revision))
 	if bus.IsRefused(err) {
 		return ErrChanged
 	}
@@ -196,7 +222,8 @@ func Create(ctx context.Context, js jetstream.JetStream, patch string, policy Po
 
 // Suggest names the server that gets a patch first, which is about to be announced. All else is as the Booster does it.
 func Suggest(ctx context.Context, js jetstream.JetStream, patch, canary string) error {
-	err := Write(ctx, js, Plan{Patch: patch, Policy: Policy{Canary: canary}, Changed: time.Now(), Grants: map[string]Grant{}})
+	p := Plan{Patch: patch, Policy: Policy{Canary: canary}, Standing: Standing{Changed: time.Now()}, Grants: map[string]Grant{}}
+	err := Write(ctx, js, p)
 	if errors.Is(err, ErrChanged) {
 		return nil
 	}

@@ -31,7 +31,8 @@ func TestOneRevertIsAnnounced(t *testing.T) {
 			wg.Go(func() {
 				<-begin
 				stands[n], errs[n] = AnnounceRevert(ctx, js, patch.Announcement{
-					ID: fmt.Sprint("undo", i, n), Reverts: "p1", Object: "x", Size: 1, SHA256: strings.Repeat("0", 64), Note: fmt.Sprint(n),
+					ID: fmt.Sprint("undo", i, n), Reverts: "p1",
+					StoredArtifact: patch.StoredArtifact{Object: "x", Size: 1, SHA256: strings.Repeat("0", 64)}, Note: fmt.Sprint(n),
 				})
 			})
 		}

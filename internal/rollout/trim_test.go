@@ -45,7 +45,7 @@ func (h *history) publish(id string, size int) error {
 	if err := Create(h.t.Context(), h.bus.JS, id, Policy{MaxUnavailable: 1}); err != nil {
 		return err
 	}
-	a := patch.Announcement{ID: id, Object: id, Size: int64(size), SHA256: hex.EncodeToString(sum[:])}
+	a := patch.Announcement{ID: id, StoredArtifact: patch.StoredArtifact{Object: id, Size: int64(size), SHA256: hex.EncodeToString(sum[:])}}
 	if a, err = patch.Announce(h.t.Context(), h.bus.JS, a); err != nil {
 		return err
 	}

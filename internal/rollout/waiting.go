@@ -22,7 +22,7 @@ func Waiting(ctx context.Context, js jetstream.JetStream) ([]Plan, error) {
 		}
 		var p Plan
 		if err := json.Unmarshal(e.Value, &p); err != nil {
-			p = Plan{Patch: strings.TrimPrefix(e.Key, bus.PlanPrefix), State: StateUnreadable, Reason: err.Error()}
+			p = Plan{Patch: strings.TrimPrefix(e.Key, bus.PlanPrefix), Standing: Standing{State: StateUnreadable, Reason: err.Error()}}
 		}
 		switch {
 		case p.State == StateUnreadable:

@@ -36,10 +36,28 @@ type Engine struct {
 // Statements are the SQL texts of one engine. Placeholders are the engine's own, but for lists, where sqlx.In expands
 // the one "?" and rebinds the text, and for rows to insert, where sqlx expands the names.
 type Statements struct {
+	DatabaseStatements
+	QueueStatements
+	IndexStatements
+	RemoveStatements
+	ReleaseStatements
+
+	InsertOutbox string // rows of item_key, body; a key that exists is left alone → id, item_key of the others
+	OutboxByKey  string // list of keys → id, item_key
+
+	InsertHistory string // rows of omflow_booster_history
+	PruneHistory  string // time before which history goes, most rows to remove at once
+}
+
+// DatabaseStatements tell which database this is, and what the account may do in it.
+type DatabaseStatements struct {
 	QueueTable string // → one row: found, allowed, refused, schemas, path, account, database; see outbox.Table
 	Identity   string // → id, the same for ever, in each copy
 	Place      string // → text, another one in each copy; empty where the engine cannot tell
+}
 
+// QueueStatements read the rows of steps.
+type QueueStatements struct {
 	QueueIDs    string // → ids of omflow_queuedata, ascending
 	OutboxIDs   string // → ids of omflow_booster_outbox, ascending
 	QueueRows   string // list of ids → id, queue_id, name, module_name, method_name, input_param
@@ -47,23 +65,27 @@ type Statements struct {
 	OutboxRows  string // list of ids → outbox_id, body
 	QueueCheck  string // id, stream sequence → the row, if it is there, and free (deliveries of that message that a worker released)
 	OutboxCheck string // the same for our outbox
+}
 
-	QueueIndexed   string // → whether a look-up by queue_id has an index
+// IndexStatements are about the index of omflow_queuedata that a look-up by queue_id needs.
+type IndexStatements struct {
+	QueueIndexed   string // → whether there is one
 	QueueIndexOurs string // → whether ours is there
 	AddQueueIndex  string // without stopping the server
 	DropQueueIndex string // if it is there
+}
 
-	DeleteQueue    string // list of ids
-	DeleteOutbox   string // list of ids
+// RemoveStatements remove the rows of steps.
+type RemoveStatements struct {
+	DeleteQueue  string // list of ids
+	DeleteOutbox string // list of ids
+}
+
+// ReleaseStatements keep the notes on deliveries that did not count.
+type ReleaseStatements struct {
 	DeleteReleases string // source, list of ids
 	AddRelease     string // source, id, stream sequence
 	PruneReleases  string // removes notes on steps that are gone
-
-	InsertOutbox string // rows of item_key, body; a key that exists is left alone → id, item_key of the others
-	OutboxByKey  string // list of keys → id, item_key
-
-	InsertHistory string // rows of omflow_booster_history
-	PruneHistory  string // time before which history goes, most rows to remove at once
 }
 
 // Open connects to the database of DATABASE_URL with the engine that its scheme names and checks that it answers.

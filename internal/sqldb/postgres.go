@@ -27,7 +27,8 @@ func Postgres() Engine {
 		},
 		IsBadInput: isBadInput,
 		Statements: Statements{
-			QueueTable: `SELECT t IS NOT NULL AS found,
+			DatabaseStatements: DatabaseStatements{
+				QueueTable: `SELECT t IS NOT NULL AS found,
 				coalesce(has_table_privilege(t, 'SELECT') AND has_table_privilege(t, 'DELETE'), false) AS allowed,
 				coalesce((SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c
 					WHERE c.oid IN (to_regclass('omflow_booster_outbox'), to_regclass('omflow_booster_giveback'), to_regclass('omflow_booster_history'))
@@ -37,41 +38,46 @@ func Postgres() Engine {
 					WHERE c.relname = 'omflow_queuedata' AND c.relkind IN ('r', 'p', 'v', 'f')), '') AS schemas,
 				array_to_string(current_schemas(false), ', ') AS path, current_user AS account, current_database() AS database
 				FROM (SELECT to_regclass('omflow_queuedata') AS t) AS x`,
-			Identity: `SELECT id FROM omflow_booster_database`,
-			// What pg_control_system tells is another in each cluster that was not copied file by file, as a standby is. Not every account may ask.
-			Place: `SELECT (SELECT system_identifier::text FROM pg_control_system()) || '/' ||
+				Identity: `SELECT id FROM omflow_booster_database`,
+				// What pg_control_system tells is another in each cluster that was not copied file by file, as a standby is. Not every account may ask.
+				Place: `SELECT (SELECT system_identifier::text FROM pg_control_system()) || '/' ||
 				(SELECT oid::text FROM pg_database WHERE datname = current_database())`,
-
-			QueueIDs:  `SELECT id FROM omflow_queuedata ORDER BY id`,
-			OutboxIDs: `SELECT id FROM omflow_booster_outbox ORDER BY id`,
-			QueueRows: `SELECT id, queue_id, name, module_name, method_name, input_param FROM omflow_queuedata WHERE id IN (?) ORDER BY id`,
-			// The lock that this takes for a moment is the weakest that those of a runner (FOR UPDATE, DELETE) do not go together with.
-			QueueFree: `SELECT id, queue_id, name, module_name, method_name, input_param FROM omflow_queuedata
+			},
+			QueueStatements: QueueStatements{
+				QueueIDs:  `SELECT id FROM omflow_queuedata ORDER BY id`,
+				OutboxIDs: `SELECT id FROM omflow_booster_outbox ORDER BY id`,
+				QueueRows: `SELECT id, queue_id, name, module_name, method_name, input_param FROM omflow_queuedata WHERE id IN (?) ORDER BY id`,
+				// The lock that this takes for a moment is the weakest that those of a runner (FOR UPDATE, DELETE) do not go together with.
+				QueueFree: `SELECT id, queue_id, name, module_name, method_name, input_param FROM omflow_queuedata
 				WHERE id IN (?) ORDER BY id FOR KEY SHARE SKIP LOCKED`,
-			OutboxRows: `SELECT id AS outbox_id, body FROM omflow_booster_outbox WHERE id IN (?) ORDER BY id`,
-			QueueCheck: `SELECT id, queue_id, name, module_name, method_name, input_param,
+				OutboxRows: `SELECT id AS outbox_id, body FROM omflow_booster_outbox WHERE id IN (?) ORDER BY id`,
+				QueueCheck: `SELECT id, queue_id, name, module_name, method_name, input_param,
 				coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'q' AND row_id = $1 AND stream_seq = $2), 0) AS free
 				FROM omflow_queuedata WHERE id = $1`,
-			OutboxCheck: `SELECT id AS outbox_id, body,
+				OutboxCheck: `SELECT id AS outbox_id, body,
 				coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'o' AND row_id = $1 AND stream_seq = $2), 0) AS free
 				FROM omflow_booster_outbox WHERE id = $1`,
-
-			QueueIndexed: `SELECT EXISTS (SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+			},
+			IndexStatements: IndexStatements{
+				QueueIndexed: `SELECT EXISTS (SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
 				WHERE i.indrelid = to_regclass('omflow_queuedata') AND i.indisvalid AND i.indpred IS NULL AND a.attname = 'queue_id')`,
-			QueueIndexOurs: `SELECT to_regclass('omflow_booster_queue_id') IS NOT NULL`,
-			AddQueueIndex:  `CREATE INDEX CONCURRENTLY omflow_booster_queue_id ON omflow_queuedata (queue_id)`,
-			DropQueueIndex: `DROP INDEX CONCURRENTLY IF EXISTS omflow_booster_queue_id`,
-
-			DeleteQueue:    `DELETE FROM omflow_queuedata WHERE id IN (?)`,
-			DeleteOutbox:   `DELETE FROM omflow_booster_outbox WHERE id IN (?)`,
-			DeleteReleases: `DELETE FROM omflow_booster_giveback WHERE source = ? AND row_id IN (?)`,
-			AddRelease: `INSERT INTO omflow_booster_giveback AS g (source, row_id, stream_seq, deliveries) VALUES ($1, $2, $3, 1)
+				QueueIndexOurs: `SELECT to_regclass('omflow_booster_queue_id') IS NOT NULL`,
+				AddQueueIndex:  `CREATE INDEX CONCURRENTLY omflow_booster_queue_id ON omflow_queuedata (queue_id)`,
+				DropQueueIndex: `DROP INDEX CONCURRENTLY IF EXISTS omflow_booster_queue_id`,
+			},
+			RemoveStatements: RemoveStatements{
+				DeleteQueue:  `DELETE FROM omflow_queuedata WHERE id IN (?)`,
+				DeleteOutbox: `DELETE FROM omflow_booster_outbox WHERE id IN (?)`,
+			},
+			ReleaseStatements: ReleaseStatements{
+				DeleteReleases: `DELETE FROM omflow_booster_giveback WHERE source = ? AND row_id IN (?)`,
+				AddRelease: `INSERT INTO omflow_booster_giveback AS g (source, row_id, stream_seq, deliveries) VALUES ($1, $2, $3, 1)
 				ON CONFLICT (source, row_id) DO UPDATE SET stream_seq = excluded.stream_seq,
 					deliveries = CASE WHEN g.stream_seq = excluded.stream_seq THEN g.deliveries + 1 ELSE 1 END`,
-			PruneReleases: `DELETE FROM omflow_booster_giveback g WHERE
+				PruneReleases: `DELETE FROM omflow_booster_giveback g WHERE
 				(source = 'o' AND NOT EXISTS (SELECT 1 FROM omflow_booster_outbox o WHERE o.id = g.row_id))
 				OR (source = 'q' AND NOT EXISTS (SELECT 1 FROM omflow_queuedata q WHERE q.id = g.row_id))`,
-
+			},
 			InsertOutbox: `INSERT INTO omflow_booster_outbox (item_key, body) VALUES (:item_key, :body) ON CONFLICT (item_key) DO NOTHING
 			RETURNING id, item_key`,
 			OutboxByKey: `SELECT id, item_key FROM omflow_booster_outbox WHERE item_key IN (?)`,
