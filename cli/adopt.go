@@ -17,10 +17,14 @@ func (a *App) adoptCommand() *cobra.Command {
 		Use:   "adopt OMFLOW_HOME",
 		Short: "Connect an OMFLOW Server that exists to OMFLOW Booster, or take that back",
 		Long: "Check an OMFLOW Server that exists (Python, Django, database, Boosters) and show what has to be added to its\n" +
-			"settings. Nothing is changed without --write, which keeps a copy of the settings outside the home. It also\n" +
-			"makes an index on omflow_queuedata(queue_id) if there is none, while the server goes on working. --undo shows,\n" +
+			"settings. Nothing is changed without --write, which keeps a copy of the settings outside the home. --undo shows,\n" +
 			"and with --write does, the opposite: what adopt has added goes, every other byte stays. Restart the server\n" +
 			"afterwards.\n\n" +
+			"adopt also offers what makes the database faster for the OMFLOW Server itself: indexes for the look-ups of its\n" +
+			"engine, made one after the other while the server goes on working (with 60,000 tickets a step then takes 1 ms of\n" +
+			"the database instead of 250), and CONN_MAX_AGE, so that a request does not open a connection of its own (77\n" +
+			"requests a second instead of 22). A form that is deployed later has tables of its own: run adopt again.\n" +
+			"--skip-indexes leaves the tables alone.\n\n" +
 			"The plugin must be installed for the server's Python (OMFLOW_PYTHON, by default python3); see\n" +
 			"plugin/README.md.",
 		Example: "  omflow-booster adopt /opt/omflow/server --booster 10.0.0.5 --second 10.0.0.6\n" +
@@ -53,6 +57,7 @@ func (a *App) adoptCommand() *cobra.Command {
 	cmd.Flags().StringVar(&ad.Second, "second", "", "address of the standby Booster, if there is one")
 	cmd.Flags().StringVar(&ad.Backups, "backup", "", "directory for the copy of the settings; default: the one that OMFLOW_HOME is in")
 	cmd.Flags().BoolVar(&undo, "undo", false, "remove what adopt has added")
+	cmd.Flags().BoolVar(&ad.SkipIndexes, "skip-indexes", false, "make or remove no index")
 	cmd.Flags().BoolVar(&write, "write", false, "change the settings instead of showing the change")
 	return cmd
 }

@@ -29,7 +29,8 @@ func adoptable(t *testing.T, settings, engine, databaseURL string) (home string)
 	python := filepath.Join(home, "python")
 	script := fmt.Sprintf(`#!/bin/sh
 enabled=false; grep -q '\["omflow_booster"\]' omflow/settings.py && enabled=true
-echo '{"python":[3,9,1],"django":[3,2],"server":true,"plugin":true,"enabled":'$enabled\
+reconnects=true; grep -q 'CONN_MAX_AGE' omflow/settings.py && reconnects=false
+echo '{"python":[3,9,1],"django":[3,2],"server":true,"plugin":true,"enabled":'$enabled',"reconnects":'$reconnects\
 ',"engine":"django.db.backends.%s","variables":{"DATABASE_URL":"%s"}}'
 `, engine, databaseURL)
 	require.NoError(t, os.WriteFile(python, []byte(script), 0o755))
@@ -70,6 +71,7 @@ func TestAdoptAndUndo(t *testing.T) {
 	require.Zero(t, code, out)
 	require.Contains(t, out, "1 waiting step")
 	require.Contains(t, out, "\n+BOOSTER_IP = \"127.0.0.1\"\n")
+	require.Contains(t, out, "\n+DATABASES[\"default\"][\"CONN_MAX_AGE\"] = 60\n")
 	require.Equal(t, text, read(), "a dry run")
 	code, out = runApp(t, "adopt", home, "--booster", booster.Addr().String(), "--json")
 	require.Zero(t, code, out)
@@ -135,20 +137,32 @@ func TestAdoptMakesTheIndex(t *testing.T) {
 		require.Zero(t, code, out)
 		return out
 	}
-	require.Contains(t, doctor(), "warn database: omflow_queuedata has no index on queue_id")
+	require.Contains(t, doctor(), "warn database: public.omflow_queuedata has no index on queue_id: each step reads all its rows (about 0, ")
 	require.Contains(t, adopt(), "CREATE INDEX CONCURRENTLY omflow_booster_queue_id")
+	require.NotContains(t, adopt("--skip-indexes", "--write"), "omflow_booster_queue_id")
 	require.Zero(t, indexes(), "a dry run")
 	require.Contains(t, adopt("--write"), "was made")
 	require.Equal(t, 1, indexes())
-	require.Contains(t, doctor(), "ok database: omflow_queuedata has an index")
-	require.NotContains(t, adopt("--write"), "INDEX", "it is there")
+	require.Contains(t, doctor(), "ok database: the look-ups of the engine have indexes")
+	require.NotContains(t, adopt("--write"), "omflow_booster_queue_id", "it is there")
 	require.Contains(t, adopt("--undo"), "DROP INDEX")
 	require.Equal(t, 1, indexes(), "a dry run")
 	require.Contains(t, adopt("--undo", "--write"), "was removed")
 	require.Zero(t, indexes())
 
+	adopt("--write")
+	pgtest.Exec(t, database, `CREATE TABLE ommission_missions (id serial PRIMARY KEY, data_no int, data_id int)`)
+	require.Contains(t, doctor(), "but for 2 look-ups in tables that are small yet")
+	pgtest.Exec(t, database, `INSERT INTO ommission_missions (data_no) SELECT generate_series(1, 2000)`)
+	pgtest.Exec(t, database, `ANALYZE ommission_missions`)
+	require.Contains(t, doctor(), "no index on data_no: each step at a form or an end point reads all its rows (about 2,000, ")
+	require.Contains(t, adopt("--write"), "Index omflow_booster_mission_no was made in ")
+	require.NotContains(t, doctor(), "no index")
+	require.Contains(t, adopt("--undo", "--write"), "Index omflow_booster_mission_id was removed")
+	pgtest.Exec(t, database, `DROP TABLE ommission_missions`)
+
 	db.MustExec(`CREATE INDEX theirs ON omflow_queuedata (queue_id)`)
-	require.NotContains(t, adopt("--write"), "INDEX")
+	require.NotContains(t, adopt("--write"), "omflow_booster_queue_id")
 	require.NotContains(t, adopt("--undo", "--write"), "was removed")
 	require.Equal(t, 1, indexes(), "it is not ours")
 }

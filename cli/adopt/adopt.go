@@ -33,9 +33,14 @@ type Adoption struct {
 	Backups string // directory for the settings as they were; empty: the one that the home is in
 	Engines []sqldb.Engine
 
+	SkipIndexes bool // make or remove none
+
 	Out    io.Writer // for people; nothing with --json
 	Report Report
 }
+
+// keepConnections has a web process keep its connection to the database for the next request.
+const keepConnections = `DATABASES["default"]["CONN_MAX_AGE"] = 60`
 
 // Report is what adopt prints with --json.
 type Report struct {
@@ -44,8 +49,7 @@ type Report struct {
 	Written bool                `json:"written"`          // it was made
 	Backup  string              `json:"backup,omitempty"` // the settings as they were
 
-	Index     string `json:"index,omitempty"` // the statement that the database needs
-	IndexDone bool   `json:"index_done"`
+	Indexes []IndexChange `json:"indexes,omitempty"` // that the database needs
 }
 
 // ErrUnfit means that a check has failed; the findings say which.
@@ -53,14 +57,15 @@ var ErrUnfit = errors.New("the server cannot be connected as it is")
 
 // Server is what a server's own Python says of it.
 type Server struct {
-	Python    preflight.PythonVersion `json:"python"`
-	Django    [2]int                  `json:"django"`
-	Server    bool                    `json:"server"`  // it is an OMFLOW Server
-	Enabled   bool                    `json:"enabled"` // the plugin is in INSTALLED_APPS
-	Plugin    bool                    `json:"plugin"`  // it is installed
-	Problem   string                  `json:"problem"` // why Variables are missing
-	Engine    string                  `json:"engine"`  // Django's name of the database engine
-	Variables map[string]string       `json:"variables"`
+	Python     preflight.PythonVersion `json:"python"`
+	Django     [2]int                  `json:"django"`
+	Server     bool                    `json:"server"`     // it is an OMFLOW Server
+	Enabled    bool                    `json:"enabled"`    // the plugin is in INSTALLED_APPS
+	Plugin     bool                    `json:"plugin"`     // it is installed
+	Problem    string                  `json:"problem"`    // why Variables are missing
+	Engine     string                  `json:"engine"`     // Django's name of the database engine
+	Reconnects bool                    `json:"reconnects"` // each request opens a connection to the database
+	Variables  map[string]string       `json:"variables"`
 }
 
 // Run connects the server, or, with undo, takes that back. Nothing is changed without write.
@@ -128,7 +133,7 @@ func (ad *Adoption) undo(ctx context.Context, text []byte, write bool) error {
 	}
 	server, err := ad.describe(ctx)
 	if err != nil {
-		return ad.noIndex(true, err)
+		return ad.noIndex(err)
 	}
 	return ad.index(ctx, server, true, write)
 }
@@ -271,6 +276,9 @@ func (ad *Adoption) address(given string, server Server, prefix string) string {
 func (ad *Adoption) lines(server Server) (lines []string) {
 	if !server.Enabled {
 		lines = append(lines, `INSTALLED_APPS = list(INSTALLED_APPS) + ["omflow_booster"]`)
+	}
+	if server.Reconnects {
+		lines = append(lines, keepConnections)
 	}
 	for _, b := range []struct{ given, prefix string }{{ad.Booster, ""}, {ad.Second, "SECOND_"}} {
 		if b.given == "" {

@@ -49,13 +49,13 @@ func (d Host) database(ctx context.Context) []diagnosis.Finding {
 	if err != nil {
 		return []diagnosis.Finding{diagnosis.Failure(check, where+": "+err.Error(), "the account needs the right to read and write")}
 	}
-	return append([]diagnosis.Finding{judgeSchema(check, where, schema)}, d.queueTable(ctx, outbox.New(db))...)
+	return append([]diagnosis.Finding{judgeSchema(check, where, schema)}, d.queueTable(ctx, db)...)
 }
 
 // queueTable looks whether the steps of the OMFLOW Server can be reached, as its worker does.
-func (d Host) queueTable(ctx context.Context, store *outbox.Store) []diagnosis.Finding {
+func (d Host) queueTable(ctx context.Context, db *sqldb.DB) []diagnosis.Finding {
 	const check = "database"
-	table, err := store.QueueTable(ctx)
+	table, err := outbox.New(db).QueueTable(ctx)
 	if err != nil {
 		return []diagnosis.Finding{diagnosis.Failure(check, err.Error(), "")}
 	}
@@ -66,22 +66,7 @@ func (d Host) queueTable(ctx context.Context, store *outbox.Store) []diagnosis.F
 	if err := table.Problem(); err != nil {
 		return []diagnosis.Finding{diagnosis.Failure(check, err.Error(), "")}
 	}
-	return []diagnosis.Finding{judgeIndex(ctx, store, check,
-		"`omflow-booster adopt OMFLOW_HOME --write` makes it, or CREATE INDEX CONCURRENTLY ON "+
-			"omflow_queuedata (queue_id)")}
-}
-
-// judgeIndex says whether the engine's look-ups by queue_id have an index. fix is what to do if not.
-func judgeIndex(ctx context.Context, store *outbox.Store, check, fix string) diagnosis.Finding {
-	indexed, err := store.Indexed(ctx)
-	switch {
-	case err != nil:
-		return diagnosis.Warning(check, err.Error(), "")
-	case indexed:
-		return diagnosis.OK(check, "omflow_queuedata has an index on queue_id")
-	}
-	return diagnosis.Warning(check,
-		"omflow_queuedata has no index on queue_id: the engine reads all waiting rows several times in each step", fix)
+	return judgeIndexes(ctx, db, check, "`omflow-booster adopt OMFLOW_HOME --write` makes it while the server goes on working")
 }
 
 func judgeSchema(check, where string, s sqldb.Schema) diagnosis.Finding {

@@ -38,7 +38,7 @@ type Engine struct {
 type Statements struct {
 	DatabaseStatements
 	QueueStatements
-	IndexStatements
+	Indexes IndexStatements // on tables of the OMFLOW Server; empty where nobody makes any
 	RemoveStatements
 	ReleaseStatements
 
@@ -65,14 +65,6 @@ type QueueStatements struct {
 	OutboxRows  string // list of ids → outbox_id, body
 	QueueCheck  string // id, stream sequence → the row, if it is there, and free (deliveries of that message that a worker released)
 	OutboxCheck string // the same for our outbox
-}
-
-// IndexStatements are about the index of omflow_queuedata that a look-up by queue_id needs.
-type IndexStatements struct {
-	QueueIndexed   string // → whether there is one
-	QueueIndexOurs string // → whether ours is there
-	AddQueueIndex  string // without stopping the server
-	DropQueueIndex string // if it is there
 }
 
 // RemoveStatements remove the rows of steps.

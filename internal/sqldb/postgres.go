@@ -58,13 +58,7 @@ func Postgres() Engine {
 				coalesce((SELECT deliveries FROM omflow_booster_giveback WHERE source = 'o' AND row_id = $1 AND stream_seq = $2), 0) AS free
 				FROM omflow_booster_outbox WHERE id = $1`,
 			},
-			IndexStatements: IndexStatements{
-				QueueIndexed: `SELECT EXISTS (SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-				WHERE i.indrelid = to_regclass('omflow_queuedata') AND i.indisvalid AND i.indpred IS NULL AND a.attname = 'queue_id')`,
-				QueueIndexOurs: `SELECT to_regclass('omflow_booster_queue_id') IS NOT NULL`,
-				AddQueueIndex:  `CREATE INDEX CONCURRENTLY omflow_booster_queue_id ON omflow_queuedata (queue_id)`,
-				DropQueueIndex: `DROP INDEX CONCURRENTLY IF EXISTS omflow_booster_queue_id`,
-			},
+			Indexes: postgresIndexes,
 			RemoveStatements: RemoveStatements{
 				DeleteQueue:  `DELETE FROM omflow_queuedata WHERE id IN (?)`,
 				DeleteOutbox: `DELETE FROM omflow_booster_outbox WHERE id IN (?)`,

@@ -68,6 +68,7 @@ def describe(settings):
         "enabled": "omflow_booster" in settings.INSTALLED_APPS,
         "plugin": importlib.util.find_spec("omflow_booster") is not None,
         "engine": settings.DATABASES["default"]["ENGINE"],
+        "reconnects": settings.DATABASES["default"].get("CONN_MAX_AGE", 0) == 0,
     })
 
 
