@@ -54,8 +54,7 @@ func (d *delivery) throwAway(ctx context.Context) {
 		d.returnUnseen(err)
 	case row.Found && !about(d.msg.Headers(), d.msg.Data(), d.database, row):
 		d.log.Warn().Msg("row not removed: it holds another step than the one that was purged")
-		d.ack()
-		d.askProof()
+		d.msg.ackThen(d.askProof) // while the message is there, the row counts as queued
 	default:
 		d.log.Info().Msg("step discarded by order")
 		d.complete(ctx)
@@ -66,8 +65,7 @@ func (d *delivery) throwAway(ctx context.Context) {
 func (d *delivery) mismatch() {
 	d.counts.skipped.Add(1)
 	d.log.Warn().Msg("message dropped: its row holds another step")
-	d.ack()
-	d.askProof()
+	d.msg.ackThen(d.askProof)
 }
 
 // askProof has the reconciler look at the row at once. Should nobody hear it, the row's turn comes all the same.

@@ -196,10 +196,13 @@ func BesideServer(home string) bool {
 
 // usable waits until steps can be looked up in the database, and tells whether that came before the end of ctx.
 func (w *Worker) usable(ctx context.Context) bool {
-	for w.database.Load() == nil || w.unusable.Load() {
+	for !w.isUsable() {
 		if !bus.Sleep(ctx, bindRetry/5) {
 			return false
 		}
 	}
 	return true
 }
+
+// isUsable tells whether steps can be looked up in the database.
+func (w *Worker) isUsable() bool { return w.database.Load() != nil && !w.unusable.Load() }

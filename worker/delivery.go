@@ -49,11 +49,13 @@ type deliveries struct {
 
 // link is what claims on steps need: the way to the Booster, and the rows.
 type link struct {
-	nc    *nats.Conn
-	js    jetstream.JetStream
-	queue *queue
-	rows  rows
-	hard  context.Context // ends when running steps must end too
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	queue  *queue
+	rows   rows
+	leases *keeper
+	ends   *finisher
+	hard   context.Context // ends when running steps must end too
 }
 
 // policy is how long and how often a step is tried.
@@ -87,6 +89,7 @@ type message struct {
 	seq   uint64          // in WORK
 	lost  <-chan struct{} // closed when the queue that it came from is gone
 	lease *Lease
+	ended bool // its end was handed to the finisher
 	log   zerolog.Logger
 }
 
@@ -106,20 +109,23 @@ type delivery struct {
 	msg     *message
 	discard bool          // an order to remove the row without running the step
 	early   time.Duration // until when the step is not to run, from now
+	looked  *outbox.Check // its row, read together with those of others
 }
 
-// handle runs one delivered message to its end. asked is when it was asked for: its lease cannot have begun before.
-func (ds *deliveries) handle(msg jetstream.Msg, asked time.Time) {
-	d, err := ds.open(msg, asked)
-	if err != nil {
-		ds.reject(msg, err)
-		return
-	}
+// handle runs one delivered message until its end is handed to the finisher.
+func (ds *deliveries) handle(d *delivery) {
+	ds.counts.running.Add(1)
+	defer ds.counts.running.Add(-1)
 	ctx, cancel := context.WithCancelCause(ds.hard)
 	defer cancel(nil)
-	stopRenewing := d.msg.keepLease(ctx, cancel)
-	defer stopRenewing()
+	ds.leases.running(d.msg, cancel)
+	defer d.msg.leave()
 
+	if ctx.Err() != nil {
+		d.log.Warn().Err(context.Cause(ctx)).Msg("step not begun")
+		d.release(0)
+		return
+	}
 	if ds.foreign(d) {
 		return
 	}
@@ -146,7 +152,17 @@ func (ds *deliveries) handle(msg jetstream.Msg, asked time.Time) {
 	c.run(ctx, &d.run)
 }
 
-// open reads the message. It fails for one that no publisher of ours has written.
+// leave ends the lease of a step that is left to its next delivery.
+func (m *message) leave() {
+	if m.ended {
+		m.leases.running(m, nil)
+	} else {
+		m.leases.forget(m)
+	}
+}
+
+// open reads the message and keeps its lease from then on. asked is when it was asked for: its lease cannot have begun before. It fails
+// for a message that no publisher of ours has written.
 func (ds *deliveries) open(msg jetstream.Msg, asked time.Time) (*delivery, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
@@ -173,6 +189,7 @@ func (ds *deliveries) open(msg jetstream.Msg, asked time.Time) (*delivery, error
 	}
 	d.log = d.log.With().Uint64("delivery", meta.NumDelivered).Logger()
 	m.log = d.log
+	ds.leases.keep(m)
 	return d, nil
 }
 
@@ -327,7 +344,9 @@ func (r *run) rowGone() bool { return r.step.ID.Source == work.Queue && r.delive
 
 // complete removes the row and then the message of a step that has had its effect.
 func (r *run) complete(ctx context.Context) {
-	if r.removeRow(ctx) {
+	if m, ok := r.claim.(*message); ok {
+		m.complete(r.delivered > 1) // off the slot
+	} else if r.removeRow(ctx) {
 		r.ack()
 	}
 }
@@ -347,13 +366,6 @@ func (r *run) removeRow(ctx context.Context) bool {
 			r.nak(0)
 			return false
 		}
-	}
-}
-
-// returnUnbegun releases a message that arrived when the worker was stopping already.
-func (ds *deliveries) returnUnbegun(msg jetstream.Msg) {
-	if d, err := ds.open(msg, time.Now()); err == nil {
-		d.release(0)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -12,49 +13,117 @@ import (
 )
 
 const (
-	sendAckEvery = 250 * time.Millisecond // between two tries to reach the Booster about a step
-	renewRetry   = time.Second
-	errLeaseMsg  = "lease lost: this worker or its Booster stood still for too long, or the Booster lost its queue"
+	renewRetry  = time.Second
+	errLeaseMsg = "lease lost: this worker or its Booster stood still for too long, or the Booster lost its queue"
 )
 
-// The verbs of an ack, as NATS defines them. Each is sent as a request: the Booster's answer says that it has arrived. The answer does not
-// say that the step was still ours; the row decides that.
-const (
-	verbAck   = "+ACK"
-	verbRenew = "+WPI"
-	verbNak   = "-NAK"
-)
+// keeper renews the leases of all steps that are here: those that run, those that wait for a slot, and those whose end is not confirmed.
+//
+// Each renewal is confirmed on its own. One confirmation for all would be wrong while the leadership of the consumer moves: the first half
+// of a round may have gone to a Booster that leads it no more, and the last one to its successor. A round is a few messages every quarter
+// of the lease, and only for steps that take so long.
+type keeper struct {
+	confirms *confirms
+	queue    *queue
 
-// keepLease renews the lease at a quarter of it. When its end comes all the same, or the Booster turns out to have another
-// queue, the step's context ends with ErrLeaseLost.
-func (m *message) keepLease(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
-	ctx, stopRenewing := context.WithCancel(ctx)
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		lease := m.queue.leaseTime()
-		next := lease / 4
-		for m.pauseOrLost(ctx, min(next, time.Until(m.lease.Deadline()))) {
-			began := time.Now()
-			if !m.lease.Valid() {
-				break
-			}
-			next = min(renewRetry, lease/8)
-			if m.sendAck(ctx, verbRenew) == nil {
-				lease = m.queue.leaseTime()
-				m.lease.Renew(began.Add(lease))
-				next = lease / 4
-			}
+	mu   sync.Mutex
+	kept map[*message]*kept
+}
+
+// kept is one lease.
+type kept struct {
+	renewAt time.Time
+	asking  bool
+	cancel  context.CancelCauseFunc // of the step that runs; nil: none does
+}
+
+func newKeeper(c *confirms, q *queue) *keeper {
+	return &keeper{confirms: c, queue: q, kept: map[*message]*kept{}}
+}
+
+// keep renews the lease of m at a quarter of it, until forget.
+func (k *keeper) keep(m *message) {
+	lease := k.queue.leaseTime()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.kept[m] = &kept{renewAt: m.lease.Deadline().Add(-lease + lease/4)}
+}
+
+// running has the step's context ended with ErrLeaseLost when its lease ends, or when the Booster turns out to have another queue. No
+// cancel says that the step does not run any more.
+func (k *keeper) running(m *message, cancel context.CancelCauseFunc) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if l := k.kept[m]; l != nil {
+		l.cancel = cancel
+	} else if cancel != nil {
+		cancel(ErrLeaseLost) // it ended while the step waited for its slot
+	}
+}
+
+func (k *keeper) forget(m *message) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.kept, m)
+}
+
+// run looks at all leases until ctx ends. hard ends when running steps must end.
+func (k *keeper) run(ctx, hard context.Context) {
+	for bus.Sleep(ctx, min(tendEvery, max(k.queue.leaseTime()/32, time.Millisecond))) {
+		now := time.Now()
+		k.confirms.tend(now, hard.Err() != nil)
+		for _, m := range k.due(now) {
+			k.renew(m, now)
 		}
-		if ctx.Err() == nil {
+	}
+}
+
+// due ends the leases that are over and returns those that are to be renewed.
+func (k *keeper) due(now time.Time) (renew []*message) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for m, l := range k.kept {
+		switch {
+		case m.isLost() || !m.lease.Valid():
+			delete(k.kept, m)
 			m.lease.end()
-			m.log.Warn().Msg(errLeaseMsg)
-			cancel(ErrLeaseLost)
+			if l.cancel != nil {
+				m.log.Warn().Msg(errLeaseMsg)
+				l.cancel(ErrLeaseLost)
+			}
+		case !l.asking && !now.Before(l.renewAt):
+			l.asking = true
+			renew = append(renew, m)
 		}
-	}()
-	return func() {
-		stopRenewing()
-		<-over
+	}
+	return renew
+}
+
+// renew asks for more time. The new lease counts from before the request, and from no request but the one that was confirmed.
+func (k *keeper) renew(m *message, began time.Time) {
+	k.confirms.send(&verb{m: m, text: verbRenew, until: m.lease.Deadline(), once: true, over: func(err error) {
+		lease := k.queue.leaseTime()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		l := k.kept[m]
+		switch {
+		case l == nil: // ended meanwhile
+		case err == nil:
+			m.lease.Renew(began.Add(lease))
+			l.renewAt, l.asking = time.Now().Add(lease/4), false
+		default:
+			l.renewAt, l.asking = time.Now().Add(min(renewRetry, lease/8)), false
+		}
+	}})
+}
+
+// isLost tells whether the queue that the message came from is gone.
+func (m *message) isLost() bool {
+	select {
+	case <-m.lost:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -70,25 +139,6 @@ func (m *message) pauseOrLost(ctx context.Context, wait time.Duration) bool {
 	case <-t.C:
 		return true
 	}
-}
-
-// sendAck sends one verb about the step and waits for the Booster's answer. It says nothing to a queue that may be another one.
-func (m *message) sendAck(ctx context.Context, verb string) error {
-	if err := bus.Away(m.nc); err != nil {
-		return err
-	}
-	if !m.queue.sure() {
-		return errors.New("the connection was lost and the queue not looked at since")
-	}
-	select {
-	case <-m.lost:
-		return ErrLeaseLost
-	default:
-	}
-	ctx, cancel := context.WithTimeout(ctx, min(ackTimeout, max(m.queue.leaseTime()/4, sendAckEvery)))
-	defer cancel()
-	_, err := m.nc.RequestWithContext(ctx, m.Reply(), []byte(verb))
-	return err
 }
 
 // retryWhileLeased does what must be done while the step is ours, again and again: a Booster that restarts is back within seconds, and
@@ -116,35 +166,4 @@ func (m *message) retryWhileLeased(what string, do func(ctx context.Context) err
 			return fmt.Errorf("%s: %w", what, ErrLeaseLost)
 		}
 	}
-}
-
-// ack removes the message from WORK. An ack that is lost costs a delivery, which finds the row gone.
-func (m *message) ack() {
-	if err := m.retryWhileLeased("ack", func(ctx context.Context) error { return m.sendAck(ctx, verbAck) }); err != nil {
-		m.log.Warn().Err(err).Msg("ack not confirmed; the next delivery will find the step done")
-	}
-}
-
-// nak asks for the next delivery after delay.
-func (m *message) nak(delay time.Duration) {
-	if !m.lease.Valid() {
-		return // it may be with another worker by now; a nak would disturb that one
-	}
-	verb := verbNak
-	if delay > 0 {
-		verb = fmt.Sprintf(`%s {"delay": %d}`, verbNak, delay.Nanoseconds())
-	}
-	if err := m.retryWhileLeased("nak", func(ctx context.Context) error { return m.sendAck(ctx, verb) }); err != nil {
-		m.log.Warn().Err(err).Msg("not given back; the step comes again when its lease ends")
-	}
-}
-
-// release gives the step back without costing an attempt.
-func (m *message) release(delay time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
-	defer cancel()
-	if err := m.rows.Release(ctx, m.id, m.seq); err != nil {
-		m.log.Warn().Err(err).Msg("giving the step back costs an attempt")
-	}
-	m.nak(delay)
 }

@@ -33,13 +33,9 @@ type queue struct {
 }
 
 // openQueue looks at the stream and its consumer for the first time.
-func openQueue(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, log zerolog.Logger) (*queue, jetstream.Consumer, error) {
+func openQueue(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, log zerolog.Logger) (*queue, error) {
 	q := &queue{nc: nc, js: js, log: log, lost: make(chan struct{})}
-	consumer, err := js.Consumer(ctx, bus.StreamWork, bus.ConsumerWorkers)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open consumer %s of %s: %w", bus.ConsumerWorkers, bus.StreamWork, err)
-	}
-	return q, consumer, q.look(ctx)
+	return q, q.look(ctx)
 }
 
 // run looks again after each reconnect, and now and then, until ctx ends.

@@ -26,7 +26,7 @@ func (d *delivery) checkRow(ctx context.Context) (run bool) {
 	} else if !d.checkFirst && d.msg.Headers().Get(bus.HeaderCheck) == "" {
 		return true
 	}
-	check, _, err := d.lookUp(ctx)
+	check, err := d.firstLook(ctx)
 	switch {
 	case err != nil:
 		d.returnUnseen(err)
@@ -47,6 +47,50 @@ func (d *delivery) checkRow(ctx context.Context) (run bool) {
 	}
 	d.step.Attempt = max(1, d.step.Attempt-check.Released)
 	return true
+}
+
+// firstLook is the row as it was read when the step came, or reads it.
+func (d *delivery) firstLook(ctx context.Context) (check outbox.Check, err error) {
+	if d.looked != nil && d.step.Lease.Valid() {
+		return *d.looked, nil
+	}
+	check, _, err = d.lookUp(ctx)
+	return check, err
+}
+
+// look reads the rows of steps that have just come with one statement. What it cannot read is read when the step has its slot. A step that
+// was delivered before is looked at alone: its deliveries that were given back count, too.
+func (ds *deliveries) look(ctx context.Context, steps []*delivery) {
+	var ids []work.ID
+	for _, d := range steps {
+		if d.looksFirst() {
+			ids = append(ids, d.step.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, min(ackTimeout, ds.queue.leaseTime()/4))
+	defer cancel()
+	stored, err := ds.rows.Load(ctx, ids)
+	if err != nil {
+		return
+	}
+	found := make(map[work.ID]outbox.Stored, len(stored))
+	for _, s := range stored {
+		found[s.ID] = s
+	}
+	for _, d := range steps {
+		if d.looksFirst() {
+			s, there := found[d.step.ID]
+			d.looked = &outbox.Check{Found: there, Item: s.Item, Err: s.Err}
+		}
+	}
+}
+
+// looksFirst tells whether a step that was not delivered before needs a look at its row.
+func (d *delivery) looksFirst() bool {
+	return d.delivered == 1 && !d.discard && (d.checkFirst || d.msg.Headers().Get(bus.HeaderCheck) != "")
 }
 
 // readItem completes a step that travelled without its input_param, from its row.

@@ -172,7 +172,7 @@ func (w *Worker) pull(ctx, base context.Context, fatal chan<- error) error {
 	if !w.usable(ctx) {
 		return nil // stopped while waiting for the table of the OMFLOW Server
 	}
-	queue, consumer, err := openQueue(ctx, w.client.NC, w.client.JS, w.log)
+	queue, err := openQueue(ctx, w.client.NC, w.client.JS, w.log)
 	if err != nil {
 		return err
 	}
@@ -194,53 +194,7 @@ func (w *Worker) pull(ctx, base context.Context, fatal chan<- error) error {
 	}()
 	defer func() { <-reconciling }()
 
-	hard, endSteps := context.WithCancel(base)
-	defer endSteps()
-	looking, stopLooking := context.WithCancel(base)
-	var looks sync.WaitGroup
-	looks.Go(func() { queue.run(looking) })
-	looks.Go(func() {
-		if err := w.keepBound(looking); err != nil {
-			fatal <- err
-		}
-	})
-	defer looks.Wait()
-	defer stopLooking()
-	ds := &deliveries{
-		link:     link{nc: w.client.NC, js: w.client.JS, queue: queue, rows: w.store, hard: hard},
-		policy:   policy{w.cfg.Executor == "http", w.cfg.StepTimeout, w.cfg.MaxAttempts, w.cfg.RetryBase},
-		tally:    tally{worker: w.cfg.Name, record: w.history.add, counts: &w.counts},
-		executor: w.executor, submit: w.publisher.Submit, publish: w.publisher.publish,
-		finish: func(ctx context.Context, id work.ID, redelivered bool) error {
-			_, err := w.finished.Do(ctx, finished{id, redelivered})
-			return err
-		},
-		database: w.identity.Load().ID, soft: ctx, log: w.log,
-	}
-	var pulling atomic.Pointer[context.Context] // ends with a cordon, too
-	ds.mayBegin = func() bool { p := pulling.Load(); return p != nil && (*p).Err() == nil && !w.unusable.Load() }
-	p := newPuller(consumer, w.cfg.Slots, queue.leaseTime)
-	p.deliver, p.release, p.usable, p.running, p.log = ds.handle, ds.returnUnbegun, w.usable, &w.counts.running, w.log
-
-	w.log.Info().Int("slots", w.cfg.Slots).Str("executor", w.cfg.Executor).Dur("lease", queue.leaseTime()).Str("socket",
-		w.cfg.Socket).Msg("worker ready")
-	close(w.ready)
-	w.pullUncordoned(ctx, func(ctx context.Context) {
-		pulling.Store(&ctx)
-		p.run(ctx)
-	})
-
-	stopping, cancel := context.WithTimeout(base, w.cfg.StopTimeout)
-	defer cancel()
-	w.log.Info().Int64("running", w.counts.running.Load()).Msg("stopping: waiting for running steps")
-	if !p.idle(stopping) {
-		w.log.Warn().Int64("running", w.counts.running.Load()).Msg("steps did not finish in time; ending them")
-		endSteps()
-		last, cancel := context.WithTimeout(base, 3*ackTimeout)
-		defer cancel()
-		p.idle(last)
-	}
-	return nil
+	return w.runSteps(ctx, base, queue, fatal)
 }
 
 // reconcile runs the reconciler whenever this worker holds its lock.
