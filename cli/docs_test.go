@@ -11,7 +11,7 @@ import (
 	"github.com/omflow-booster/omflow-booster/internal/config"
 )
 
-// README says that each command for people has --json.
+// README says that each command for people has --json; its help shows an example.
 func TestEveryCommandForPeopleHasJSON(t *testing.T) {
 	t.Parallel()
 	services := []string{"broker", "worker", "agent", "witness", "help", "completion"}
@@ -22,6 +22,9 @@ func TestEveryCommandForPeopleHasJSON(t *testing.T) {
 		}
 		if !cmd.HasSubCommands() && cmd.Flags().Lookup("json") == nil {
 			t.Errorf("`%s` has no --json", cmd.CommandPath())
+		}
+		if cmd.Example == "" {
+			t.Errorf("the help of `%s` has no example", cmd.CommandPath())
 		}
 		for _, sub := range cmd.Commands() {
 			walk(sub)

@@ -100,7 +100,8 @@ func (a *App) root() *cobra.Command {
 		Short: "Spread the queued steps of OMFLOW forms over many OMFLOW Servers",
 		Long: "OMFLOW Booster spreads the queued steps of OMFLOW forms over many OMFLOW Servers and brings a patch\n" +
 			"applied to one of them to all the others. Everything is configured by environment variables;\n" +
-			"`omflow-booster broker --env` prints those of the Booster.",
+			"`omflow-booster broker --env` prints those of the Booster.\n\n" +
+			"Exit codes: 0 done, 1 failed, 2 wrong usage or a wrong setting. A command that has others says so in its help.",
 		Example: "  omflow-booster broker          # on the Booster host\n  omflow-booster agent           # on every OMFLOW Server\n " +
 			" omflow-booster status",
 		SilenceUsage:  true,
