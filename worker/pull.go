@@ -19,7 +19,6 @@ const (
 	pullExpiry    = 5 * time.Second
 	pullHeartbeat = time.Second
 	pullRetry     = 250 * time.Millisecond
-	pullSubject   = "$JS.API.CONSUMER.MSG.NEXT." + bus.StreamWork + "." + bus.ConsumerWorkers
 	requestsMax   = 8           // requests under way
 	requestBytes  = 32 << 20    // of the steps of one request
 	staleSlack    = time.Second // a message that arrives later than its request allows was held up on the way
@@ -150,7 +149,7 @@ func (p *puller) request(steps int, expiry time.Duration) error {
 	}
 	r.asked = time.Now()
 	r.heard, r.expiry, r.left = r.asked, expiry, steps
-	if err := p.nc.PublishRequest(pullSubject, r.sub.Subject, body); err != nil {
+	if err := p.nc.PublishRequest(bus.SubjectPull, r.sub.Subject, body); err != nil {
 		r.left = 0
 		return fmt.Errorf("ask for steps: %w", err)
 	}

@@ -49,6 +49,9 @@ const (
 // ConsumerWorkers is the durable consumer of WORK that all workers pull from.
 const ConsumerWorkers = "workers"
 
+// SubjectPull is where a worker asks for the next steps, see MSG.NEXT in the JetStream API.
+const SubjectPull = "$JS.API.CONSUMER.MSG.NEXT." + StreamWork + "." + ConsumerWorkers
+
 // ErrNewer is returned for what a newer program has written in a format that this one does not know. It is nobody's fault, and
 // waits for the update.
 var ErrNewer = errors.New("update the omflow-booster of this host")
