@@ -40,7 +40,7 @@ main() {
     export TEST_BINARY=$tmp/omflow-booster
     step 'binary under test' go build -race -o "$TEST_BINARY" .
     # Scenarios mostly wait, each in processes, ports and network namespaces of its own.
-    step 'scenarios over real processes' go_test -parallel 3 ./test/...
+    step 'scenarios over real processes' go_test -parallel 2 ./test/...
     step 'Python tests' python_test
     if (($(count fail))); then step 'what failed, again and alone' second_look; fi
     ;;
