@@ -28,7 +28,7 @@ import (
 const (
 	// Nothing waits for an election. The product aims at 1 s and is measured at 0.1 s; another second is for the race detector and
 	// for two cores that run several scenarios at once.
-	plannedGap = 6 * time.Second
+	plannedGap = 2 * time.Second
 	// An election begins after 4 to 9 s without a word of the leader (NATS), whatever the machine does meanwhile.
 	killedGap = 10 * time.Second
 	// The connection of a client to a Booster that stands still is open. It is given up after three pings of 5 s (internal/bus), and
