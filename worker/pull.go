@@ -30,13 +30,14 @@ const (
 const (
 	noResponders = "503"
 	heartbeat    = "100"
-	bytesReached = "Message Size Exceeds MaxBytes" // the rest of a 409
 )
 
 // puller asks the Booster for steps and puts them onto the shelf, as many as the slots finish soon; see shelf.
 //
 // All requests share one channel, and each has an inbox of its own, which tells when a step was asked for: its lease counts from there.
-// An inbox serves one request after the other, so that a request costs one message and no subscription.
+// An inbox serves one request after the other, so that a request costs one message and no subscription. A request with a limit in bytes
+// always ends with a status, "Batch Completed" after the last step: before that its inbox is not free, or the status would end the
+// next request.
 type puller struct {
 	nc     *nats.Conn
 	shelf  *shelf
@@ -59,7 +60,9 @@ type request struct {
 	asked  time.Time
 	heard  time.Time
 	expiry time.Duration
-	left   int // steps that may still come; 0: it is over
+	steps  int  // asked for
+	left   int  // of these, steps that may still come
+	open   bool // its last status has not come
 }
 
 func newPuller(nc *nats.Conn, slots int, lease func() time.Duration) *puller {
@@ -148,9 +151,9 @@ func (p *puller) request(steps int, expiry time.Duration) error {
 		return err
 	}
 	r.asked = time.Now()
-	r.heard, r.expiry, r.left = r.asked, expiry, steps
+	r.heard, r.expiry, r.steps, r.left, r.open = r.asked, expiry, steps, steps, true
 	if err := p.nc.PublishRequest(bus.SubjectPull, r.sub.Subject, body); err != nil {
-		r.left = 0
+		r.left, r.open = 0, false
 		return fmt.Errorf("ask for steps: %w", err)
 	}
 	return nil
@@ -159,7 +162,7 @@ func (p *puller) request(steps int, expiry time.Duration) error {
 // free returns an inbox that no request uses.
 func (p *puller) free() (*request, error) {
 	for _, r := range p.requests {
-		if r.left == 0 {
+		if !r.open {
 			return r, nil
 		}
 	}
@@ -203,12 +206,11 @@ func (p *puller) read(msg *nats.Msg) *delivery {
 	r.heard = time.Now()
 	if status := msg.Header.Get("Status"); status != "" && len(msg.Data) == 0 {
 		if status != heartbeat {
-			r.left = 0
-			why := msg.Header.Get("Description")
-			if r.heard.Sub(r.asked) < pullRetry && why != bytesReached {
+			if r.left == r.steps && r.heard.Sub(r.asked) < pullRetry {
 				p.paused = r.heard.Add(pullRetry) // refused at once: do not ask in a tight loop
 			}
-			p.log.Debug().Str("status", status).Str("why", why).Msg("request for steps ended")
+			r.left, r.open = 0, false
+			p.log.Debug().Str("status", status).Str("why", msg.Header.Get("Description")).Msg("request for steps ended")
 		}
 		return nil
 	}
@@ -230,7 +232,7 @@ func (p *puller) tend() {
 	now, reconnects := time.Now(), p.nc.Stats().Reconnects
 	for sub, r := range p.requests {
 		silent := r.expiry > 2*pullHeartbeat && now.Sub(r.heard) > 2*pullHeartbeat+pullHeartbeat/2
-		if r.left > 0 && (silent || reconnects != p.reconnects || now.Sub(r.asked) > r.expiry+min(staleSlack, r.expiry)) {
+		if r.open && (silent || reconnects != p.reconnects || now.Sub(r.asked) > r.expiry+min(staleSlack, r.expiry)) {
 			p.log.Debug().Msg("request for steps is not answered")
 			delete(p.requests, sub)
 			_ = sub.Unsubscribe()
