@@ -29,7 +29,7 @@ func about(h nats.Header, body []byte, database string, row outbox.Check) bool {
 // foreign tells whether a message is a step of another database, and deals with it then. Its row is not here, so it is not ours
 // to run or to call done; its own database has the row, and brings it to its own Booster.
 func (ds *deliveries) foreign(d *delivery) bool {
-	owner := d.msg.Headers().Get(bus.HeaderDatabase)
+	owner := d.msg.Header.Get(bus.HeaderDatabase)
 	if owner == "" || owner == ds.database {
 		return false
 	}
@@ -52,7 +52,7 @@ func (d *delivery) throwAway(ctx context.Context) {
 	switch {
 	case err != nil:
 		d.returnUnseen(err)
-	case row.Found && !about(d.msg.Headers(), d.msg.Data(), d.database, row):
+	case row.Found && !about(d.msg.Header, d.msg.Data, d.database, row):
 		d.log.Warn().Msg("row not removed: it holds another step than the one that was purged")
 		d.msg.ackThen(d.askProof) // while the message is there, the row counts as queued
 	default:

@@ -73,7 +73,7 @@ func (c *confirms) try(id uint64, v *verb, now time.Time) {
 	if bus.Away(c.nc) != nil || !c.queue.sure() {
 		return // tend tries again
 	}
-	msg := &nats.Msg{Subject: v.m.Reply(), Reply: c.prefix + strconv.FormatUint(id, 10), Data: []byte(v.text)}
+	msg := &nats.Msg{Subject: v.m.Reply, Reply: c.prefix + strconv.FormatUint(id, 10), Data: []byte(v.text)}
 	c.mu.Lock()
 	v.sent = now
 	v.tries++

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 	"github.com/omflow-booster/omflow-booster/internal/deadletter"
@@ -29,26 +29,26 @@ func (r *run) deadLetter(reason string, cause error, started time.Time) {
 
 // bury copies the message to DEAD.
 func (m *message) bury(death bus.Death) error {
-	return m.retryWhileLeased("write to DEAD", func(ctx context.Context) error { return deadletter.Write(ctx, m.js, m, death) })
+	return m.retryWhileLeased("write to DEAD", func(ctx context.Context) error { return deadletter.Write(ctx, m.js, m.Msg, death) })
 }
 
 // isDead tells whether the step is in DEAD. Without an answer it is taken for one that is not: then it has one try more.
 func (d *delivery) isDead(ctx context.Context, row outbox.Check) bool {
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
-	dead, err := deadletter.Find(ctx, d.js, d.msg)
+	dead, err := deadletter.Find(ctx, d.js, d.msg.Msg)
 	return err == nil && about(dead.Header, dead.Data, d.database, row)
 }
 
 // reject moves a message that cannot be read to DEAD, so that it is seen and does not come again.
-func (ds *deliveries) reject(msg jetstream.Msg, cause error) {
+func (ds *deliveries) reject(msg *nats.Msg, cause error) {
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
-	ds.log.Error().Err(cause).Str("subject", msg.Subject()).Msg("message cannot be read; moved to DEAD")
+	ds.log.Error().Err(cause).Str("subject", msg.Subject).Msg("message cannot be read; moved to DEAD")
 	if err := deadletter.Write(ctx, ds.js, msg, bus.Death{Worker: ds.worker, Reason: "cannot be read", Err: cause}); err != nil {
 		_ = msg.NakWithDelay(deadRetry)
 		return
 	}
 	ds.counts.dead.Add(1)
-	_ = msg.DoubleAck(ctx) // unconfirmed: it comes again and is moved again, to the same place
+	_ = msg.AckSync(nats.Context(ctx)) // unconfirmed: it comes again and is moved again, to the same place
 }

@@ -83,7 +83,7 @@ type claim interface {
 
 // message is the claim of a step that came with a message of WORK. Its lease says how long it holds.
 type message struct {
-	jetstream.Msg
+	*nats.Msg
 	*link
 	id    work.ID
 	seq   uint64          // in WORK
@@ -163,17 +163,17 @@ func (m *message) leave() {
 
 // open reads the message and keeps its lease from then on. asked is when it was asked for: its lease cannot have begun before. It fails
 // for a message that no publisher of ours has written.
-func (ds *deliveries) open(msg jetstream.Msg, asked time.Time) (*delivery, error) {
+func (ds *deliveries) open(msg *nats.Msg, asked time.Time) (*delivery, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", work.ErrMalformed, err)
 	}
-	id, err := work.ParseID(bus.SubjectID(msg.Subject()))
+	id, err := work.ParseID(bus.SubjectID(msg.Subject))
 	if err != nil {
-		return nil, fmt.Errorf("%w: subject %s: %w", work.ErrMalformed, msg.Subject(), err)
+		return nil, fmt.Errorf("%w: subject %s: %w", work.ErrMalformed, msg.Subject, err)
 	}
-	discard := msg.Headers().Get(bus.HeaderDiscard) != ""
-	it, err := work.Parse(msg.Data())
+	discard := msg.Header.Get(bus.HeaderDiscard) != ""
+	it, err := work.Parse(msg.Data)
 	if err != nil && !discard { // what is thrown away need not be readable
 		return nil, err
 	}
@@ -182,7 +182,7 @@ func (ds *deliveries) open(msg jetstream.Msg, asked time.Time) (*delivery, error
 		lease: NewLease(asked.Add(ds.queue.leaseTime())),
 	}
 	d := &delivery{run: ds.begin(m, id, it, m.lease), msg: m, discard: discard}
-	tried, delay := bus.Retry(msg.Headers())
+	tried, delay := bus.Retry(msg.Header)
 	d.seq, d.delivered, d.step.Attempt = m.seq, meta.NumDelivered, tried+int(min(meta.NumDelivered, 1<<30))
 	if d.delivered == 1 { // the Booster itself keeps the delay of each later delivery; our clock may be another than its clock
 		d.early = min(delay, time.Until(meta.Timestamp.Add(delay)))

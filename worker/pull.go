@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
@@ -41,10 +40,10 @@ const (
 type puller struct {
 	nc     *nats.Conn
 	shelf  *shelf
-	lease  func() time.Duration                                       // of a step: a setting that may change
-	open   func(msg jetstream.Msg, asked time.Time) (*delivery, bool) // false: it cannot be read
-	check  func(ctx context.Context, steps []*delivery)               // looks at the rows of many steps together
-	usable func() bool                                                // steps can be run at all
+	lease  func() time.Duration                                   // of a step: a setting that may change
+	open   func(msg *nats.Msg, asked time.Time) (*delivery, bool) // false: it cannot be read
+	check  func(ctx context.Context, steps []*delivery)           // looks at the rows of many steps together
+	usable func() bool                                            // steps can be run at all
 	log    zerolog.Logger
 
 	arrived    chan *nats.Msg
@@ -220,7 +219,7 @@ func (p *puller) read(msg *nats.Msg) *delivery {
 		p.log.Warn().Str("subject", msg.Subject).Dur("held_up", held).Msg("step arrived too late; left to its next delivery")
 		return nil
 	}
-	d, ok := p.open(arrival{msg}, r.asked)
+	d, ok := p.open(msg, r.asked)
 	if !ok {
 		return nil
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
@@ -48,7 +48,7 @@ func TestFilledRequestIsNoRefusal(t *testing.T) {
 	p := newPuller(js.Conn(), 1, func() time.Duration { return time.Minute })
 	came := 0
 	p.log, p.usable = zerolog.Nop(), func() bool { return true }
-	p.open = func(jetstream.Msg, time.Time) (*delivery, bool) { came++; return nil, false }
+	p.open = func(*nats.Msg, time.Time) (*delivery, bool) { came++; return nil, false }
 	for i := range 3 {
 		_, err := js.Publish(t.Context(), bus.WorkSubject("FormFlow", "f", "q"+strconv.Itoa(i+1)), []byte("{}"))
 		require.NoError(t, err)

@@ -23,7 +23,7 @@ type rows interface {
 func (d *delivery) checkRow(ctx context.Context) (run bool) {
 	if d.delivered > 1 {
 		d.counts.redelivered.Add(1)
-	} else if !d.checkFirst && d.msg.Headers().Get(bus.HeaderCheck) == "" {
+	} else if !d.checkFirst && d.msg.Header.Get(bus.HeaderCheck) == "" {
 		return true
 	}
 	check, err := d.firstLook(ctx)
@@ -35,11 +35,11 @@ func (d *delivery) checkRow(ctx context.Context) (run bool) {
 		d.skip(ctx)
 		return false
 	}
-	if !about(d.msg.Headers(), d.msg.Data(), d.database, check) {
+	if !about(d.msg.Header, d.msg.Data, d.database, check) {
 		d.mismatch()
 		return false
 	}
-	if d.msg.Headers().Get(bus.HeaderCheck) == bus.CheckReconciled && d.isDead(ctx, check) {
+	if d.msg.Header.Get(bus.HeaderCheck) == bus.CheckReconciled && d.isDead(ctx, check) {
 		d.counts.skipped.Add(1)
 		d.log.Info().Msg("step was given up on already")
 		d.ack() // and its row stays
@@ -90,7 +90,7 @@ func (ds *deliveries) look(ctx context.Context, steps []*delivery) {
 
 // looksFirst tells whether a step that was not delivered before needs a look at its row.
 func (d *delivery) looksFirst() bool {
-	return d.delivered == 1 && !d.discard && (d.checkFirst || d.msg.Headers().Get(bus.HeaderCheck) != "")
+	return d.delivered == 1 && !d.discard && (d.checkFirst || d.msg.Header.Get(bus.HeaderCheck) != "")
 }
 
 // readItem completes a step that travelled without its input_param, from its row.

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 
 	"github.com/omflow-booster/omflow-booster/internal/work"
 )
@@ -50,7 +50,7 @@ func (w *Worker) runSteps(ctx, base context.Context, queue *queue, fatal chan<- 
 	ds.mayBegin = func() bool { p := pulling.Load(); return p != nil && (*p).Err() == nil && !w.unusable.Load() }
 	p := newPuller(w.client.NC, w.cfg.Slots, queue.leaseTime)
 	p.check, p.usable, p.log = ds.look, w.isUsable, w.log
-	p.open = func(msg jetstream.Msg, asked time.Time) (*delivery, bool) {
+	p.open = func(msg *nats.Msg, asked time.Time) (*delivery, bool) {
 		d, err := ds.open(msg, asked)
 		if err != nil {
 			helpers.Go(func() { ds.reject(msg, err) })

@@ -23,12 +23,17 @@ const (
 // Streams counts all streams, those of buckets and of the object store included.
 const Streams = 7
 
-// MissingStreams are those of all streams that are not among names.
-func MissingStreams(names []string) (missing []string) {
-	for _, name := range []string{
+// StreamNames are the names of all streams.
+func StreamNames() []string {
+	return []string{
 		StreamWork, StreamDead, StreamPatch, ObjectStream(ObjectPatches), BucketStream(BucketNodes), BucketStream(BucketRollout),
 		BucketStream(BucketControl),
-	} {
+	}
+}
+
+// MissingStreams are those of all streams that are not among names.
+func MissingStreams(names []string) (missing []string) {
+	for _, name := range StreamNames() {
 		if !slices.Contains(names, name) {
 			missing = append(missing, name)
 		}

@@ -91,8 +91,8 @@ func (d Death) set(h nats.Header) {
 func DeadPlace(workSubject string) string { return "dead" + strings.TrimPrefix(workSubject, "work") }
 
 // DeadCopy builds the message for DEAD of a step whose message is on WORK.
-func DeadCopy(queued jetstream.Msg, d Death) *nats.Msg {
-	msg := stepCopy(DeadPlace(queued.Subject()), queued.Headers(), queued.Data())
+func DeadCopy(queued *nats.Msg, d Death) *nats.Msg {
+	msg := stepCopy(DeadPlace(queued.Subject), queued.Header, queued.Data)
 	d.set(msg.Header)
 	return msg
 }

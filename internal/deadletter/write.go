@@ -4,13 +4,14 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/omflow-booster/omflow-booster/internal/bus"
 )
 
 // Write copies a step that is on WORK to DEAD. Its message on WORK, and its row, stay.
-func Write(ctx context.Context, js jetstream.JetStream, queued jetstream.Msg, d bus.Death) error {
+func Write(ctx context.Context, js jetstream.JetStream, queued *nats.Msg, d bus.Death) error {
 	_, err := js.PublishMsg(ctx, bus.DeadCopy(queued, d))
 	return err
 }
@@ -22,10 +23,10 @@ func WriteUnqueued(ctx context.Context, js jetstream.JetStream, step bus.StepMes
 }
 
 // Find returns the message on DEAD of a step whose message is on WORK.
-func Find(ctx context.Context, js jetstream.JetStream, queued jetstream.Msg) (*jetstream.RawStreamMsg, error) {
+func Find(ctx context.Context, js jetstream.JetStream, queued *nats.Msg) (*jetstream.RawStreamMsg, error) {
 	stream, err := js.Stream(ctx, bus.StreamDead)
 	if err != nil {
 		return nil, fmt.Errorf("look up %s: %w", bus.StreamDead, err)
 	}
-	return stream.GetLastMsgForSubject(ctx, bus.DeadPlace(queued.Subject()))
+	return stream.GetLastMsgForSubject(ctx, bus.DeadPlace(queued.Subject))
 }

@@ -84,10 +84,7 @@ func layoutFinding(ctx context.Context, c *bus.Client) Finding {
 
 func missingParts(ctx context.Context, js jetstream.JetStream) ([]string, error) {
 	var missing []string
-	for _, name := range []string{
-		bus.StreamWork, bus.StreamDead, bus.StreamPatch, bus.ObjectStream(bus.ObjectPatches),
-		bus.BucketStream(bus.BucketNodes), bus.BucketStream(bus.BucketRollout), bus.BucketStream(bus.BucketControl),
-	} {
+	for _, name := range bus.StreamNames() {
 		stream, err := bus.OpenStream(ctx, js, name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			missing = append(missing, name)
